@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all a newcomer needs; `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+PYTHON ?= python3
+PROTOS := $(shell find protos -name '*.proto')
+
+.PHONY: help setup demo up test check lint types imports protos lock bench soak clean
+
+help: ## What there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+setup: $(VENV)/.installed ## Virtual environment with every locked dependency
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "K2 needs Python 3.11 or newer: say which with make PYTHON=python3.12"; exit 1; }
+	@echo "installing the locked dependencies into $(VENV) (once, about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# DURATION=60 ends by itself, RECORDING="a.gz b.gz" replays, PACE=1|10|max, SEED=7
+demo: setup ## The whole system on a generated session, with a proof at the end
+	@$(VENV)/bin/k2 demo $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(PACE),--pace $(PACE)) $(foreach f,$(RECORDING),--recording $(f))
+
+test: setup ## Every test
+	@$(PY) -m pytest
+
+check: setup lint types imports test ## What CI runs
+
+lint: setup ## ruff
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
+
+types: setup ## mypy --strict
+	@$(VENV)/bin/mypy
+
+imports: setup ## Imports go downward only
+	@$(VENV)/bin/lint-imports
+
+protos: setup ## Generate the Protobuf and gRPC stubs
+	@$(PY) -m tools.generate_protos
+
+lock: setup ## Resolve the dependencies again and lock them with their hashes
+	@$(PY) -m pip install --quiet uv
+	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \
+		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o requirements.lock
+
+bench: setup ## Throughput, latency, freshness and memory, measured now
+	@$(PY) -m tests.benchmarks
+
+clean: ## Remove the data of demos and tests; keep what was downloaded
+	@rm -rf .k2/demo .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis
