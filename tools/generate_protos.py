@@ -21,10 +21,10 @@ def generate(into: Path) -> None:
     sources = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.proto"))
     outputs = ("python_out", "grpc_python_out", "mypy_out", "mypy_grpc_out")
     well_known_types = files("grpc_tools") / "_proto"
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the mypy plugins
-    code = protoc.main(
-        ["protoc", f"-I{ROOT}", f"-I{well_known_types}", *(f"--{o}={into}" for o in outputs), *sources]
-    )
+    plugins = Path(sys.executable).parent
+    os.environ["PATH"] = f"{plugins}{os.pathsep}{os.environ['PATH']}"
+    includes = (f"-I{ROOT}", f"-I{well_known_types}")
+    code = protoc.main(["protoc", *includes, *(f"--{o}={into}" for o in outputs), *sources])
     if code != 0:
         raise RuntimeError(f"protoc ended with {code}")
 

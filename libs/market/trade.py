@@ -73,7 +73,8 @@ def exact(number: Decimal, *, field: str) -> Decimal:
     decimals = len(digits) - 1 - number.adjusted() if digits else 0
     if decimals > DECIMALS or number.adjusted() >= INTEGER_DIGITS:
         raise PrecisionError(
-            f"{field} {number} needs more than {DECIMALS} decimals or {INTEGER_DIGITS} integer digits",
+            f"{field} {number} needs more than {DECIMALS} decimals"
+            f" or {INTEGER_DIGITS} integer digits",
             field=field,
         )
     return number
