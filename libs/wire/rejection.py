@@ -1,0 +1,38 @@
+"""Why a record is no trade."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from libs.market.errors import InvalidError
+
+
+class Reason(StrEnum):
+    EMPTY = "EMPTY"
+    FRAMING = "FRAMING"
+    UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA"
+    UNDECODABLE = "UNDECODABLE"
+    PRECISION = "PRECISION"
+    TIMESTAMP = "TIMESTAMP"
+    FIELD = "FIELD"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One record that goes to the dead letters, with its bytes as they came."""
+
+    offset: int
+    reason: Reason
+    detail: str
+    raw: bytes
+
+
+class RejectedError(InvalidError):
+    """One record cannot be a trade; `rejection` says why for programs."""
+
+    reason = "REJECTED"
+
+    def __init__(self, rejection: Reason, message: str, /, *, field: str = "value") -> None:
+        super().__init__(message, field=field, rejection=rejection)
+        self.rejection = rejection

@@ -1,0 +1,227 @@
+"""Trades to Kafka values and back, by the batch, without a Python object a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from k2.market.v1 import market_pb2
+
+from libs.wire.columns import trade_columns
+from libs.wire.framing import HEADER_BYTES, header, unframe
+from libs.wire.plain import (
+    ASSET_CLASSES,
+    ORIGINS,
+    SIDES,
+    decode_trade,
+    encode_trade,
+    trade_schema,
+)
+from libs.wire.reader import (
+    PROTO_TRADE_SCHEMA,
+    NotATradeError,
+    SchemaReader,
+    default_column,
+    handler_of,
+)
+from libs.wire.registry import SchemaRegistry, UnknownSchemaError, subject_of
+from libs.wire.rejection import Reason, Rejected, RejectedError
+from libs.wire.schema import TRADE_SCHEMA
+
+__all__ = [
+    "PROTO_TRADE_SCHEMA",
+    "Decoded",
+    "Reason",
+    "Rejected",
+    "RejectedError",
+    "TradeDecoder",
+    "decode_trade",
+    "encode_trade",
+    "encode_trades",
+    "proto_batch",
+    "register_trades",
+    "trade_schema",
+]
+
+Rows = npt.NDArray[np.int64]
+_Part = tuple[pa.RecordBatch, Rows]
+
+_NUMBERS: dict[StrEnum, int] = {
+    name: number
+    for names in (ASSET_CLASSES, SIDES, ORIGINS)
+    for number, name in enumerate(names)
+    if name is not None
+}
+_KAFKA_COLUMNS = 3
+_DECODED_SCHEMA = pa.schema(list(TRADE_SCHEMA)[:-_KAFKA_COLUMNS])
+_NOTHING = pa.RecordBatch.from_pylist([], schema=_DECODED_SCHEMA)
+_ENCODER = handler_of(market_pb2.Trade.DESCRIPTOR)
+_EMPTY_BYTES = pa.scalar(b"", pa.binary())
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a run of records became: every record is in one of the two, both in offset order."""
+
+    batch: pa.RecordBatch
+    rejected: tuple[Rejected, ...]
+
+
+def register_trades(registry: SchemaRegistry, topic: str) -> int:
+    """Register today's trade for a topic and return its schema id."""
+    return registry.register(subject_of(topic), trade_schema())
+
+
+def proto_batch(
+    columns: Mapping[str, pa.Array | Sequence[object]],
+    constants: Mapping[str, str | int | StrEnum],
+) -> pa.RecordBatch:
+    """Build encode_trades' input from columns by name, and what is the same in every row.
+
+    Enumerations go by number, or by name among the constants; what is in neither is empty.
+    """
+    rows = len(next(iter(columns.values())))
+    arrays = []
+    for field in PROTO_TRADE_SCHEMA:
+        if field.name in columns:
+            arrays.append(pa.array(columns[field.name], field.type))
+        elif field.name in constants:
+            value = constants[field.name]
+            number = _NUMBERS[value] if isinstance(value, StrEnum) else value
+            arrays.append(pa.repeat(pa.scalar(number, field.type), rows))
+        else:
+            arrays.append(default_column(field, rows))
+    return pa.RecordBatch.from_arrays(arrays, schema=PROTO_TRADE_SCHEMA)
+
+
+def encode_trades(batch: pa.RecordBatch, schema_id: int) -> list[bytes]:
+    """Encode PROTO_TRADE_SCHEMA rows as framed Kafka values, keeping their order."""
+    payloads = _ENCODER.record_batch_to_array(batch)
+    prefix = pa.scalar(header(schema_id), pa.binary())
+    values: list[bytes] = pc.binary_join_element_wise(prefix, payloads, _EMPTY_BYTES).to_pylist()
+    return values
+
+
+class TradeDecoder:
+    """Decodes Kafka values to TRADE_SCHEMA batches; what is no trade is rejected alone."""
+
+    def __init__(self, registry: SchemaRegistry) -> None:
+        self._registry = registry
+        self._readers: dict[int, SchemaReader] = {}
+
+    def decode(
+        self,
+        values: Sequence[bytes | None] | pa.Array,
+        *,
+        topic: str,
+        partition: int,
+        offsets: Sequence[int] | Rows,
+        enrich: bool = True,
+    ) -> Decoded:
+        """Decode the values of one partition.
+
+        A record's fate depends on its own bytes and the registry alone, never on its neighbours,
+        and `enrich` decides only whether `notional` is computed or null.
+        """
+        framed = values if isinstance(values, pa.Array) else pa.array(values, pa.binary())
+        positions = np.asarray(offsets, np.int64)
+        parts = [
+            _read(reader, framed, rows, enrich=enrich)
+            for schema_id, rows in _by_schema(framed)
+            if (reader := self._reader(schema_id)) is not None
+        ]
+        decoded, rows = _in_order(parts)
+        return Decoded(
+            _with_kafka(decoded, topic, partition, positions[rows]),
+            self._rejected(framed, positions, rows),
+        )
+
+    def _reader(self, schema_id: int) -> SchemaReader | None:
+        """Return the reader of a schema, None where it is not known or not of trades."""
+        if schema_id not in self._readers:
+            try:
+                self._readers[schema_id] = SchemaReader(self._registry.get(schema_id))
+            except (UnknownSchemaError, NotATradeError):
+                return None
+        return self._readers[schema_id]
+
+    def _rejected(self, framed: pa.Array, positions: Rows, kept: Rows) -> tuple[Rejected, ...]:
+        left = np.setdiff1d(np.arange(len(framed)), kept, assume_unique=True)
+        raws = framed.take(pa.array(left)).to_pylist()
+        return tuple(
+            Rejected(int(offset), *self._reason(raw), raw or b"")
+            for offset, raw in zip(positions[left], raws, strict=True)
+        )
+
+    def _reason(self, value: bytes | None) -> tuple[Reason, str]:
+        """Ask the plain path, which refuses the same rows, for its sentence."""
+        try:
+            self._check_schema(value)
+            decode_trade(value)
+        except RejectedError as error:
+            return error.rejection, error.message
+        return Reason.FIELD, "the checks by column refuse what the checks by row accept"
+
+    def _check_schema(self, value: bytes | None) -> None:
+        schema_id = unframe(value)[0] if value else None
+        if schema_id is not None and self._reader(schema_id) is None:
+            raise RejectedError(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is of no trade")
+
+
+def _by_schema(framed: pa.Array) -> Iterator[tuple[int, Rows]]:
+    """Group well-framed rows by schema id; nearly always there is one."""
+    if not len(framed):
+        return
+    first = framed[0].as_py() or b""
+    if len(first) >= HEADER_BYTES and pc.all(_starts_with(framed, first[:HEADER_BYTES])).as_py():
+        candidates = [first[:HEADER_BYTES]]
+    else:
+        candidates = pc.binary_slice(framed, 0, HEADER_BYTES).unique().drop_null().to_pylist()
+    for candidate in candidates:
+        try:
+            schema_id, _ = unframe(candidate)
+        except RejectedError:
+            continue
+        yield schema_id, np.flatnonzero(_starts_with(framed, candidate))
+
+
+def _starts_with(framed: pa.Array, prefix: bytes) -> pa.Array:
+    return pc.fill_null(pc.starts_with(framed, pattern=prefix), False)
+
+
+def _read(reader: SchemaReader, framed: pa.Array, rows: Rows, *, enrich: bool) -> _Part:
+    """Decode some rows; return the good ones, and which they were."""
+    whole = len(rows) == len(framed)
+    batch, undecodable = reader.read(framed if whole else framed.take(pa.array(rows)))
+    decoded = np.delete(rows, undecodable)
+    columns = trade_columns(batch, enrich=enrich)
+    arrays = [columns.arrays[name] for name in _DECODED_SCHEMA.names]
+    trades = pa.RecordBatch.from_arrays(arrays, schema=_DECODED_SCHEMA)
+    if columns.refused.any():
+        trades = trades.filter(pa.array(~columns.refused))
+    return trades, decoded[~columns.refused]
+
+
+def _in_order(parts: Sequence[_Part]) -> _Part:
+    """Put what was decoded schema by schema back into the order of the log."""
+    if len(parts) == 1:
+        return parts[0]
+    batches = [_NOTHING, *(batch for batch, _ in parts)]
+    rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
+    order = np.argsort(rows)
+    return pa.concat_batches(batches).take(pa.array(order)), rows[order]
+
+
+def _with_kafka(batch: pa.RecordBatch, topic: str, partition: int, offsets: Rows) -> pa.RecordBatch:
+    rows = batch.num_rows
+    kafka = [
+        pa.repeat(pa.scalar(topic, pa.string()), rows),
+        pa.repeat(pa.scalar(partition, pa.int32()), rows),
+        pa.array(offsets, pa.int64()),
+    ]
+    return pa.RecordBatch.from_arrays([*batch.columns, *kafka], schema=TRADE_SCHEMA)
