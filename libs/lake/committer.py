@@ -1,0 +1,137 @@
+"""The commit loop: sends plans to the catalog until one has landed or the fence has failed.
+
+1. load the head, plan against it;
+2. write a manifest and a manifest list of this attempt's own names;
+3. send one compare-and-swap: snapshot, branch main and tag k2-seam move together;
+4. on a conflict, or no answer: delete nothing, go to 1, where the plan first looks for the
+   commit-id among all ancestors of the new head.
+
+Nothing here ever deletes a file: what an attempt leaves behind is an orphan, for maintenance.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pyiceberg.table import Table
+
+from libs.lake.catalog import TableStore
+from libs.lake.commit import (
+    AlreadyLanded,
+    CommitPlan,
+    Prepared,
+    Refused,
+    head_of,
+    plan_commit,
+)
+from libs.lake.seam import Ranges, Seam, TopicPartition
+from libs.lake.snapshot import Staged, stage
+from libs.market.clock import Clock, SystemClock
+from libs.market.errors import ConflictError, UnavailableError
+
+Points = Callable[[str], None]
+
+FIRST_WAIT_S = 0.01
+LONGEST_WAIT_S = 1.0
+
+
+def no_points(_name: str) -> None:
+    """Announce to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """The commit is in the table, but for the `fenced` partitions: seek those to these offsets."""
+
+    snapshot_id: int
+    rows: int
+    ranges: Ranges
+    seam: Seam
+    fenced: Mapping[TopicPartition, int]
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Nothing of this commit may be sent any more: drop the buffer, seek to these offsets."""
+
+    offsets: Mapping[TopicPartition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one call to `commit` goes on; a later call with the same Prepared is as good."""
+
+    give_up_after_s: float = 30.0
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+
+
+class Committer:
+    """Commits prepared buffers to one table. Blocking: call it in an executor.
+
+    `points` is told where the commit stands: writer.before_build, writer.before_send,
+    writer.after_commit.
+    """
+
+    def __init__(
+        self,
+        store: TableStore,
+        table: str,
+        *,
+        clock: Clock | None = None,
+        points: Points = no_points,
+        patience: Patience | None = None,
+    ) -> None:
+        self._store = store
+        self._table = table
+        self._clock = clock or SystemClock()
+        self._points = points
+        self._patience = patience or Patience()
+
+    def commit(self, prepared: Prepared) -> Landed | Fenced:
+        """Bring `prepared` into the table, or say which offsets the table stands at.
+
+        Raises:
+            UnavailableError: the outcome is not known; call again with the same Prepared.
+            ConflictError: others were faster each time; the same.
+            MissingSeamError: another tool wrote to the table; commit nothing more.
+            ForeignLogError: the table's offsets are of another Kafka cluster.
+        """
+        deadline_s = self._clock.monotonic_s() + self._patience.give_up_after_s
+        attempt = 1
+        while True:
+            try:
+                return self._attempt(prepared, attempt)
+            except (ConflictError, UnavailableError):
+                wait_s = self._wait_s(attempt)
+                if self._clock.monotonic_s() + wait_s > deadline_s:
+                    raise
+            self._patience.sleep(wait_s)
+            attempt += 1
+
+    def _attempt(self, prepared: Prepared, attempt: int) -> Landed | Fenced:
+        self._points("writer.before_build")
+        table = self._store.load_table(self._table)
+        plan = plan_commit(head_of(table.metadata), prepared, now_ms=self._clock.now_us() // 1000)
+        if isinstance(plan, Refused):
+            return Fenced(plan.fenced)
+        if isinstance(plan, AlreadyLanded):
+            past = plan.past
+            return Landed(past.snapshot_id, past.rows, past.ranges, past.seam, plan.fenced, attempt)
+        return self._send(table, plan, attempt)
+
+    def _send(self, table: Table, plan: CommitPlan, attempt: int) -> Landed:
+        staged: Staged = stage(table, plan)
+        self._points("writer.before_send")
+        self._store.commit_table(table, staged.requirements, staged.updates)
+        self._points("writer.after_commit")
+        rows = sum(file.rows for file in plan.files)
+        return Landed(staged.snapshot_id, rows, plan.ranges, plan.seam, plan.fenced, attempt)
+
+    def _wait_s(self, attempt: int) -> float:
+        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 10))
+        return longest_s * (0.5 + self._patience.jitter() / 2)

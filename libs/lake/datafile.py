@@ -1,0 +1,175 @@
+"""Data files: laid out for the queries, written once under a name of their own.
+
+Row groups of at most 16k rows that do not straddle symbols, an encoding per column, zstd-1.
+PyIceberg's own writer has none of it. An object store cannot rename: a file is written once, under
+a UUID, and is either in a committed manifest or nobody's.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Executor
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.typedef import Record
+from pyiceberg.types import ListType, MapType, NestedField
+
+from libs.lake.arrange import FilePart, arrange, ints
+from libs.lake.commit import LakeFile
+from libs.lake.durable import make_durable
+from libs.lake.statistics import file_statistics
+
+ROW_GROUP_ROWS = 16_384
+COMPRESSION_LEVEL = 1
+SYMBOLS_KEY = "k2.symbols"
+
+DICTIONARY_COLUMNS = (
+    "exchange",
+    "asset_class",
+    "symbol",
+    "sequence_epoch",
+    "currency",
+    "side",
+    "origin",
+    "kafka_topic",
+    "kafka_partition",
+    "trade_conditions.list.element",
+    "vendor_data.key_value.key",
+)
+ENCODINGS = {
+    "trade_id": "DELTA_BYTE_ARRAY",
+    "source_sequence": "DELTA_BINARY_PACKED",
+    "timestamp": "DELTA_BINARY_PACKED",
+    "ingest_timestamp": "DELTA_BINARY_PACKED",
+    "kafka_offset": "DELTA_BINARY_PACKED",
+}
+# Held as codes from the sort to the file: cheaper to reorder, and the writer takes them as they are.
+CODED_COLUMNS = ("exchange", "asset_class", "currency", "side", "origin", "kafka_topic")
+FIELD_ID = b"PARQUET:field_id"
+
+
+def write_trades(
+    table: Table, rows: pa.Table | pa.RecordBatch, *, executor: Executor | None = None
+) -> list[LakeFile]:
+    """Write rows of TRADE_SCHEMA as data files of `table`, on the disk when this returns.
+
+    One file per (topic, partition, bucket, day); with an executor, several at once.
+    """
+    if rows.num_rows == 0:
+        return []
+    unsorted = pa.table(rows) if isinstance(rows, pa.RecordBatch) else rows
+    order, parts = arrange(unsorted)
+    arranged = coded_columns(unsorted, table.schema()).take(pa.array(order))
+
+    def write(part: FilePart) -> LakeFile:
+        return write_part(table, arranged, part)
+
+    files = list(executor.map(write, parts) if executor else map(write, parts))
+    make_durable(file.data_file.file_path for file in files)
+    return files
+
+
+def coded_columns(rows: pa.Table, schema: Schema) -> pa.Table:
+    """Bring rows into the shape of the file: columns by field id, repeated texts as codes."""
+    target = file_schema(schema, rows.schema)
+    columns = []
+    for field in target:
+        column = rows[field.name].combine_chunks()
+        columns.append(
+            column.dictionary_encode() if field.name in CODED_COLUMNS else column.cast(field.type)
+        )
+    return pa.Table.from_arrays(columns, schema=target)
+
+
+def file_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
+    """Return the Arrow schema of a file: the columns both know, with the catalog's field ids."""
+    return pa.schema(
+        [
+            file_field(field, rows.field(field.name).type)
+            for field in schema.fields
+            if field.name in rows.names
+        ]
+    )
+
+
+def file_field(field: NestedField, arrow_type: pa.DataType) -> pa.Field:
+    if field.name in CODED_COLUMNS:
+        arrow_type = pa.dictionary(pa.int32(), arrow_type)
+    inner = field.field_type
+    if isinstance(inner, ListType):
+        arrow_type = pa.list_(with_id(inner.element_field, arrow_type.value_type))
+    if isinstance(inner, MapType):
+        arrow_type = pa.map_(
+            with_id(inner.key_field, arrow_type.key_type),
+            with_id(inner.value_field, arrow_type.item_type),
+        )
+    return with_id(field, arrow_type)
+
+
+def with_id(field: NestedField, arrow_type: pa.DataType) -> pa.Field:
+    metadata = {FIELD_ID: str(field.field_id)}
+    return pa.field(field.name, arrow_type, nullable=not field.required, metadata=metadata)
+
+
+def write_part(table: Table, arranged: pa.Table, part: FilePart) -> LakeFile:
+    partition = Record(part.day, part.bucket)
+    folder = table.spec().partition_to_path(partition, table.schema())
+    location = table.location_provider().new_data_location(f"{folder}/{uuid.uuid4()}.parquet")
+    rows = arranged.slice(part.start, part.stop - part.start)
+    footer, size_bytes = write_parquet(table, location, rows, part)
+    statistics = file_statistics(table.schema(), rows, footer)
+    data_file = DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=location,
+        file_format=FileFormat.PARQUET,
+        partition=partition,
+        file_size_in_bytes=size_bytes,
+        sort_order_id=table.sort_order().order_id,
+        equality_ids=None,
+        key_metadata=None,
+        **statistics,
+    )
+    data_file.spec_id = table.spec().spec_id
+    offsets = ints(rows["kafka_offset"])
+    return LakeFile(data_file, part.position, int(offsets.min()), int(offsets.max()))
+
+
+def write_parquet(
+    table: Table, location: str, rows: pa.Table, part: FilePart
+) -> tuple[pq.FileMetaData, int]:
+    output = table.io.new_output(location)
+    with output.create() as stream:
+        writer = pq.ParquetWriter(
+            stream,
+            rows.schema,
+            compression="zstd",
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=list(DICTIONARY_COLUMNS),
+            column_encoding=ENCODINGS,
+            store_schema=False,
+        )
+        with writer:
+            for start, stop in row_groups(part):
+                writer.write_table(rows.slice(start, stop - start), row_group_size=ROW_GROUP_ROWS)
+            writer.add_key_value_metadata({SYMBOLS_KEY: symbol_rows(part)})
+        footer = writer.writer.metadata
+    return footer, len(output)
+
+
+def row_groups(part: FilePart) -> Iterator[tuple[int, int]]:
+    """Yield the row groups' bounds, counted from the file's first row."""
+    for run in part.runs:
+        for start in range(run.start, run.stop, ROW_GROUP_ROWS):
+            yield start - part.start, min(start + ROW_GROUP_ROWS, run.stop) - part.start
+
+
+def symbol_rows(part: FilePart) -> str:
+    """Encode how many rows of each symbol the file has; readers list symbols by it."""
+    counts = {run.symbol: run.stop - run.start for run in part.runs}
+    return msgspec.json.encode(counts).decode()

@@ -1,0 +1,151 @@
+"""From a plan to what the catalog is sent: manifest, manifest list, and one compare-and-swap."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+from pyiceberg.manifest import (
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    write_manifest,
+    write_manifest_list,
+)
+from pyiceberg.table import Table
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
+from pyiceberg.table.update import (
+    AddSnapshotUpdate,
+    AssertRefSnapshotId,
+    AssertTableUUID,
+    SetSnapshotRefUpdate,
+    TableRequirement,
+    TableUpdate,
+)
+
+from libs.lake.commit import CommitPlan, LakeFile
+from libs.lake.durable import make_durable
+from libs.lake.seam import SEAM_TAG
+
+AVRO_COMPRESSION: Literal["deflate"] = "deflate"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A commit whose files are written, ready to be sent."""
+
+    snapshot_id: int
+    requirements: tuple[TableRequirement, ...]
+    updates: tuple[TableUpdate, ...]
+
+
+def stage(table: Table, plan: CommitPlan) -> Staged:
+    """Write the attempt's manifest and manifest list under names of its own."""
+    snapshot_id = table.metadata.new_snapshot_id()
+    attempt_id = str(uuid.uuid4())
+    manifests = live_manifests(table)
+    written = []
+    if plan.files:
+        manifest = write_files(table, plan.files, snapshot_id, attempt_id)
+        manifests = [manifest, *manifests]
+        written.append(manifest.manifest_path)
+    listing = write_listing(table, plan, manifests, snapshot_id, attempt_id)
+    make_durable([*written, listing])
+    return swap(table, plan, snapshot_id, listing)
+
+
+def live_manifests(table: Table) -> list[ManifestFile]:
+    head = table.metadata.current_snapshot()
+    return head.manifests(table.io) if head is not None else []
+
+
+def write_files(
+    table: Table, files: tuple[LakeFile, ...], snapshot_id: int, attempt_id: str
+) -> ManifestFile:
+    metadata = table.metadata
+    location = table.location_provider().new_metadata_location(f"{attempt_id}-m0.avro")
+    with write_manifest(
+        format_version=metadata.format_version,
+        spec=metadata.spec(),
+        schema=metadata.schema(),
+        output_file=table.io.new_output(location),
+        snapshot_id=snapshot_id,
+        avro_compression=AVRO_COMPRESSION,
+    ) as manifest:
+        for file in files:
+            manifest.add_entry(
+                ManifestEntry.from_args(
+                    status=ManifestEntryStatus.ADDED,
+                    snapshot_id=snapshot_id,
+                    data_file=file.data_file,
+                )
+            )
+    return manifest.to_manifest_file()
+
+
+def write_listing(
+    table: Table,
+    plan: CommitPlan,
+    manifests: list[ManifestFile],
+    snapshot_id: int,
+    attempt_id: str,
+) -> str:
+    location = table.location_provider().new_metadata_location(
+        f"snap-{snapshot_id}-0-{attempt_id}.avro"
+    )
+    with write_manifest_list(
+        format_version=table.metadata.format_version,
+        output_file=table.io.new_output(location),
+        snapshot_id=snapshot_id,
+        parent_snapshot_id=plan.parent_id,
+        sequence_number=plan.sequence_number,
+        avro_compression=AVRO_COMPRESSION,
+    ) as listing:
+        listing.add_manifests(manifests)
+    return location
+
+
+def swap(table: Table, plan: CommitPlan, snapshot_id: int, listing: str) -> Staged:
+    """Build the compare-and-swap: valid on this table and this head alone, the first commit too."""
+    snapshot = Snapshot.model_validate(
+        {
+            "snapshot-id": snapshot_id,
+            "parent-snapshot-id": plan.parent_id,
+            "manifest-list": listing,
+            "sequence-number": plan.sequence_number,
+            "timestamp-ms": plan.timestamp_ms,
+            "summary": Summary(Operation.APPEND, **plan.summary),
+            "schema-id": table.metadata.current_schema_id,
+        }
+    )
+    return Staged(
+        snapshot_id=snapshot_id,
+        requirements=(
+            AssertTableUUID(uuid=table.metadata.table_uuid),
+            AssertRefSnapshotId.model_validate({"ref": MAIN_BRANCH, "snapshot-id": plan.parent_id}),
+        ),
+        updates=(
+            AddSnapshotUpdate(snapshot=snapshot),
+            move_ref(table, MAIN_BRANCH, SnapshotRefType.BRANCH, snapshot_id),
+            move_ref(table, SEAM_TAG, SnapshotRefType.TAG, snapshot_id),
+        ),
+    )
+
+
+def move_ref(
+    table: Table, name: str, kind: SnapshotRefType, snapshot_id: int
+) -> SetSnapshotRefUpdate:
+    """Point a ref at the new snapshot, keeping what others have set of its retention."""
+    before = table.metadata.refs.get(name)
+    return SetSnapshotRefUpdate.model_validate(
+        {
+            "ref-name": name,
+            "type": kind,
+            "snapshot-id": snapshot_id,
+            "max-ref-age-ms": before.max_ref_age_ms if before else None,
+            "max-snapshot-age-ms": before.max_snapshot_age_ms if before else None,
+            "min-snapshots-to-keep": before.min_snapshots_to_keep if before else None,
+        }
+    )
