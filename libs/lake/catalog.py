@@ -60,11 +60,11 @@ class TableStore(Protocol):
 
 
 class DurableSqlCatalog(SqlCatalog):
-    """PyIceberg's SQL catalog, whose metadata files survive a power cut before it points at them."""
+    """PyIceberg's SQL catalog; its metadata files are on the disk before it points at them."""
 
     @staticmethod
     def _write_metadata(metadata: TableMetadata, io: FileIO, metadata_path: str) -> None:
-        SqlCatalog._write_metadata(metadata, io, metadata_path)
+        SqlCatalog._write_metadata(metadata, io, metadata_path)  # noqa: SLF001 - its one hook
         make_durable([metadata_path])
 
 
@@ -231,7 +231,7 @@ def sqlite_path(catalog_uri: str) -> Path:
 
 
 def prepare_sqlite(path: Path) -> None:
-    """Switch the file to write-ahead logging, so that readers and a writer do not wait for each other."""
+    """Switch the file to write-ahead logging: readers and a writer do not wait for each other."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=SQLITE_BUSY_TIMEOUT_S)

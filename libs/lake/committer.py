@@ -133,5 +133,5 @@ class Committer:
         return Landed(staged.snapshot_id, rows, plan.ranges, plan.seam, plan.fenced, attempt)
 
     def _wait_s(self, attempt: int) -> float:
-        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(attempt, 10))
+        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * float(2 ** min(attempt, 10)))
         return longest_s * (0.5 + self._patience.jitter() / 2)

@@ -49,7 +49,7 @@ ENCODINGS = {
     "ingest_timestamp": "DELTA_BINARY_PACKED",
     "kafka_offset": "DELTA_BINARY_PACKED",
 }
-# Held as codes from the sort to the file: cheaper to reorder, and the writer takes them as they are.
+# Held as codes from the sort to the file: cheaper to reorder, and the writer takes codes.
 CODED_COLUMNS = ("exchange", "asset_class", "currency", "side", "origin", "kafka_topic")
 FIELD_ID = b"PARQUET:field_id"
 
@@ -89,13 +89,8 @@ def coded_columns(rows: pa.Table, schema: Schema) -> pa.Table:
 
 def file_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
     """Return the Arrow schema of a file: the columns both know, with the catalog's field ids."""
-    return pa.schema(
-        [
-            file_field(field, rows.field(field.name).type)
-            for field in schema.fields
-            if field.name in rows.names
-        ]
-    )
+    shared = [field for field in schema.fields if field.name in rows.names]
+    return pa.schema([file_field(field, rows.field(field.name).type) for field in shared])
 
 
 def file_field(field: NestedField, arrow_type: pa.DataType) -> pa.Field:

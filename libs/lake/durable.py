@@ -1,4 +1,4 @@
-"""Files that survive a power cut: what the catalog points at must be on the disk before it points."""
+"""Files that survive a power cut: on the disk before the catalog points at them."""
 
 from __future__ import annotations
 

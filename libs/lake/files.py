@@ -20,6 +20,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from libs.lake.durable import local_path
 from libs.lake.seam import EMPTY_SEAM, Seam, TopicPartition, seam_at, seam_of
+from libs.lake.statistics import primitive
 from libs.lake.tables import bucket_of
 from libs.market.errors import K2Error, NotFoundError
 
@@ -230,7 +231,7 @@ class Bounds:
     def _value(self, bounds: Mapping[int, bytes] | None, column: str) -> object:
         field = self._fields[column]
         encoded = (bounds or {}).get(field.field_id)
-        return None if encoded is None else from_bytes(field.field_type, encoded)
+        return None if encoded is None else from_bytes(primitive(field), encoded)
 
 
 def entry_of(file: DataFile, snapshot_id: int, bounds: Bounds) -> FileEntry:

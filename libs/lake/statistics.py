@@ -73,7 +73,7 @@ def leaves(field: NestedField) -> list[int]:
 def chunk_totals(
     ids: list[int], footer: pq.FileMetaData
 ) -> tuple[dict[int, int], dict[int, int], list[int]]:
-    """Add up the column chunks: compressed sizes and value counts by field id, row group offsets."""
+    """Add up the column chunks: sizes and value counts by field id; row group offsets."""
     sizes = dict.fromkeys(ids, 0)
     values = dict.fromkeys(ids, 0)
     offsets = []
@@ -101,11 +101,17 @@ def encoded_bounds(
     extent = pc.min_max(column).as_py()
     if extent["min"] is None:
         return None
-    kind = field.field_type
+    kind = primitive(field)
     low, high = extent["min"], extent["max"]
     if isinstance(kind, StringType) and field.name not in WHOLE_BOUNDS:
         low, high = low[:TEXT_BOUND_CHARACTERS], cut_above(high)
     return to_bytes(kind, low), None if high is None else to_bytes(kind, high)
+
+
+def primitive(field: NestedField) -> PrimitiveType:
+    if not isinstance(field.field_type, PrimitiveType):
+        raise TypeError(f"column {field.name} has no bounds")
+    return field.field_type
 
 
 def used_values(column: pa.ChunkedArray) -> pa.Array:
