@@ -108,6 +108,9 @@ class Report(_message.Message):
     CONSUMER_GROUP_FIELD_NUMBER: _builtins.int
     POSITIONS_FIELD_NUMBER: _builtins.int
     COMMIT_FAILURES_FIELD_NUMBER: _builtins.int
+    APPLIED_LAG_LEVEL_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """ingestor, writer or query."""
     process: _builtins.str
@@ -123,6 +126,12 @@ class Report(_message.Message):
     consumer_group: _builtins.str
     commit_failures: _builtins.int
     """Consecutive failed commits."""
+    applied_lag_level: Global___Level.ValueType
+    """Of applied_level, what lag is the cause of: a new governor starts from it."""
+    epoch: _builtins.int
+    """Newest epoch it has obeyed; a governor that starts takes a newer one."""
+    lag: _builtins.int
+    """Positions not decoded yet, as the process itself sees them."""
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionPosition]: ...
     def __init__(
@@ -138,12 +147,17 @@ class Report(_message.Message):
         consumer_group: _builtins.str = ...,
         positions: _abc.Iterable[Global___PartitionPosition] | None = ...,
         commit_failures: _builtins.int = ...,
+        applied_lag_level: Global___Level.ValueType = ...,
+        epoch: _builtins.int = ...,
+        lag: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "lag", b"lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "applied_lag_level", b"applied_lag_level", "applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "epoch", b"epoch", "lag", b"lag", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
+    _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag) -> _WhichOneofReturnType__lag | None: ...
 
 Global___Report: _TypeAlias = Report  # noqa: Y015
 
@@ -202,6 +216,42 @@ class ControlRequest(_message.Message):
 Global___ControlRequest: _TypeAlias = ControlRequest  # noqa: Y015
 
 @_typing.final
+class Rules(_message.Message):
+    """What the state machines go by, the governor's and each process's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAG_THRESHOLDS_FIELD_NUMBER: _builtins.int
+    MEMORY_THRESHOLDS_FIELD_NUMBER: _builtins.int
+    COOLDOWN_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lag_thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Records from which SOFT, GRACEFUL, AGGRESSIVE and CIRCUIT_BREAK are demanded."""
+
+    @_builtins.property
+    def memory_thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The same as shares of the memory limit."""
+
+    @_builtins.property
+    def cooldown(self) -> _duration_pb2.Duration:
+        """Rest before each step down."""
+
+    def __init__(
+        self,
+        *,
+        lag_thresholds: _abc.Iterable[_builtins.float] | None = ...,
+        memory_thresholds: _abc.Iterable[_builtins.float] | None = ...,
+        cooldown: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "lag_thresholds", b"lag_thresholds", "memory_thresholds", b"memory_thresholds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rules: _TypeAlias = Rules  # noqa: Y015
+
+@_typing.final
 class Directive(_message.Message):
     """Full state, never a difference."""
 
@@ -216,17 +266,26 @@ class Directive(_message.Message):
     CAUSES_FIELD_NUMBER: _builtins.int
     WRITERS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     sequence: _builtins.int
     level: Global___Level.ValueType
+    """The higher of the two that follow."""
     lag_level: Global___Level.ValueType
     memory_level: Global___Level.ValueType
+    """Pushed to a process: that of its own memory. In a State: the highest of all."""
     writers: _builtins.int
+    """Writers that share the lag: without a governor each takes its part of the thresholds."""
     explanation: _builtins.str
+    """In plain words, for people."""
     @_builtins.property
-    def ttl(self) -> _duration_pb2.Duration: ...
+    def ttl(self) -> _duration_pb2.Duration:
+        """Without another directive it holds this long."""
+
     @_builtins.property
     def causes(self) -> _containers.RepeatedScalarFieldContainer[Global___Cause.ValueType]: ...
+    @_builtins.property
+    def rules(self) -> Global___Rules: ...
     def __init__(
         self,
         *,
@@ -239,10 +298,11 @@ class Directive(_message.Message):
         causes: _abc.Iterable[Global___Cause.ValueType] | None = ...,
         writers: _builtins.int = ...,
         explanation: _builtins.str = ...,
+        rules: Global___Rules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "rules", b"rules", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -276,10 +336,12 @@ class GroupLag(_message.Message):
     LAG_FIELD_NUMBER: _builtins.int
     KNOWN_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
     consumer_group: _builtins.str
     lag: _builtins.int
     known: _builtins.bool
     """False while lag cannot be read: the level holds."""
+    level: Global___Level.ValueType
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionLag]: ...
     def __init__(
@@ -289,10 +351,11 @@ class GroupLag(_message.Message):
         lag: _builtins.int = ...,
         known: _builtins.bool = ...,
         partitions: _abc.Iterable[Global___PartitionLag] | None = ...,
+        level: Global___Level.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group", b"consumer_group", "known", b"known", "lag", b"lag", "partitions", b"partitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group", b"consumer_group", "known", b"known", "lag", b"lag", "level", b"level", "partitions", b"partitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,9 +398,12 @@ class ProcessState(_message.Message):
     ACKNOWLEDGED_EPOCH_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _builtins.int
     REFUSED_BECAUSE_FIELD_NUMBER: _builtins.int
+    ATTACHED_FIELD_NUMBER: _builtins.int
     acknowledged_epoch: _builtins.int
     acknowledged_sequence: _builtins.int
     refused_because: _builtins.str
+    attached: _builtins.bool
+    """False once its stream is closed; it is forgotten when its TTL has passed."""
     @_builtins.property
     def report(self) -> Global___Report: ...
     @_builtins.property
@@ -350,10 +416,11 @@ class ProcessState(_message.Message):
         acknowledged_epoch: _builtins.int = ...,
         acknowledged_sequence: _builtins.int = ...,
         refused_because: _builtins.str = ...,
+        attached: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_report_time", b"last_report_time", "report", b"report"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_epoch", b"acknowledged_epoch", "acknowledged_sequence", b"acknowledged_sequence", "last_report_time", b"last_report_time", "refused_because", b"refused_because", "report", b"report"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_epoch", b"acknowledged_epoch", "acknowledged_sequence", b"acknowledged_sequence", "attached", b"attached", "last_report_time", b"last_report_time", "refused_because", b"refused_because", "report", b"report"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -368,6 +435,7 @@ class State(_message.Message):
     GROUPS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
     COOLDOWN_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_DOWN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def directive(self) -> Global___Directive: ...
     @_builtins.property
@@ -377,7 +445,13 @@ class State(_message.Message):
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessState]: ...
     @_builtins.property
-    def cooldown(self) -> _duration_pb2.Duration: ...
+    def cooldown(self) -> _duration_pb2.Duration:
+        """Rest before the next step down, doubled where the level went to and fro."""
+
+    @_builtins.property
+    def next_step_down(self) -> _timestamp_pb2.Timestamp:
+        """When the level next falls if all stays as it is."""
+
     def __init__(
         self,
         *,
@@ -386,10 +460,11 @@ class State(_message.Message):
         groups: _abc.Iterable[Global___GroupLag] | None = ...,
         processes: _abc.Iterable[Global___ProcessState] | None = ...,
         cooldown: _duration_pb2.Duration | None = ...,
+        next_step_down: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "level_since", b"level_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "level_since", b"level_since", "next_step_down", b"next_step_down"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "groups", b"groups", "level_since", b"level_since", "processes", b"processes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "groups", b"groups", "level_since", b"level_since", "next_step_down", b"next_step_down", "processes", b"processes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,69 @@
+"""What a process and the governor tell each other, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from libs.degradation.level import Cause, Level, Rules
+
+# (topic, partition)
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnReport:
+    """What only the service itself knows of its work; the defaults fit one that reads no topic.
+
+    `positions` are the next offsets to decode. `lag` is how many positions up to the log's end are
+    not decoded yet, over the partitions it has now; None where it cannot tell.
+    """
+
+    consumer_group: str = ""
+    positions: Mapping[Partition, int] = field(default_factory=dict)
+    lag: int | None = None
+    commit_failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process says of itself, once a second. `epoch` is the newest it has obeyed."""
+
+    service: str
+    process: str
+    memory_used_bytes: int
+    memory_limit_bytes: int
+    memory_baseline_bytes: int
+    memory_level: Level
+    applied_level: Level
+    applied_lag_level: Level
+    epoch: int
+    own: OwnReport
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """What one process is to do: full state, valid for `ttl_s` from its arrival."""
+
+    epoch: int
+    sequence: int
+    ttl_s: float
+    lag_level: Level
+    memory_level: Level
+    causes: tuple[Cause, ...] = ()
+    writers: int = 1
+    explanation: str = ""
+    rules: Rules = field(default_factory=Rules)
+
+    @property
+    def level(self) -> Level:
+        return max(self.lag_level, self.memory_level)
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """The process applies that directive, or says why it does not."""
+
+    epoch: int
+    sequence: int
+    refused_because: str = ""

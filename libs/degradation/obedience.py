@@ -1,0 +1,139 @@
+"""What one process applies: the directive while it is valid, its own judgement otherwise. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from libs.degradation.level import Cause, Level, Rules
+from libs.degradation.machine import Ladder, Reading, lag_policy, memory_policy, step
+from libs.degradation.memory import MemoryUse
+from libs.degradation.messages import Acknowledgement, Directive
+
+# The lowest use in this time after the start is the memory baseline: later, buffers are in it.
+SETTLING_S = 10.0
+
+Authority = Literal["governor", "itself"]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What this process acts on: by lag, by its own memory, and the higher of both.
+
+    `causes` explain the level; SINK_DOWN and HOT_PARTITION change what helps against lag.
+    """
+
+    lag_level: Level = Level.NORMAL
+    memory_level: Level = Level.NORMAL
+    causes: frozenset[Cause] = frozenset()
+    authority: Authority = "itself"
+    explanation: str = ""
+
+    @property
+    def level(self) -> Level:
+        return max(self.lag_level, self.memory_level)
+
+
+@dataclass(frozen=True, slots=True)
+class Obedience:
+    """The last directive and how long it holds, and both of the process's own ladders.
+
+    While a directive holds, `lag` stands at its level, so that its end lowers nothing.
+    """
+
+    directive: Directive | None = None
+    valid_until_s: float = float("-inf")
+    rules: Rules = field(default_factory=Rules)
+    lag: Ladder = field(default_factory=Ladder)
+    memory: Ladder = field(default_factory=Ladder)
+    baseline_bytes: int | None = None
+    settled_at_s: float | None = None
+
+    @property
+    def epoch(self) -> int:
+        return self.directive.epoch if self.directive else 0
+
+    def directed(self, now_s: float) -> bool:
+        """Whether a directive holds at this time."""
+        return now_s < self.valid_until_s
+
+
+def hear(state: Obedience, directive: Directive, now_s: float) -> tuple[Obedience, Acknowledgement]:
+    """Take a directive in, unless a newer one has been obeyed: by epoch, then by sequence."""
+    refusal = _refusal(state, directive)
+    acknowledgement = Acknowledgement(directive.epoch, directive.sequence, refusal)
+    if refusal:
+        return state, acknowledgement
+    same = state.lag.level is directive.lag_level
+    obeyed = replace(
+        state,
+        directive=directive,
+        valid_until_s=now_s + directive.ttl_s,
+        rules=directive.rules,
+        lag=state.lag if same else Ladder(directive.lag_level),
+    )
+    return obeyed, acknowledgement
+
+
+def watch(state: Obedience, memory: MemoryUse, own_lag: int | None, now_s: float) -> Obedience:
+    """Take the process's own readings in: memory always, lag only while no directive holds."""
+    settled = _settle(state, memory, now_s)
+    reading = Reading(memory.share, (settled.baseline_bytes or 0) / memory.limit_bytes)
+    watched = replace(
+        settled, memory=step(settled.memory, reading, memory_policy(settled.rules), now_s)
+    )
+    if watched.directed(now_s):
+        return watched
+    policy = lag_policy(watched.rules, writers=_writers(watched))
+    return replace(watched, lag=step(watched.lag, Reading(own_lag), policy, now_s))
+
+
+def applied(state: Obedience, now_s: float) -> Applied:
+    """What to act on now: the higher of the directive and the process's own memory level."""
+    if state.directive is None or not state.directed(now_s):
+        return _alone(state)
+    directive = state.directive
+    memory_level = max(directive.memory_level, state.memory.level)
+    causes = frozenset(directive.causes) | _causes(directive.lag_level, memory_level)
+    return Applied(
+        directive.lag_level, memory_level, causes, "governor", explanation=directive.explanation
+    )
+
+
+def _refusal(state: Obedience, directive: Directive) -> str:
+    if state.directive is None:
+        return ""
+    if directive.epoch < state.directive.epoch:
+        return f"stale epoch {directive.epoch}: {state.directive.epoch} has been obeyed"
+    same_epoch = directive.epoch == state.directive.epoch
+    if same_epoch and directive.sequence < state.directive.sequence:
+        return f"stale sequence {directive.sequence}: {state.directive.sequence} has been obeyed"
+    return ""
+
+
+def _settle(state: Obedience, memory: MemoryUse, now_s: float) -> Obedience:
+    if state.baseline_bytes is None or state.settled_at_s is None:
+        used_bytes = memory.used_bytes
+        return replace(state, baseline_bytes=used_bytes, settled_at_s=now_s + SETTLING_S)
+    if now_s > state.settled_at_s:
+        return state
+    return replace(state, baseline_bytes=min(state.baseline_bytes, memory.used_bytes))
+
+
+def _writers(state: Obedience) -> int:
+    return max(1, state.directive.writers) if state.directive else 1
+
+
+def _causes(lag_level: Level, memory_level: Level) -> frozenset[Cause]:
+    by_level = {Cause.LAG: lag_level, Cause.MEMORY: memory_level}
+    return frozenset(cause for cause, level in by_level.items() if level > Level.NORMAL)
+
+
+def _alone(state: Obedience) -> Applied:
+    lag_level, memory_level = state.lag.level, state.memory.level
+    return Applied(
+        lag_level,
+        memory_level,
+        _causes(lag_level, memory_level),
+        explanation="no directive holds: the process goes by its own lag and memory",
+    )

@@ -1,0 +1,169 @@
+"""Control messages to Protobuf and back; nothing beyond this module and its users sees Protobuf."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from k2.governor.v1 import governor_pb2 as pb
+
+from libs.degradation.level import Cause, Level, Rules, Thresholds
+from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
+from libs.market.errors import InvalidError
+
+
+def level_to_pb(level: Level) -> pb.Level.ValueType:
+    # Protobuf's 0 is "not said", so each level is one more there.
+    return pb.Level.ValueType(level + 1)
+
+
+def level_from_pb(value: int, *, field: str) -> Level:
+    """Read a level.
+
+    Raises:
+        InvalidError: none was said, or one this version does not know.
+    """
+    if not 1 <= value <= len(Level):
+        raise InvalidError(f"{field} must be a level, not {value}", field=field)
+    return Level(value - 1)
+
+
+def cause_to_pb(cause: Cause) -> pb.Cause.ValueType:
+    return pb.Cause.Value(f"CAUSE_{cause}")
+
+
+def duration_to_pb(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromMilliseconds(round(seconds * 1_000))
+    return duration
+
+
+def report_to_pb(report: Report) -> pb.Report:
+    own = report.own
+    return pb.Report(
+        service=report.service,
+        process=report.process,
+        memory_used_bytes=report.memory_used_bytes,
+        memory_limit_bytes=report.memory_limit_bytes,
+        memory_baseline_bytes=report.memory_baseline_bytes,
+        memory_level=level_to_pb(report.memory_level),
+        applied_level=level_to_pb(report.applied_level),
+        applied_lag_level=level_to_pb(report.applied_lag_level),
+        epoch=report.epoch,
+        consumer_group=own.consumer_group,
+        positions=[
+            pb.PartitionPosition(topic=topic, partition=partition, decoded_offset=offset)
+            for (topic, partition), offset in own.positions.items()
+        ],
+        lag=own.lag,
+        commit_failures=own.commit_failures,
+    )
+
+
+def report_from_pb(message: pb.Report) -> Report:
+    """Read a report.
+
+    Raises:
+        InvalidError: it does not name its process, has no memory limit, or an unknown level.
+    """
+    if not message.process:
+        raise InvalidError("report.process must name the process", field="report.process")
+    if message.memory_limit_bytes <= 0:
+        field = "report.memory_limit_bytes"
+        raise InvalidError(
+            f"{field} must be positive, is {message.memory_limit_bytes}", field=field
+        )
+    return Report(
+        service=message.service,
+        process=message.process,
+        memory_used_bytes=message.memory_used_bytes,
+        memory_limit_bytes=message.memory_limit_bytes,
+        memory_baseline_bytes=message.memory_baseline_bytes,
+        memory_level=level_from_pb(message.memory_level, field="report.memory_level"),
+        applied_level=level_from_pb(message.applied_level, field="report.applied_level"),
+        applied_lag_level=level_from_pb(
+            message.applied_lag_level, field="report.applied_lag_level"
+        ),
+        epoch=message.epoch,
+        own=_own_from_pb(message),
+    )
+
+
+def _own_from_pb(message: pb.Report) -> OwnReport:
+    return OwnReport(
+        consumer_group=message.consumer_group,
+        positions={(p.topic, p.partition): p.decoded_offset for p in message.positions},
+        lag=message.lag if message.HasField("lag") else None,
+        commit_failures=message.commit_failures,
+    )
+
+
+def directive_to_pb(directive: Directive) -> pb.Directive:
+    return pb.Directive(
+        epoch=directive.epoch,
+        sequence=directive.sequence,
+        ttl=duration_to_pb(directive.ttl_s),
+        level=level_to_pb(directive.level),
+        lag_level=level_to_pb(directive.lag_level),
+        memory_level=level_to_pb(directive.memory_level),
+        causes=[cause_to_pb(cause) for cause in directive.causes],
+        writers=directive.writers,
+        explanation=directive.explanation,
+        rules=_rules_to_pb(directive.rules),
+    )
+
+
+def directive_from_pb(message: pb.Directive) -> Directive:
+    """Read a directive; causes this version does not know are left out.
+
+    Raises:
+        InvalidError: an unknown level, or rules that make no sense.
+    """
+    return Directive(
+        epoch=message.epoch,
+        sequence=message.sequence,
+        ttl_s=_seconds(message.ttl),
+        lag_level=level_from_pb(message.lag_level, field="directive.lag_level"),
+        memory_level=level_from_pb(message.memory_level, field="directive.memory_level"),
+        causes=_causes_from_pb(message),
+        writers=message.writers,
+        explanation=message.explanation,
+        rules=_rules_from_pb(message.rules),
+    )
+
+
+def _causes_from_pb(message: pb.Directive) -> tuple[Cause, ...]:
+    known = {cause_to_pb(cause): cause for cause in Cause}
+    return tuple(known[cause] for cause in message.causes if cause in known)
+
+
+def _rules_to_pb(rules: Rules) -> pb.Rules:
+    return pb.Rules(
+        lag_thresholds=rules.lag.in_order,
+        memory_thresholds=rules.memory.in_order,
+        cooldown=duration_to_pb(rules.cooldown_s),
+    )
+
+
+def _rules_from_pb(message: pb.Rules) -> Rules:
+    if len(message.lag_thresholds) != 4 or len(message.memory_thresholds) != 4:
+        raise InvalidError("rules need four thresholds each", field="directive.rules")
+    return Rules(
+        Thresholds(*message.lag_thresholds),
+        Thresholds(*message.memory_thresholds),
+        _seconds(message.cooldown),
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.ToMilliseconds() / 1_000
+
+
+def acknowledgement_to_pb(acknowledgement: Acknowledgement) -> pb.Acknowledgement:
+    return pb.Acknowledgement(
+        epoch=acknowledgement.epoch,
+        sequence=acknowledgement.sequence,
+        refused_because=acknowledgement.refused_because,
+    )
+
+
+def acknowledgement_from_pb(message: pb.Acknowledgement) -> Acknowledgement:
+    return Acknowledgement(message.epoch, message.sequence, message.refused_because)
