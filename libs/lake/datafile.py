@@ -1,6 +1,7 @@
 """Data files: laid out for the queries, written once under a name of their own.
 
-Row groups of at most 16k rows that do not straddle symbols, an encoding per column, zstd-1.
+Row groups of at most 16k rows, where a symbol begins a group of its own unless it and its
+neighbours are small; an encoding per column, zstd-1.
 PyIceberg's own writer has none of it. An object store cannot rename: a file is written once, under
 a UUID, and is either in a committed manifest or nobody's.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from itertools import zip_longest
 
 import msgspec
 import pyarrow as pa
@@ -26,14 +28,22 @@ from libs.lake.durable import make_durable
 from libs.lake.statistics import file_statistics
 
 ROW_GROUP_ROWS = 16_384
+# A row group costs 0.8 ms and a page header per column: with 2,000 symbols in a buffer of 1M rows,
+# sharing groups among small symbols writes 2.5 times as fast and takes 18 % less space.
+SHARED_GROUP_ROWS = 4_096
 COMPRESSION_LEVEL = 1
 SYMBOLS_KEY = "k2.symbols"
 
+# Prices and quantities repeat within 16k rows of one symbol: against PLAIN, on recorded trades,
+# DuckDB reads them 1.6 times as fast from a dictionary, at the same size. BYTE_STREAM_SPLIT would
+# be the smallest for notional, but DuckDB 2.0 does not read it in fixed-length byte arrays.
 DICTIONARY_COLUMNS = (
     "exchange",
     "asset_class",
     "symbol",
     "sequence_epoch",
+    "price",
+    "quantity",
     "currency",
     "side",
     "origin",
@@ -159,9 +169,13 @@ def write_parquet(
 
 def row_groups(part: FilePart) -> Iterator[tuple[int, int]]:
     """Yield the row groups' bounds, counted from the file's first row."""
-    for run in part.runs:
-        for start in range(run.start, run.stop, ROW_GROUP_ROWS):
-            yield start - part.start, min(start + ROW_GROUP_ROWS, run.stop) - part.start
+    start = part.start
+    for run, following in zip_longest(part.runs, part.runs[1:]):
+        if following is not None and following.stop - start <= SHARED_GROUP_ROWS:
+            continue
+        for at in range(start, run.stop, ROW_GROUP_ROWS):
+            yield at - part.start, min(at + ROW_GROUP_ROWS, run.stop) - part.start
+        start = run.stop
 
 
 def symbol_rows(part: FilePart) -> str:
