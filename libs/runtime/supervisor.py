@@ -96,7 +96,10 @@ class Supervisor:
             raise first from first.__cause__
 
     async def stop(self) -> None:
-        """Ask for the ordered stop; `run` returns when it is done."""
+        """Ask for the ordered stop; `run` returns when it is done.
+
+        An actor that has not started yet will not, and what is in its mailbox is dropped.
+        """
         self._stop_asked.set()
 
     async def _start_in_order(self, tasks: asyncio.TaskGroup) -> None:

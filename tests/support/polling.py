@@ -14,14 +14,26 @@ POLL_S = 0.02
 
 @overload
 async def eventually(
-    predicate: Callable[[], Awaitable[T | None]], timeout_s: float = 10, *, what: str = ""
+    predicate: Callable[[], Awaitable[T | None]],
+    timeout_s: float = 10,
+    *,
+    what: str = "",
+    poll_s: float = POLL_S,
 ) -> T: ...
 @overload
 async def eventually(
-    predicate: Callable[[], T | None], timeout_s: float = 10, *, what: str = ""
+    predicate: Callable[[], T | None],
+    timeout_s: float = 10,
+    *,
+    what: str = "",
+    poll_s: float = POLL_S,
 ) -> T: ...
 async def eventually(
-    predicate: Callable[[], object], timeout_s: float = 10, *, what: str = ""
+    predicate: Callable[[], object],
+    timeout_s: float = 10,
+    *,
+    what: str = "",
+    poll_s: float = POLL_S,
 ) -> object:
     """Call `predicate` (plain or async) until it returns something true, and return that.
 
@@ -37,7 +49,7 @@ async def eventually(
         if time.monotonic() > deadline_s:
             wanted = what or getattr(predicate, "__name__", "it")
             raise AssertionError(f"{wanted}: not within {timeout_s:g} s; last was {result!r}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(poll_s)
 
 
 def eventually_sync(
