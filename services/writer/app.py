@@ -1,0 +1,135 @@
+"""Wires the writer together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from k2.writer.v1 import writer_pb2_grpc
+
+from libs.degradation.agent import DegradationAgent
+from libs.degradation.messages import OwnReport
+from libs.kafka.admin import cluster_id, ensure_topics
+from libs.lake.catalog import Lake, open_lake
+from libs.lake.tables import ensure_trades
+from libs.market.clock import SystemClock
+from libs.market.errors import ConfigError
+from libs.runtime.mailbox import Mailbox
+from libs.runtime.service import Service
+from libs.wire.registry import SchemaRegistry
+from libs.wire.trades import TradeDecoder
+from services.writer.batcher import Batcher
+from services.writer.buffer import FlushRule
+from services.writer.committer import TableCommitter
+from services.writer.config import WriterConfig
+from services.writer.consumer import Consumer, ConsumerOptions
+from services.writer.deadletters import KafkaDeadLetters, ensure_dead_letter_topics
+from services.writer.group import join
+from services.writer.lake import TradesTable
+from services.writer.messages import TableState, ToConsumer
+from services.writer.placing import Placer, another_cluster
+from services.writer.servicer import SERVICE, WriterServicer
+from services.writer.ticker import Ticker
+
+WAITING_FOR_CONSUMER = 64
+
+
+async def build(config: WriterConfig) -> Service:
+    """Check what the writer stands on, then wire its actors.
+
+    Raises:
+        UnavailableError: Kafka or the catalog is not there.
+        ConfigError: the table belongs to another Kafka cluster, or is not K2's.
+    """
+    lake_thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
+    decode_thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
+    lake = await asyncio.get_running_loop().run_in_executor(lake_thread, open_table, config)
+    table = TradesTable(lake)
+    cluster = await prepare_kafka(config)
+    state = await asyncio.get_running_loop().run_in_executor(lake_thread, table.state)
+    refuse_other_cluster(state, cluster)
+
+    clock = SystemClock()
+    to_consumer: Mailbox[ToConsumer] = Mailbox("consumer", WAITING_FOR_CONSUMER)
+    letters = KafkaDeadLetters(config.kafka_bootstrap, f"{config.name}-dead-letters")
+    committer = TableCommitter(table, letters, to_consumer, lake_thread, clock, cluster_id=cluster)
+    decoder = TradeDecoder(SchemaRegistry(config.schema_registry))
+    rule = FlushRule(int(config.flush_after_bytes), config.flush_after_s)
+    batcher = Batcher(committer, decoder, decode_thread, rule, clock)
+    consumer = Consumer(
+        to_consumer,
+        lambda rebalance: join(config, rebalance),
+        Placer(committer, cluster_id=cluster),
+        batcher,
+        ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000)),
+    )
+    agent = make_agent(config, consumer, committer)
+    ticker = Ticker(batcher, lambda: agent.applied)
+    servicer = WriterServicer(config.name, consumer, batcher, committer, to_consumer, agent)
+
+    async def release() -> None:
+        await letters.close()
+        for thread in (decode_thread, lake_thread):
+            thread.shutdown(wait=False)
+
+    return Service(
+        name=config.name,
+        kind="writer",
+        actors=[committer, batcher, ticker, consumer, agent],
+        stop_order=[consumer, ticker, batcher, committer, agent],
+        servicers=[(writer_pb2_grpc.add_WriterServiceServicer_to_server, servicer, SERVICE)],
+        grpc_address=config.grpc_address,
+        metrics_address=config.metrics_address,
+        release=release,
+        run_dir=config.run_dir,
+    )
+
+
+def open_table(config: WriterConfig) -> Lake:
+    lake = open_lake(config.catalog_uri, config.warehouse)
+    ensure_trades(lake)
+    return lake
+
+
+async def prepare_kafka(config: WriterConfig) -> str:
+    """Make sure that the topics are there; return the cluster's id."""
+    await ensure_topics(config.kafka_bootstrap, config.topics)
+    await ensure_dead_letter_topics(config.kafka_bootstrap, config.topics)
+    return await cluster_id(config.kafka_bootstrap)
+
+
+def refuse_other_cluster(state: TableState, cluster: str) -> None:
+    refusal = another_cluster(state, cluster)
+    if refusal is not None:
+        raise ConfigError(refusal.reason, table_cluster_id=state.cluster_id, cluster_id=cluster)
+
+
+def make_agent(
+    config: WriterConfig, consumer: Consumer, committer: TableCommitter
+) -> DegradationAgent:
+    return DegradationAgent(
+        "writer",
+        config.name,
+        config.governor_address,
+        own_report(config.group, consumer, committer),
+        lambda _: None,
+        memory_limit_bytes=config.memory_limit_bytes,
+    )
+
+
+def own_report(
+    group: str, consumer: Consumer, committer: TableCommitter
+) -> Callable[[], OwnReport]:
+    def report() -> OwnReport:
+        views = consumer.view()
+        ends = [view.end for view in views]
+        known = [max(0, v.end - v.decoded) for v in views if v.end is not None]
+        return OwnReport(
+            consumer_group=group,
+            positions={view.partition: view.decoded for view in views},
+            lag=sum(known) if len(known) == len(ends) else None,
+            commit_failures=committer.view.failures,
+        )
+
+    return report

@@ -1,0 +1,203 @@
+"""The batcher: decodes what was fetched, gathers it, and hands it on as one commit at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import structlog
+
+from libs.degradation.level import Level
+from libs.market.clock import Clock
+from libs.runtime.actor import MailboxActor, answer, refuse
+from libs.runtime.mailbox import MailboxClosedError
+from libs.wire.trades import TradeDecoder
+from services.writer import metrics
+from services.writer.buffer import Buffer, Chunk, Decision, FlushRule
+from services.writer.messages import (
+    Commit,
+    Fetched,
+    Flush,
+    Flushed,
+    RawChunk,
+    Tick,
+    ToBatcher,
+    ToCommitter,
+)
+from services.writer.positions import Partition
+
+log = structlog.get_logger()
+
+# Fetches that wait: each may hold as many records as one poll takes.
+WAITING_FETCHES = 2
+LAST_COMMIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Up to where a placing of a partition is decoded."""
+
+    generation: int
+    following: int
+
+
+def new_commit_id() -> str:
+    return uuid.uuid4().hex
+
+
+class Batcher(MailboxActor[ToBatcher]):
+    """Holds the buffer. While a commit is under way the next buffer fills, and then it waits."""
+
+    def __init__(
+        self,
+        committer: MailboxActor[ToCommitter],
+        decoder: TradeDecoder,
+        executor: Executor,
+        rule: FlushRule,
+        clock: Clock,
+        commit_id: Callable[[], str] = new_commit_id,
+    ) -> None:
+        super().__init__("batcher", capacity=WAITING_FETCHES)
+        self._committer = committer
+        self._decoder = decoder
+        self._executor = executor
+        self._rule = rule
+        self._clock = clock
+        self._commit_id = commit_id
+        self._buffer = Buffer()
+        self._levels = Tick(Level.NORMAL, Level.NORMAL)
+        self._under_way: asyncio.Future[Flushed] | None = None
+        self._ending = asyncio.Event()
+        self.decoded: Mapping[Partition, Decoded] = {}
+
+    @property
+    def buffered_rows(self) -> int:
+        return self._buffer.rows
+
+    async def run(self) -> None:
+        await super().run()
+        await self._flush_last()
+
+    async def stop(self) -> None:
+        await super().stop()
+        self._ending.set()
+
+    async def handle(self, message: ToBatcher) -> None:
+        match message:
+            case Fetched():
+                await self._decode(message.chunks)
+            case Flush():
+                await self._flush_for(message)
+            case Tick():
+                self._levels = message
+        await self._flush_if_due()
+        metrics.BUFFERED_ROWS.set(self._buffer.rows)
+        metrics.BUFFERED_BYTES.set(self._buffer.size_bytes)
+
+    async def _decode(self, chunks: tuple[RawChunk, ...]) -> None:
+        enrich = self._levels.lag_level < Level.SOFT and self._levels.memory_level < Level.SOFT
+        with metrics.DECODE_SECONDS.time():
+            decoded = await asyncio.get_running_loop().run_in_executor(
+                self._executor, decode_all, self._decoder, chunks, enrich
+            )
+        now_s = self._clock.monotonic_s()
+        for chunk in decoded:
+            metrics.OUTDATED_ROWS.inc(self._buffer.add(chunk, now_s=now_s))
+        self.decoded = {
+            **self.decoded,
+            **{c.partition: Decoded(c.generation, c.following) for c in decoded},
+        }
+
+    async def _flush_if_due(self) -> None:
+        decision = self._rule.under(
+            lag=self._levels.lag_level, memory=self._levels.memory_level
+        ).decide(
+            size_bytes=self._buffer.size_bytes,
+            age_s=self._buffer.age_s(self._clock.monotonic_s()),
+            committing=self._committing,
+        )
+        if decision is Decision.HOLD:
+            await self._commit_done()
+        if decision is not Decision.GATHER:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        """Send the buffer on its way. The commit before is done by now, or given up."""
+        if not self._buffer:
+            return
+        done: asyncio.Future[Flushed] = asyncio.get_running_loop().create_future()
+        # A commit given up while stopping has nobody to tell.
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        parts = self._buffer.take()
+        await self._committer.tell(Commit(self._commit_id(), parts, done))
+        self._under_way = done
+
+    async def _flush_for(self, flush: Flush) -> None:
+        """Commit everything, and answer when it is in the table."""
+        before = self._under_way if self._committing else None
+        if before is not None and self._buffer:
+            await self._commit_done()
+        await self._flush()
+        latest = self._under_way
+        if latest is None or (latest.done() and before is None):
+            answer(flush.reply, Flushed())
+            return
+        latest.add_done_callback(lambda done: pass_on(done, flush.reply))
+
+    async def _commit_done(self) -> None:
+        """Wait for the commit under way, as long as it takes; when stopping, not so long."""
+        if self._under_way is None:
+            return
+        ending: asyncio.Future[object] = asyncio.ensure_future(self._ending.wait())
+        either = (self._under_way, ending)
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._under_way}, timeout=LAST_COMMIT_S)
+        finally:
+            ending.cancel()
+
+    async def _flush_last(self) -> None:
+        """Commit what is left; what the table does not take now is read again after the start."""
+        try:
+            await self._commit_done()
+            if not self._committing:
+                await self._flush()
+                await self._commit_done()
+        except MailboxClosedError:
+            log.warning("left_uncommitted", rows=self._buffer.rows)
+
+    @property
+    def _committing(self) -> bool:
+        return self._under_way is not None and not self._under_way.done()
+
+
+def decode_all(decoder: TradeDecoder, chunks: tuple[RawChunk, ...], enrich: bool) -> list[Chunk]:
+    """Decode one fetch. Blocking."""
+    return [decode_chunk(decoder, chunk, enrich) for chunk in chunks]
+
+
+def decode_chunk(decoder: TradeDecoder, chunk: RawChunk, enrich: bool) -> Chunk:
+    topic, partition = chunk.partition
+    decoded = decoder.decode(
+        chunk.values, topic=topic, partition=partition, offsets=chunk.offsets, enrich=enrich
+    )
+    return Chunk(
+        chunk.partition,
+        chunk.generation,
+        chunk.start,
+        chunk.following,
+        decoded.batch,
+        tuple(decoded.rejected),
+    )
+
+
+def pass_on(done: asyncio.Future[Flushed], reply: asyncio.Future[Flushed]) -> None:
+    """Answer with what another future was answered."""
+    error = done.exception()
+    if error is None:
+        answer(reply, done.result())
+    elif isinstance(error, Exception):
+        refuse(reply, error)

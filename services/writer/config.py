@@ -1,0 +1,99 @@
+"""The writer: takes trades from Kafka and commits them to the Iceberg table, each exactly once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from libs.kafka.topics import TRADES_BINANCE
+from libs.runtime.config import Address, Bytes, CommaList, ServiceConfig
+
+MIB = 1024 * 1024
+
+
+class WriterConfig(ServiceConfig):
+    """What the writer reads from K2_* variables."""
+
+    name: str = Field(
+        "writer-1",
+        validation_alias="K2_SERVICE_NAME",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
+        description="name of this process, one of its kind (writer-1)",
+    )
+    grpc_address: Address = Field(
+        "127.0.0.1:7102",
+        validation_alias="K2_WRITER_GRPC_ADDRESS",
+        description="gRPC, host:port; port 0 takes a free one",
+    )
+    metrics_address: Address = Field(
+        "127.0.0.1:7202",
+        validation_alias="K2_WRITER_METRICS_ADDRESS",
+        description="Prometheus page, host:port; port 0 takes a free one",
+    )
+    catalog_uri: str = Field(
+        "sqlite:///.k2/data/catalog.db",
+        validation_alias="K2_CATALOG_URI",
+        description="the Iceberg catalog",
+    )
+    warehouse: str = Field(
+        ".k2/data/warehouse",
+        validation_alias="K2_WAREHOUSE",
+        description="folder or URI for data files",
+    )
+    schema_registry: Path = Field(
+        Path(".k2/data/schemas.json"),
+        validation_alias="K2_SCHEMA_REGISTRY",
+        description="file that holds the schemas by id",
+    )
+    topics: CommaList = Field(
+        (TRADES_BINANCE,),
+        min_length=1,
+        validation_alias="K2_WRITER_TOPICS",
+        description="topics to write, separated by commas",
+    )
+    group: str = Field(
+        "k2-writer",
+        min_length=1,
+        validation_alias="K2_WRITER_GROUP",
+        description="Kafka consumer group; writers of one group share the partitions",
+    )
+    flush_after_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        validation_alias="K2_WRITER_FLUSH_AFTER_S",
+        description="commit after so many seconds",
+    )
+    flush_after_bytes: Bytes = Field(
+        Bytes(64 * MIB),
+        ge=MIB // 16,
+        validation_alias="K2_WRITER_FLUSH_AFTER_BYTES",
+        description="commit after so much, decoded, in memory (64MiB)",
+    )
+    fetch_bytes: Bytes = Field(
+        Bytes(MIB),
+        ge=MIB // 16,
+        validation_alias="K2_WRITER_FETCH_BYTES",
+        description="most to fetch of one partition at a time, as Kafka has it",
+    )
+    session_timeout_ms: int = Field(
+        30_000,
+        ge=500,
+        validation_alias="K2_WRITER_SESSION_TIMEOUT_MS",
+        description="after so long a silence the group gives a writer's partitions to others",
+    )
+    heartbeat_ms: int = Field(
+        3_000,
+        ge=50,
+        validation_alias="K2_WRITER_HEARTBEAT_MS",
+        description="how often a writer shows the group that it lives",
+    )
+
+    @model_validator(mode="after")
+    def _heartbeats_fit_the_session(self) -> WriterConfig:
+        if self.heartbeat_ms * 3 > self.session_timeout_ms:
+            raise ValueError(
+                "K2_WRITER_HEARTBEAT_MS must be at most a third of K2_WRITER_SESSION_TIMEOUT_MS"
+            )
+        return self

@@ -1,0 +1,312 @@
+"""The consumer: takes what Kafka delivers where the table says, and nothing that starts elsewhere.
+
+Three loops over one state: `_poll` takes records, `_place` asks the table where to read on, and
+`_publish` tells Kafka the decoded positions, as a gauge of lag that nobody reads positions from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from libs.market.errors import K2Error
+from libs.runtime.actor import Actor
+from libs.runtime.faultpoint import reach
+from libs.runtime.mailbox import Mailbox, MailboxClosedError
+from services.writer import metrics
+from services.writer.messages import FencedOff, Fetched, Flush, Flushed, RawChunk, ToConsumer
+from services.writer.positions import Partition, Positions, Refuse, Seek, Verdict
+from services.writer.rebalance import Rebalance
+
+if TYPE_CHECKING:
+    from services.writer.batcher import Batcher
+    from services.writer.placing import Placer
+
+log = structlog.get_logger()
+
+# Polling this takes nothing and keeps what is prefetched; it shows the group that we are alive.
+NOWHERE = TopicPartition("", 0)
+POLL_MS = 200
+HELD_POLL_MS = 20
+# While the group rebalances getmany waits for the assignment, without a bound of its own.
+POLL_TIMEOUT_S = 1.0
+PLACE_AGAIN_S = 0.5
+PUBLISH_EVERY_S = 1.0
+
+OpenConsumer = Callable[[Rebalance], Awaitable[AIOKafkaConsumer]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """Bounds of one consumer."""
+
+    max_records: int = 16_384
+    hand_over_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionView:
+    """An assigned partition as the consumer sees it."""
+
+    partition: Partition
+    decoded: int
+    end: int | None
+    paused: bool
+
+
+class Consumer(Actor):
+    """Holds the group membership, the positions and the pauses."""
+
+    name = "consumer"
+
+    def __init__(
+        self,
+        mailbox: Mailbox[ToConsumer],
+        open_consumer: OpenConsumer,
+        placer: Placer,
+        batcher: Batcher,
+        options: ConsumerOptions | None = None,
+    ) -> None:
+        self._mailbox = mailbox
+        self._open = open_consumer
+        self._placer = placer
+        self._batcher = batcher
+        self._options = options or ConsumerOptions()
+        self._positions = Positions()
+        self._outbox: deque[Fetched | Flush] = deque()
+        self._unplaced = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._kafka: AIOKafkaConsumer | None = None
+        self.refused: Mapping[Partition, str] = {}
+        self.not_placed_because = ""
+
+    async def start(self) -> None:
+        self._positions.revoke()
+        self._outbox.clear()
+        self._kafka = await self._open(
+            Rebalance(self._positions, self._unplaced.set, self._hand_over_all)
+        )
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as loops:
+                for loop in (self._poll, self._place, self._publish):
+                    loops.create_task(loop(), name=f"consumer{loop.__name__}")
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def stop(self) -> None:
+        self._stopping.set()
+        self._unplaced.set()
+
+    async def close(self) -> None:
+        kafka, self._kafka = self._kafka, None
+        if kafka is not None:
+            with suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(self._options.hand_over_s):
+                    await kafka.stop()
+
+    def view(self) -> tuple[PartitionView, ...]:
+        """Show each assigned partition."""
+        unplaced = self._positions.unplaced
+        return tuple(
+            PartitionView(p, self._decoded(p) or 0, self._end(p), p in unplaced)
+            for p in sorted(self._positions.assigned)
+        )
+
+    async def _poll(self) -> None:
+        while not self._stopping.is_set():
+            await self._obey()
+            self._hand_over()
+            if self._outbox:
+                await self._getmany(NOWHERE, timeout_ms=HELD_POLL_MS)
+            else:
+                await self._fetch()
+        await self._hand_over_all(self._positions.assigned)
+
+    async def _obey(self) -> None:
+        while self._mailbox.depth:
+            message = await self._mailbox.get()
+            if isinstance(message, Flush):
+                self._outbox.append(message)
+            elif isinstance(message, FencedOff):
+                self._forget(self._positions.fence(message.generations))
+
+    async def _fetch(self) -> None:
+        delivered = await self._getmany(timeout_ms=POLL_MS)
+        if not delivered:
+            return
+        await reach("writer.after_fetch")
+        chunks = tuple(self._taken(delivered))
+        if chunks:
+            self._outbox.append(Fetched(chunks))
+
+    async def _getmany(
+        self, *partitions: TopicPartition, timeout_ms: int
+    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                found: dict[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
+                    *partitions, timeout_ms=timeout_ms, max_records=self._options.max_records
+                )
+                return found
+        except TimeoutError:
+            return {}
+        except OffsetOutOfRangeError as error:
+            out_of_range = [(tp.topic, tp.partition) for tp in error.args[0]]
+            self._forget(self._positions.unplace(out_of_range))
+            return {}
+
+    def _taken(
+        self, delivered: Mapping[TopicPartition, list[ConsumerRecord]]
+    ) -> Iterator[RawChunk]:
+        """Yield what starts where it should; have the rest sought again."""
+        for tp, records in delivered.items():
+            partition = (tp.topic, tp.partition)
+            expected = self._positions.expected(partition)
+            first, following = records[0].offset, records[-1].offset + 1
+            verdict = self._positions.judge(partition, first=first, following=following)
+            generation = self._positions.generation(partition)
+            if verdict is Verdict.TAKE and expected is not None and generation is not None:
+                metrics.FETCHED.inc(len(records))
+                yield RawChunk(
+                    partition,
+                    generation,
+                    expected,
+                    following,
+                    [record.value for record in records],
+                    [record.offset for record in records],
+                )
+            else:
+                self._refuse(tp, verdict, first, expected)
+
+    def _refuse(
+        self, tp: TopicPartition, verdict: Verdict, first: int, expected: int | None
+    ) -> None:
+        metrics.REFUSED_BATCHES.labels(verdict.value).inc()
+        log.info(
+            "batch_refused",
+            topic=tp.topic,
+            partition=tp.partition,
+            first_offset=first,
+            expected_offset=expected,
+        )
+        if verdict is Verdict.SEEK:
+            self._consumer.seek(tp, expected)
+
+    def _hand_over(self) -> None:
+        """Give the batcher what it takes now; what it does not take holds the polling."""
+        while self._outbox and self._batcher.mailbox.offer(self._outbox[0]):
+            self._outbox.popleft()
+
+    async def _hand_over_all(self, partitions: Iterable[Partition]) -> None:
+        """Have what was fetched committed before these partitions go to another writer.
+
+        Best effort: what is not committed by then is read again by whoever has the partition.
+        """
+        if not partitions:
+            return
+        reply: asyncio.Future[Flushed] = asyncio.get_running_loop().create_future()
+        self._outbox.append(Flush(reply))
+        try:
+            async with asyncio.timeout(self._options.hand_over_s):
+                while self._outbox and not reply.done():
+                    self._hand_over()
+                    await asyncio.wait({reply}, timeout=HELD_POLL_MS / 1000)
+                await reply
+        except (TimeoutError, K2Error) as error:
+            log.warning("handed_over_uncommitted", why=str(error) or "no commit in time")
+
+    def _forget(self, partitions: Iterable[Partition]) -> None:
+        """Pause partitions until they are placed again."""
+        for partition in partitions:
+            with suppress(KafkaError):
+                self._consumer.pause(TopicPartition(*partition))
+            self._unplaced.set()
+
+    async def _place(self) -> None:
+        while not self._stopping.is_set():
+            await self._unplaced.wait()
+            self._unplaced.clear()
+            unplaced = self._positions.unplaced
+            if unplaced and not await self._place_once(unplaced):
+                await self._nap(PLACE_AGAIN_S)
+                self._unplaced.set()
+
+    async def _place_once(self, partitions: frozenset[Partition]) -> bool:
+        """Ask where to read on, and go there; false where some are still not placed."""
+        assignment = self._positions.assignment
+        try:
+            placements = await self._placer.place(self._consumer, partitions)
+        except (K2Error, KafkaError, TimeoutError) as error:
+            self.not_placed_because = str(error) or "Kafka does not answer"
+            log.warning("not_placed", why=self.not_placed_because)
+            return False
+        self.not_placed_because = ""
+        for partition, placement in placements.items():
+            if isinstance(placement, Seek):
+                self._read_on(partition, placement.offset, assignment)
+        self._note_refusals(placements)
+        return not self._positions.unplaced
+
+    def _read_on(self, partition: Partition, offset: int, assignment: int) -> None:
+        if self._positions.place(partition, offset, assignment=assignment):
+            tp = TopicPartition(*partition)
+            self._consumer.seek(tp, offset)
+            self._consumer.resume(tp)
+            log.info("placed", topic=tp.topic, partition=tp.partition, offset=offset)
+
+    def _note_refusals(self, placements: Mapping[Partition, object]) -> None:
+        before = self.refused
+        refused = {p: r.reason for p, r in placements.items() if isinstance(r, Refuse)}
+        for reason in set(refused.values()) - set(before.values()):
+            log.error("partition_refused", why=reason)
+        self.refused = refused
+
+    async def _publish(self) -> None:
+        while not self._stopping.is_set():
+            await self._nap(PUBLISH_EVERY_S)
+            placed = self._positions.assigned - self._positions.unplaced
+            decoded = {TopicPartition(*p): self._decoded(p) for p in placed}
+            self._gauge()
+            if decoded:
+                with suppress(KafkaError, TimeoutError):
+                    async with asyncio.timeout(PUBLISH_EVERY_S):
+                        await self._consumer.commit(decoded)
+
+    def _gauge(self) -> None:
+        views = self.view()
+        metrics.PAUSED_PARTITIONS.set(sum(view.paused for view in views))
+        metrics.LAG.set(sum(max(0, v.end - v.decoded) for v in views if v.end is not None))
+
+    def _decoded(self, partition: Partition) -> int | None:
+        """Return the position up to which this placing's records are decoded."""
+        decoded = self._batcher.decoded.get(partition)
+        if decoded is not None and decoded.generation == self._positions.generation(partition):
+            return decoded.following
+        return self._positions.placed_at(partition)
+
+    def _end(self, partition: Partition) -> int | None:
+        with suppress(KafkaError):
+            end: int | None = self._consumer.highwater(TopicPartition(*partition))
+            return end
+        return None
+
+    async def _nap(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    @property
+    def _consumer(self) -> AIOKafkaConsumer:
+        if self._kafka is None:
+            raise MailboxClosedError("the consumer is not running", actor=self.name)
+        return self._kafka

@@ -1,0 +1,42 @@
+"""Membership in the consumer group that shares the partitions between writers."""
+
+from __future__ import annotations
+
+from aiokafka import AIOKafkaConsumer
+
+from libs.kafka.deadline import deadline, unreachable
+from services.writer.config import WriterConfig
+from services.writer.rebalance import Rebalance
+
+START_TIMEOUT_S = 15.0
+# All partitions' shares of one response; together with the buffers this bounds memory.
+FETCH_MAX_BYTES = 16 * 1024 * 1024
+MAX_POLL_INTERVAL_MS = 60_000
+
+
+async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
+    """Join the group, without waiting for an assignment. Raises UnavailableError."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=config.kafka_bootstrap,
+        client_id=config.name,
+        group_id=config.group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=int(config.fetch_bytes),
+        fetch_max_bytes=FETCH_MAX_BYTES,
+        fetch_max_wait_ms=100,
+        session_timeout_ms=config.session_timeout_ms,
+        heartbeat_interval_ms=config.heartbeat_ms,
+        max_poll_interval_ms=max(MAX_POLL_INTERVAL_MS, config.session_timeout_ms),
+        rebalance_timeout_ms=config.session_timeout_ms,
+    )
+    try:
+        async with deadline(unreachable(config.kafka_bootstrap), START_TIMEOUT_S):
+            await consumer.start()
+            rebalance.attach(consumer)
+            consumer.subscribe(topics=list(config.topics), listener=rebalance)
+    except BaseException:
+        await consumer.stop()
+        raise
+    return consumer

@@ -1,0 +1,98 @@
+"""What the writer's actors tell each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from libs.degradation.level import Level
+from libs.lake.seam import Ranges, Seam
+from services.writer.buffer import Part
+from services.writer.positions import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class RawChunk:
+    """Records as fetched: they cover consumer positions [start, following) of one partition."""
+
+    partition: Partition
+    generation: int
+    start: int
+    following: int
+    values: list[bytes | None]
+    offsets: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """To the batcher: what one poll delivered."""
+
+    chunks: tuple[RawChunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """To the batcher: time has passed, and these are the levels to act on; is a flush due?"""
+
+    lag_level: Level
+    memory_level: Level
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """What a flush brought into the table; snapshot 0 where there was nothing."""
+
+    snapshot_id: int = 0
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """To the consumer, then the batcher: commit all that has been fetched, and answer."""
+
+    reply: asyncio.Future[Flushed]
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """To the committer: one buffer, one commit-id for ever."""
+
+    commit_id: str
+    parts: tuple[Part, ...]
+    done: asyncio.Future[Flushed]
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What the table's head says of the log."""
+
+    seam: Seam
+    cluster_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTable:
+    """To the committer: where does the table stand, after every commit sent before?"""
+
+    reply: asyncio.Future[TableState]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLost:
+    """To the committer: retention has taken these ranges; say so in the table."""
+
+    ranges: Ranges
+    reply: asyncio.Future[Flushed]
+
+
+@dataclass(frozen=True, slots=True)
+class FencedOff:
+    """To the consumer: these partitions, as placed by then, are not ours any more to go on with."""
+
+    generations: Mapping[Partition, int]
+
+
+ToBatcher = Fetched | Tick | Flush
+ToCommitter = Commit | ReadTable | RecordLost
+ToConsumer = FencedOff | Flush

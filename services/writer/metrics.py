@@ -1,0 +1,35 @@
+"""The writer's metrics, at boundaries only."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+FETCHED = Counter("k2_writer_fetched_records", "Records taken from Kafka")
+REFUSED_BATCHES = Counter(
+    "k2_writer_refused_batches", "Batches that did not start at the position expected", ["verdict"]
+)
+OUTDATED_ROWS = Counter(
+    "k2_writer_outdated_rows", "Rows dropped because their partition was placed anew"
+)
+DECODE_SECONDS = Histogram("k2_writer_decode_seconds", "Decoding one fetch", buckets=SECONDS)
+BUFFERED_ROWS = Gauge("k2_writer_buffered_rows", "Rows decoded and not yet committed")
+BUFFERED_BYTES = Gauge("k2_writer_buffered_bytes", "Their size in memory")
+COMMITTED_ROWS = Counter("k2_writer_committed_rows", "Rows committed by this process")
+COMMITS = Counter("k2_writer_commits", "Commits by outcome", ["outcome"])
+COMMIT_SECONDS = Histogram(
+    "k2_writer_commit_seconds", "From buffer to table, retries in it", buckets=SECONDS
+)
+COMMIT_FAILURES = Gauge("k2_writer_commit_failures", "Failed attempts in a row; 0 is well")
+FENCED_PARTITIONS = Counter(
+    "k2_writer_fenced_partitions", "Parts dropped because another writer was first"
+)
+DEAD_LETTERED = Counter(
+    "k2_writer_dead_lettered_rows", "Records sent to the dead-letter topic", ["reason"]
+)
+LOST_RECORDS = Counter(
+    "k2_writer_lost_records", "ALARM: positions that retention took before they were read"
+)
+LAG = Gauge("k2_writer_lag_records", "End of the log minus the decoded position")
+PAUSED_PARTITIONS = Gauge("k2_writer_paused_partitions", "Assigned partitions not being read")

@@ -1,0 +1,98 @@
+"""Where to read on: the table's offset, checked against the log that Kafka has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from libs.lake import seam
+from libs.lake.seam import OffsetRange
+from libs.runtime.actor import MailboxActor, ask
+from services.writer import metrics
+from services.writer.messages import ReadTable, RecordLost, TableState, ToCommitter
+from services.writer.positions import Lost, Partition, Placement, Refuse, place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+log = structlog.get_logger()
+
+
+class Placer:
+    """Decides positions for the consumer. The committer answers after the commits sent before."""
+
+    def __init__(
+        self, committer: MailboxActor[ToCommitter], *, cluster_id: str, timeout_s: float = 10.0
+    ) -> None:
+        self._committer = committer
+        self._cluster_id = cluster_id
+        self._timeout_s = timeout_s
+
+    async def place(
+        self, kafka: AIOKafkaConsumer, partitions: Collection[Partition]
+    ) -> Mapping[Partition, Placement]:
+        """Place partitions; where retention was faster, record the loss first.
+
+        Those whose loss was recorded are not in the answer: ask again, the table has moved.
+
+        Raises:
+            UnavailableError, TimeoutError, KafkaError: the table or Kafka does not answer.
+        """
+        state = await ask(self._committer, ReadTable, timeout_s=self._timeout_s)
+        if refusal := another_cluster(state, self._cluster_id):
+            return dict.fromkeys(partitions, refusal)
+        bounds = await self._bounds(kafka, partitions)
+        placements = {
+            p: place(p, table_offset=offset_of(state, p), log_start=start, log_end=end)
+            for p, (start, end) in bounds.items()
+        }
+        lost = {p: loss for p, loss in placements.items() if isinstance(loss, Lost)}
+        if lost:
+            await self._record(lost)
+        return {p: placement for p, placement in placements.items() if p not in lost}
+
+    async def _bounds(
+        self, kafka: AIOKafkaConsumer, partitions: Iterable[Partition]
+    ) -> dict[Partition, tuple[int, int]]:
+        by_partition = {p: TopicPartition(*p) for p in partitions}
+        async with asyncio.timeout(self._timeout_s):
+            start = await kafka.beginning_offsets(list(by_partition.values()))
+            end = await kafka.end_offsets(list(by_partition.values()))
+        return {p: (start[tp], end[tp]) for p, tp in by_partition.items()}
+
+    async def _record(self, lost: Mapping[Partition, Lost]) -> None:
+        ranges = {
+            seam.TopicPartition(*p): OffsetRange(loss.start, loss.end) for p, loss in lost.items()
+        }
+        await ask(
+            self._committer, lambda reply: RecordLost(ranges, reply), timeout_s=self._timeout_s
+        )
+        for (topic, partition), loss in lost.items():
+            metrics.LOST_RECORDS.inc(loss.end - loss.start)
+            log.error(
+                "records_lost",
+                topic=topic,
+                partition=partition,
+                from_offset=loss.start,
+                to_offset=loss.end,
+                why="retention took them before they were read",
+            )
+
+
+def another_cluster(state: TableState, cluster_id: str) -> Refuse | None:
+    """Refuse a log of another Kafka cluster than the one the table's offsets count."""
+    if not state.cluster_id or not cluster_id or state.cluster_id == cluster_id:
+        return None
+    return Refuse(
+        f"the table's offsets are of Kafka cluster {state.cluster_id}, but this broker is of"
+        f" cluster {cluster_id}: point K2_KAFKA_BOOTSTRAP at the first, or give this one a table"
+        " of its own"
+    )
+
+
+def offset_of(state: TableState, partition: Partition) -> int:
+    return seam.offset_at(state.seam, seam.TopicPartition(*partition))

@@ -1,0 +1,108 @@
+"""WriterService over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from k2.writer.v1 import writer_pb2, writer_pb2_grpc
+
+from libs.degradation.agent import DegradationAgent
+from libs.lake.seam import TopicPartition
+from libs.market.errors import UnavailableError
+from libs.runtime.mailbox import Mailbox
+from services.writer.batcher import Batcher
+from services.writer.committer import TableCommitter
+from services.writer.consumer import Consumer
+from services.writer.messages import Flush, Flushed, ToConsumer
+
+SERVICE = writer_pb2.DESCRIPTOR.services_by_name["WriterService"].full_name
+LONGEST_FLUSH_S = 60.0
+
+
+class WriterServicer(writer_pb2_grpc.WriterServiceServicer):
+    """Shows what the actors publish, and passes Flush on to them."""
+
+    def __init__(
+        self,
+        name: str,
+        consumer: Consumer,
+        batcher: Batcher,
+        committer: TableCommitter,
+        mailbox: Mailbox[ToConsumer],
+        agent: DegradationAgent,
+    ) -> None:
+        self._name = name
+        self._consumer = consumer
+        self._batcher = batcher
+        self._committer = committer
+        self._mailbox = mailbox
+        self._agent = agent
+
+    async def GetStatus(  # noqa: N802
+        self,
+        request: writer_pb2.GetStatusRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]  # noqa: ARG002
+    ) -> writer_pb2.GetStatusResponse:
+        done = self._committer.view
+        return writer_pb2.GetStatusResponse(
+            writer=self._name,
+            level=self._agent.level.name,
+            partitions=self._partitions(),
+            buffered_rows=self._batcher.buffered_rows,
+            committed_rows=done.rows,
+            commits=done.commits,
+            dead_lettered_rows=done.dead_lettered,
+            lost_records=done.lost,
+            last_snapshot_id=done.snapshot_id,
+            last_commit_time=_timestamp(done.commit_time_us),
+            stopped_because=stopped_because(self._consumer, self._committer),
+        )
+
+    async def Flush(  # noqa: N802
+        self,
+        request: writer_pb2.FlushRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+    ) -> writer_pb2.FlushResponse:
+        reply: asyncio.Future[Flushed] = asyncio.get_running_loop().create_future()
+        timeout_s = min(context.time_remaining() or LONGEST_FLUSH_S, LONGEST_FLUSH_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._mailbox.put(Flush(reply))
+                flushed = await reply
+        except TimeoutError as error:
+            why = stopped_because(self._consumer, self._committer)
+            raise UnavailableError(
+                f"not committed within {timeout_s:.0f} s" + (f": {why}" if why else "")
+            ) from error
+        return writer_pb2.FlushResponse(snapshot_id=flushed.snapshot_id, rows=flushed.rows)
+
+    def _partitions(self) -> list[writer_pb2.PartitionStatus]:
+        committed = self._committer.view.offsets or {}
+        return [
+            writer_pb2.PartitionStatus(
+                topic=view.partition[0],
+                partition=view.partition[1],
+                committed_offset=committed.get(TopicPartition(*view.partition), 0),
+                decoded_offset=view.decoded,
+                end_offset=view.end or 0,
+                paused=view.paused,
+            )
+            for view in self._consumer.view()
+        ]
+
+
+def stopped_because(consumer: Consumer, committer: TableCommitter) -> str:
+    """Say why the writer is not committing, as far as anybody knows."""
+    reasons = [committer.view.stopped_because, consumer.not_placed_because]
+    reasons += sorted(set(consumer.refused.values()))
+    return "; ".join(reason for reason in reasons if reason)
+
+
+def _timestamp(time_us: int) -> Timestamp | None:
+    if not time_us:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromMicroseconds(time_us)
+    return timestamp
