@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +13,28 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from k2.market.v1 import market_pb2
-from ptars.internal import MessageHandler
 
 from libs.market.errors import InvalidError
 
 Rows = npt.NDArray[np.int64]
 
+
+class Handler(Protocol):
+    """What we use of ptars' converter, which is native code without types."""
+
+    def schema(self) -> pa.Schema: ...
+    def array_to_record_batch(self, values: pa.Array) -> pa.RecordBatch: ...
+    def record_batch_to_array(self, batch: pa.RecordBatch) -> pa.Array: ...
+
+
 _TRADE = market_pb2.Trade.DESCRIPTOR
 _CONFIG = ptars.PtarsConfig(confluent_wire_policy="protobuf", list_value_name="element")
 
 
-def handler_of(message: Descriptor) -> MessageHandler:
+def handler_of(message: Descriptor) -> Handler:
     """Build ptars' converter between framed values and Arrow."""
-    return ptars.HandlerPool([message.file], _CONFIG).get_for_message(message)
+    handler: Handler = ptars.HandlerPool([message.file], _CONFIG).get_for_message(message)
+    return handler
 
 
 PROTO_TRADE_SCHEMA: pa.Schema = handler_of(_TRADE).schema()

@@ -1,0 +1,97 @@
+"""Producers and consumers, made the one way K2 uses them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from libs.kafka.deadline import deadline, unreachable
+from libs.kafka.partitioner import partition_of_key
+from libs.market.errors import UnavailableError
+
+Compression = Literal["lz4", "zstd"]
+
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 15.0
+MAX_BATCH_BYTES = 1_000_000
+
+
+async def start_producer(
+    bootstrap: str,
+    client_id: str,
+    *,
+    compression: Compression = "lz4",
+    linger_ms: int = 5,
+    timeout_s: float = START_TIMEOUT_S,
+) -> AIOKafkaProducer:
+    """Start an idempotent producer (acks=all) with the bucket partitioner.
+
+    Raises:
+        UnavailableError: no broker answered within `timeout_s`.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        enable_idempotence=True,
+        acks="all",
+        compression_type=compression,
+        linger_ms=linger_ms,
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=MAX_BATCH_BYTES,
+        partitioner=partition_of_key,
+    )
+    await _start(producer, bootstrap, timeout_s)
+    return producer
+
+
+async def start_consumer(
+    bootstrap: str,
+    client_id: str,
+    *topics: str,
+    group_id: str | None = None,
+    max_partition_fetch_bytes: int = 4 * 1024 * 1024,
+    fetch_max_wait_ms: int = 100,
+    timeout_s: float = START_TIMEOUT_S,
+) -> AIOKafkaConsumer:
+    """Start a consumer that reads committed records and never resets its own offset.
+
+    It commits nothing by itself. Without topics it waits for assign() or subscribe().
+
+    Raises:
+        UnavailableError: no broker answered within `timeout_s`.
+    """
+    consumer = AIOKafkaConsumer(
+        *topics,
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        group_id=group_id,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=max_partition_fetch_bytes,
+        fetch_max_wait_ms=fetch_max_wait_ms,
+    )
+    await _start(consumer, bootstrap, timeout_s)
+    return consumer
+
+
+async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    """Stop a producer (sending what it holds) or a consumer.
+
+    Raises:
+        UnavailableError: Kafka went away and did not come back in time.
+    """
+    async with deadline("the Kafka client did not stop", STOP_TIMEOUT_S):
+        await client.stop()
+
+
+async def _start(
+    client: AIOKafkaProducer | AIOKafkaConsumer, bootstrap: str, timeout_s: float
+) -> None:
+    try:
+        async with deadline(unreachable(bootstrap), timeout_s):
+            await client.start()
+    except UnavailableError:
+        await stop_client(client)
+        raise

@@ -1,0 +1,26 @@
+"""Topic names, and how topics are kept."""
+
+from __future__ import annotations
+
+PARTITIONS = 16
+DEAD_LETTER_SUFFIX = ".dlq"
+
+TOPIC_CONFIG: dict[str, str] = {
+    # Retention deletes by record timestamp: with exchange times there, it would delete a
+    # replayed old session at once.
+    "message.timestamp.type": "LogAppendTime",
+    "cleanup.policy": "delete",
+    "compression.type": "producer",
+}
+
+
+def topic_name(asset_class: str, record_type: str, exchange: str) -> str:
+    """Name a topic: market.<asset_class>.<type>.<exchange>."""
+    return f"market.{asset_class}.{record_type}.{exchange}".lower()
+
+
+def dead_letter_topic(topic: str) -> str:
+    return topic + DEAD_LETTER_SUFFIX
+
+
+TRADES_BINANCE = topic_name("crypto", "trades", "binance")
