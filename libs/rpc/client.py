@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TypeVar
 
 import grpc
@@ -51,7 +51,7 @@ async def call(
 
 async def stream(
     method: grpc.aio.UnaryStreamMultiCallable[Q, R], request: Q, *, timeout_s: float | None = 60
-) -> AsyncIterator[R]:
+) -> AsyncGenerator[R, None]:
     """Read a server stream; leaving it early cancels it on the server.
 
     Close it (`contextlib.aclosing`) where the loop may end early. `timeout_s` is for the whole

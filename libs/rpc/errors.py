@@ -22,9 +22,11 @@ from libs.market.errors import (
 
 DOMAIN = "k2.dev"
 DETAILS_KEY = "grpc-status-details-bin"
-# Errors travel in HTTP/2 trailers, of which peers take 8 KiB.
-LONGEST_TEXT = 1_000
-MOST_FACTS = 20
+# Errors travel in HTTP/2 trailers, of which peers take 8 KiB; the message goes three times, once
+# with three bytes for each of its own.
+MESSAGE_BYTES = 800
+FACT_BYTES = 200
+FACTS_BYTES = 1_600
 
 BY_CODE: dict[str, type[K2Error]] = {
     "INVALID_ARGUMENT": InvalidError,
@@ -41,12 +43,10 @@ BY_CODE: dict[str, type[K2Error]] = {
 
 def to_status(error: K2Error) -> status_pb2.Status:
     """Encode an error: ErrorInfo always, BadRequest with its field, RetryInfo with its time."""
-    status = status_pb2.Status(
-        code=code_pb2.Code.Value(error.code), message=error.message[:LONGEST_TEXT]
-    )
-    facts = list(error.facts.items())[:MOST_FACTS]
+    code = code_pb2.Code.Value(error.code)
+    status = status_pb2.Status(code=code, message=message_of(error))
     info = error_details_pb2.ErrorInfo(
-        reason=error.reason, domain=DOMAIN, metadata={k: _short(v) for k, v in facts}
+        reason=error.reason, domain=DOMAIN, metadata=dict(_facts_that_fit(error))
     )
     status.details.add().Pack(info)
     for detail in _further_details(error):
@@ -86,8 +86,23 @@ def code_of(error: K2Error) -> grpc.StatusCode:
     return grpc.StatusCode[code]
 
 
-def _short(value: object) -> str:
-    return str(value)[: LONGEST_TEXT // 4]
+def message_of(error: K2Error) -> str:
+    """Cut the message to what a status can carry."""
+    return _cut(error.message, MESSAGE_BYTES)
+
+
+def _facts_that_fit(error: K2Error) -> Iterator[tuple[str, str]]:
+    left = FACTS_BYTES
+    for name, value in error.facts.items():
+        key, text = _cut(name, FACT_BYTES), _cut(str(value), FACT_BYTES)
+        left -= len(key.encode()) + len(text.encode())
+        if left < 0:
+            return
+        yield key, text
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    return text.encode(errors="replace")[:most_bytes].decode(errors="ignore")
 
 
 def _further_details(
@@ -95,7 +110,7 @@ def _further_details(
 ) -> Iterator[error_details_pb2.BadRequest | error_details_pb2.RetryInfo]:
     if isinstance(error, InvalidError):
         violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.message[:LONGEST_TEXT]
+            field=error.field, description=message_of(error)
         )
         yield error_details_pb2.BadRequest(field_violations=[violation])
     if isinstance(error, UnavailableError | ExhaustedError):

@@ -14,7 +14,7 @@ from opentelemetry import propagate, trace
 from prometheus_client import Histogram
 
 from libs.market.errors import K2Error
-from libs.rpc.errors import DETAILS_KEY, code_of, to_status
+from libs.rpc.errors import DETAILS_KEY, code_of, message_of, to_status
 from libs.telemetry import tracing
 
 log = structlog.get_logger()
@@ -103,7 +103,7 @@ def _guarded_stream(method: str, behaviour: Behaviour) -> Behaviour:
 async def _abort(method: str, context: Context, error: Exception) -> NoReturn:
     known = error if isinstance(error, K2Error) else _unexpected(method, error)
     details = to_status(known).SerializeToString()
-    await context.abort(code_of(known), known.message, ((DETAILS_KEY, details),))
+    await context.abort(code_of(known), message_of(known), ((DETAILS_KEY, details),))
 
 
 def _unexpected(method: str, error: Exception) -> K2Error:
