@@ -82,7 +82,7 @@ class Thresholds:
         return Thresholds(*(trigger * factor for trigger in self.in_order))
 
     def __str__(self) -> str:
-        return ",".join(f"{trigger:g}" for trigger in self.in_order)
+        return ",".join(f"{trigger:.12g}" for trigger in self.in_order)
 
 
 LAG_THRESHOLDS = Thresholds(100_000, 500_000, 1_000_000, 5_000_000)

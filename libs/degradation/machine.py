@@ -79,7 +79,7 @@ def step(ladder: Ladder, reading: Reading, policy: Policy, now_s: float) -> Ladd
 
 def raised(ladder: Ladder, level: Level) -> Ladder:
     """The ladder at `level` at least, as when a new governor takes over what is applied."""
-    return ladder if level <= ladder.level else Ladder(level, reversals_s=ladder.reversals_s)
+    return ladder if level <= ladder.level else replace(ladder, level=level, below_since_s=None)
 
 
 def recovery_point(level: Level, thresholds: Thresholds, baseline: float) -> float:

@@ -1,0 +1,91 @@
+"""Why the level is what it is, in plain words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from libs.degradation import machine
+from libs.degradation.level import Cause, Level
+from services.governor.fleet import Fleet, Member
+from services.governor.govern import SINK_DOWN_FAILURES, Orders, Standing
+from services.governor.lag import GroupLag
+
+
+def explain(standing: Standing, fleet: Fleet, now_s: float) -> str:
+    """Say in a few sentences what holds the level, what would change it, and what is not known."""
+    if standing.orders is None:
+        return "No level yet: lag has not been read since the governor started."
+    return " ".join((*_level(standing, standing.orders, fleet, now_s), *_labels(standing, fleet)))
+
+
+def _level(standing: Standing, orders: Orders, fleet: Fleet, now_s: float) -> Iterator[str]:
+    if orders.level is Level.NORMAL:
+        yield f"NORMAL: {'; '.join(_at_rest(standing, fleet))}."
+    if orders.memory_level > Level.NORMAL:
+        yield _by_memory(orders.memory_level, fleet)
+    for name, level in orders.lag_levels.items():
+        if level > Level.NORMAL:
+            yield _by_lag(standing, standing.groups[name], level, now_s)
+
+
+def _at_rest(standing: Standing, fleet: Fleet) -> Iterator[str]:
+    for group in standing.groups.values():
+        yield f"{_behind(group)} (SOFT from {standing.rules.lag.soft:,.0f})"
+    if fleet.members:
+        fullest = max(fleet.members.values(), key=_memory_share)
+        soft = standing.rules.memory.soft
+        yield f"the fullest process is {_fullness(fullest)} (SOFT from {soft:.0%})"
+
+
+def _by_memory(level: Level, fleet: Fleet) -> str:
+    guilty = [m for m in fleet.members.values() if m.report.memory_level is level]
+    return f"{level.name} because of memory: {', '.join(map(_fullness, guilty))}."
+
+
+def _by_lag(standing: Standing, group: GroupLag, level: Level, now_s: float) -> str:
+    trigger = standing.rules.lag.trigger(level)
+    why = f"{level.name} because of lag: {_behind(group)} ({level.name} from {trigger:,.0f})."
+    return f"{why} {_way_down(standing, group, level, now_s)}"
+
+
+def _way_down(standing: Standing, group: GroupLag, level: Level, now_s: float) -> str:
+    ladder = standing.ladders[group.group]
+    policy = machine.lag_policy(standing.rules)
+    point = machine.recovery_point(level, standing.rules.lag, baseline=0)
+    falls_at_s = machine.falls_at_s(ladder, policy, now_s)
+    if falls_at_s is None:
+        rest_s = machine.cooldown_s(ladder, policy, now_s)
+        return f"It falls to {level.below.name} after {rest_s:g} s below {point:,.0f}."
+    return f"It falls to {level.below.name} in {max(0.0, falls_at_s - now_s):.0f} s."
+
+
+def _labels(standing: Standing, fleet: Fleet) -> Iterator[str]:
+    for group in standing.groups.values():
+        if not group.known:
+            yield f"The lag of {group.group} cannot be read now: its level holds."
+        if group.hot is not None and standing.ladders[group.group].level > Level.NORMAL:
+            share = group.hot.lag / group.lag
+            yield f"Partition {group.hot.partition} of {group.hot.topic} has {share:.0%} of it."
+    if standing.orders is not None and Cause.SINK_DOWN in standing.orders.causes:
+        yield _sink_down(fleet)
+
+
+def _sink_down(fleet: Fleet) -> str:
+    failing = [
+        f"{name}'s last {m.report.own.commit_failures} commits failed"
+        for name, m in fleet.members.items()
+        if m.report.own.commit_failures >= SINK_DOWN_FAILURES
+    ]
+    return f"The sink is down, so shedding would not help: {', '.join(failing)}."
+
+
+def _behind(group: GroupLag) -> str:
+    return f"{group.group} is {group.lag:,} records behind"
+
+
+def _fullness(member: Member) -> str:
+    return f"{member.report.process} at {_memory_share(member):.0%} of its memory"
+
+
+def _memory_share(member: Member) -> float:
+    return member.report.memory_used_bytes / member.report.memory_limit_bytes

@@ -1,0 +1,82 @@
+"""Who is attached, and what each process said last. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from libs.degradation.messages import Acknowledgement, Partition, Report
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process. `stream` tells its connections apart: one that was replaced says no more."""
+
+    stream: int
+    report: Report
+    reported_at_s: float
+    reported_at_us: int
+    closed_at_s: float | None = None
+    acknowledged: Acknowledgement | None = None
+
+    @property
+    def attached(self) -> bool:
+        return self.closed_at_s is None
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All processes that count, by name."""
+
+    members: Mapping[str, Member] = field(default_factory=dict)
+
+    @property
+    def writers(self) -> int:
+        """How many processes share the lag, at least one."""
+        return max(1, sum(m.report.service == "writer" for m in self.members.values()))
+
+    def positions(self, group: str) -> dict[Partition, int]:
+        """What attached processes of a group have decoded; the furthest where two say it."""
+        positions: dict[Partition, int] = {}
+        for member in self.members.values():
+            if member.attached and member.report.own.consumer_group == group:
+                for partition, offset in member.report.own.positions.items():
+                    positions[partition] = max(offset, positions.get(partition, 0))
+        return positions
+
+
+def report(fleet: Fleet, stream: int, said: Report, now_s: float, now_us: int) -> Fleet:
+    """Take a report in. The newest connection of a process speaks for it."""
+    before = fleet.members.get(said.process)
+    if before is not None and before.stream > stream:
+        return fleet
+    acknowledged = before.acknowledged if before is not None else None
+    member = Member(stream, said, now_s, now_us, acknowledged=acknowledged)
+    return _with(fleet, said.process, member)
+
+
+def acknowledge(fleet: Fleet, process: str, said: Acknowledgement) -> Fleet:
+    before = fleet.members.get(process)
+    return fleet if before is None else _with(fleet, process, replace(before, acknowledged=said))
+
+
+def close(fleet: Fleet, stream: int, process: str, now_s: float) -> Fleet:
+    """A stream has ended; the process counts until its TTL has passed."""
+    before = fleet.members.get(process)
+    if before is None or before.stream != stream:
+        return fleet
+    return _with(fleet, process, replace(before, closed_at_s=now_s))
+
+
+def forget(fleet: Fleet, ttl_s: float, now_s: float) -> Fleet:
+    """Drop who has been away for longer than the TTL."""
+    kept = {
+        name: member
+        for name, member in fleet.members.items()
+        if member.closed_at_s is None or now_s - member.closed_at_s <= ttl_s
+    }
+    return fleet if len(kept) == len(fleet.members) else Fleet(kept)
+
+
+def _with(fleet: Fleet, process: str, member: Member) -> Fleet:
+    return Fleet({**fleet.members, process: member})

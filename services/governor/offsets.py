@@ -1,0 +1,130 @@
+"""Lag as Kafka tells it: log ends, and the decoded positions that the groups commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+
+from libs.degradation.messages import Partition
+from libs.kafka.admin import begin_offsets, end_offsets
+from libs.kafka.client import start_consumer, stop_client
+from libs.kafka.deadline import deadline
+from libs.market.errors import NotFoundError, UnavailableError
+from services.governor.lag import LogBounds
+
+CLIENT_ID = "k2-governor"
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 2.0
+# Retention moves a log's start rarely, and only a group without a position needs it exactly.
+BEGINS_EVERY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Offsets:
+    """One look at Kafka. A topic that is not there has no partitions; a group may know none."""
+
+    bounds: Mapping[Partition, LogBounds]
+    committed: Mapping[str, Mapping[Partition, int]]
+
+
+class KafkaOffsets:
+    """Reads offsets over two connections that open when they are needed.
+
+    Any failure closes them: the next read begins anew, so a Kafka that comes back is found.
+    """
+
+    def __init__(self, bootstrap: str, groups: Iterable[str], topics: Iterable[str]) -> None:
+        self._bootstrap = bootstrap
+        self._groups, self._topics = tuple(groups), tuple(topics)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._begins: dict[str, dict[int, int]] = {}
+        self._begins_read_s = float("-inf")
+
+    async def read(self) -> Offsets:
+        """Look now.
+
+        Raises:
+            UnavailableError: Kafka did not tell everything in time.
+        """
+        try:
+            consumer, admin = await self._connected()
+            bounds = await self._bounds(consumer)
+            committed = {g: await self._committed(admin, g, tuple(bounds)) for g in self._groups}
+        except UnavailableError:
+            await self.close()
+            raise
+        return Offsets(bounds, committed)
+
+    async def close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        admin, self._admin = self._admin, None
+        with suppress(UnavailableError):
+            if consumer is not None:
+                await stop_client(consumer)
+        if admin is not None:
+            await _close(admin)
+
+    async def _connected(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
+        if self._consumer is None:
+            self._consumer = await start_consumer(
+                self._bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S
+            )
+        if self._admin is None:
+            self._admin = await _open_admin(self._bootstrap)
+        return self._consumer, self._admin
+
+    async def _bounds(self, consumer: AIOKafkaConsumer) -> dict[Partition, LogBounds]:
+        now_s = time.monotonic()
+        if now_s - self._begins_read_s > BEGINS_EVERY_S:
+            self._begins, self._begins_read_s = {}, now_s
+        bounds: dict[Partition, LogBounds] = {}
+        for topic in self._topics:
+            with suppress(NotFoundError):
+                bounds |= await self._bounds_of(consumer, topic)
+        return bounds
+
+    async def _bounds_of(
+        self, consumer: AIOKafkaConsumer, topic: str
+    ) -> dict[Partition, LogBounds]:
+        if topic not in self._begins:
+            self._begins[topic] = await begin_offsets(consumer, topic, timeout_s=READ_TIMEOUT_S)
+        begins = self._begins[topic]
+        ends = await end_offsets(consumer, topic, timeout_s=READ_TIMEOUT_S)
+        return {(topic, p): LogBounds(begins.get(p, 0), end) for p, end in ends.items()}
+
+    async def _committed(
+        self, admin: AIOKafkaAdminClient, group: str, partitions: tuple[Partition, ...]
+    ) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        wanted = [TopicPartition(*partition) for partition in partitions]
+        async with deadline(f"Kafka did not tell the offsets of {group}", READ_TIMEOUT_S):
+            found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+        # aiokafka does not look at the answer's own error code, only at each partition's: a
+        # coordinator that is still loading answers with no partitions at all.
+        if len(found) < len(wanted):
+            raise UnavailableError(f"Kafka did not tell every offset of {group}", group=group)
+        return {(tp.topic, tp.partition): at.offset for tp, at in found.items() if at.offset >= 0}
+
+
+async def _open_admin(bootstrap: str) -> AIOKafkaAdminClient:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id=CLIENT_ID)
+    try:
+        async with deadline(f"no Kafka answers at {bootstrap}", CONNECT_TIMEOUT_S):
+            await admin.start()
+    except UnavailableError:
+        await _close(admin)
+        raise
+    return admin
+
+
+async def _close(admin: AIOKafkaAdminClient) -> None:
+    with suppress(UnavailableError):
+        async with deadline("the Kafka client did not close", READ_TIMEOUT_S):
+            await admin.close()

@@ -1,0 +1,84 @@
+"""Lag sampler: reads lag a few times a second, and says so when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import structlog
+
+from libs.market.errors import UnavailableError
+from libs.runtime.actor import Actor
+from services.governor.fleet import Fleet
+from services.governor.lag import GroupLag, group_lag
+from services.governor.offsets import Offsets
+from services.governor.published import Published
+
+log = structlog.get_logger()
+Sample = Mapping[str, GroupLag]
+
+
+class OffsetSource(Protocol):
+    async def read(self) -> Offsets: ...
+
+    async def close(self) -> None: ...
+
+
+class LagSampler(Actor):
+    """Sends one sample of all groups per interval; a group that cannot be read is not known."""
+
+    def __init__(
+        self,
+        source: OffsetSource,
+        groups: Sequence[str],
+        fleet: Published[Fleet],
+        tell: Callable[[Sample], Awaitable[None]],
+        *,
+        every_s: float,
+    ) -> None:
+        self.name = "lag sampler"
+        self._source, self._groups, self._fleet, self._tell = source, groups, fleet, tell
+        self._every_s = every_s
+        self._readable = True
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            due_s = loop.time() + self._every_s
+            await self._tell(await self._sample())
+            await self._rest(due_s - loop.time())
+
+    async def stop(self) -> None:
+        self._stopping.set()
+
+    async def close(self) -> None:
+        await self._source.close()
+
+    async def _sample(self) -> Sample:
+        try:
+            offsets = await self._source.read()
+        except UnavailableError as error:
+            self._say(readable=False, why=error.message)
+            return {group: GroupLag(group) for group in self._groups}
+        self._say(readable=True)
+        return {group: self._measure(group, offsets) for group in self._groups}
+
+    def _measure(self, group: str, offsets: Offsets) -> GroupLag:
+        reported = self._fleet.value.positions(group)
+        return group_lag(group, offsets.bounds, offsets.committed[group], reported)
+
+    def _say(self, *, readable: bool, why: str = "") -> None:
+        if readable and not self._readable:
+            log.info("lag_readable_again")
+        if not readable and self._readable:
+            log.warning("lag_unreadable", because=why)
+        self._readable = readable
+
+    async def _rest(self, rest_s: float) -> None:
+        try:
+            async with asyncio.timeout(max(0.0, rest_s)):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
