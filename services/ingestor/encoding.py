@@ -1,0 +1,92 @@
+"""Trades to the values of Kafka records, grouped by partition. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.market.trade import AssetClass, Origin
+from libs.wire.trades import encode_trades, proto_batch
+from services.ingestor.columns import Bools, Int64s, TradeColumns
+from services.ingestor.symbols import SymbolTable
+
+EXCHANGE = "BINANCE"
+
+# Numbers of k2.market.v1.Side. m says that the buyer was the maker: the taker sold.
+_BUY, _SELL = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionValues:
+    """Records of one partition, in order."""
+
+    partition: int
+    keys: Sequence[bytes]
+    values: Sequence[bytes]
+
+
+def encode(columns: TradeColumns, table: SymbolTable, schema_id: int) -> Iterator[PartitionValues]:
+    """Encode a burst, keeping the order within each partition."""
+    if not len(columns):
+        return
+    partitions = table.partitions[columns.codes]
+    order = np.argsort(partitions, kind="stable")
+    columns, partitions = columns.take(order), partitions[order]
+    values = encode_trades(_to_batch(columns, table), schema_id)
+    keys = [table.keys[code] for code in columns.codes.tolist()]
+    starts = np.flatnonzero(np.r_[True, partitions[1:] != partitions[:-1]]).tolist()
+    for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
+        yield PartitionValues(int(partitions[start]), keys[start:end], values[start:end])
+
+
+def _to_batch(columns: TradeColumns, table: SymbolTable) -> pa.RecordBatch:
+    codes = pa.array(columns.codes)
+    return proto_batch(
+        {
+            "symbol": pc.take(table.names, codes),
+            "trade_id": pc.cast(pa.array(columns.ids), pa.string()),
+            "source_sequence": pa.array(columns.ids),
+            "timestamp_us": pa.array(columns.times_us),
+            "ingest_timestamp_us": pa.array(columns.received_us),
+            "price": columns.prices,
+            "quantity": columns.quantities,
+            "currency": pc.take(table.currencies, codes),
+            "side": pa.array(np.where(columns.sold, np.int32(_SELL), np.int32(_BUY))),
+            "vendor_data": _vendor_data(columns.event_times, columns.best_match),
+        },
+        {
+            "exchange": EXCHANGE,
+            "asset_class": AssetClass.CRYPTO,
+            "origin": Origin.STREAM,
+        },
+    )
+
+
+def _vendor_data(event_times: Int64s, best_match: Bools) -> pa.MapArray:
+    """E as the exchange stamped it, and M where it is false.
+
+    Binance documents M as "ignore" and it is true in every capture; kept in each row it would
+    cost the writer and the files as much as the price does.
+    """
+    rows = len(event_times)
+    texts = pc.cast(pa.array(event_times), pa.string())
+    if best_match.all():
+        offsets = np.arange(rows + 1, dtype=np.int32)
+        return pa.MapArray.from_arrays(offsets, pa.repeat("E", rows), texts)
+    offsets = np.r_[0, np.cumsum(2 - best_match.astype(np.int32))].astype(np.int32)
+    is_match = np.zeros(offsets[-1], np.bool_)
+    is_match[offsets[1:][~best_match] - 1] = True
+    keys = pc.if_else(pa.array(is_match), "M", "E")
+    return pa.MapArray.from_arrays(offsets, keys, pc.take(*_items(texts, is_match)))
+
+
+def _items(texts: pa.StringArray, is_match: npt.NDArray[np.bool_]) -> tuple[pa.Array, pa.Array]:
+    """Return what to take from, and which of it."""
+    choices = pa.concat_arrays([texts, pa.array(["false"])])
+    picks = np.where(is_match, len(texts), np.cumsum(~is_match) - 1)
+    return choices, pa.array(picks)

@@ -1,0 +1,69 @@
+"""What is known of each feed: one symbol of one exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from services.ingestor.sequence import Gap
+
+RATE_WINDOW_S = 10
+
+
+class FeedState(StrEnum):
+    CONNECTING = "CONNECTING"
+    LIVE = "LIVE"
+    RECONNECTING = "RECONNECTING"
+    SILENT = "SILENT"
+    STOPPED = "STOPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """One feed as it is now. Times are microseconds UTC, 0 for never."""
+
+    exchange: str
+    symbol: str
+    state: FeedState
+    trades: int
+    trades_per_second: float
+    last_sequence: int
+    received_us: int
+    gaps: int
+    missing_trades: int
+    repeated_trades: int
+    recent_gaps: Sequence[Gap]
+
+
+class Rates:
+    """Trades per second of each symbol, over the last ten whole seconds. Time is passed in."""
+
+    def __init__(self, symbols: int) -> None:
+        self._counts = np.zeros((RATE_WINDOW_S + 1, symbols), np.int64)
+        self._seconds = np.full(RATE_WINDOW_S + 1, -1, np.int64)
+
+    def add(self, codes: npt.NDArray[np.int32], now_s: float) -> None:
+        slot = int(now_s) % len(self._seconds)
+        if self._seconds[slot] != int(now_s):
+            self._seconds[slot] = int(now_s)
+            self._counts[slot] = 0
+        self._counts[slot] += np.bincount(codes, minlength=self._counts.shape[1])
+
+    def per_second(self, now_s: float) -> npt.NDArray[np.float64]:
+        age = int(now_s) - self._seconds
+        recent = (age >= 1) & (age <= RATE_WINDOW_S)
+        totals: npt.NDArray[np.float64] = self._counts[recent].sum(axis=0) / RATE_WINDOW_S
+        return totals
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All feeds of this process."""
+
+    feeds: Sequence[Feed]
+    reconnects: int
+    malformed_frames: int

@@ -1,0 +1,217 @@
+"""The sequence check: gaps and repeats in an exchange's per-symbol trade ids. Pure.
+
+What becomes of a trade whose id is not the next one, by the first rule that fits:
+
+    id beyond the next      GAP      kept; the ids between are missing
+    id that is missing      LATE     kept; no longer missing
+    id before all others    LATE     kept
+    later time than all     RESTART  kept; the exchange began to count again
+    from this connection    REPEAT   kept: the exchange sent it twice, the writer decides
+    from another one        OVERLAP  dropped: two connections carried the same trade
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import numpy as np
+import numpy.typing as npt
+
+from services.ingestor.columns import Bools, TradeColumns
+
+RECENT_GAPS = 100
+
+
+class Step(Enum):
+    NEXT = auto()
+    GAP = auto()
+    LATE = auto()
+    RESTART = auto()
+    REPEAT = auto()
+    OVERLAP = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Ids seen to be missing: [first, last]."""
+
+    first: int
+    last: int
+    seen_us: int
+
+
+@dataclass(slots=True)
+class SymbolSequence:
+    """One symbol's state: [floor, last] has been seen, without what `gaps` names."""
+
+    floor: int = 0
+    last: int | None = None
+    newest_us: int = 0
+    trades: int = 0
+    repeats: int = 0
+    restarts: int = 0
+    gap_count: int = 0
+    missing: int = 0
+    received_us: int = 0
+    gaps: deque[Gap] = field(default_factory=deque)
+    last_by_connection: dict[int, int] = field(default_factory=dict)
+
+    def run(self, first: int, last: int, newest_us: int, connection: int) -> bool:
+        """Take ids first..last at once, if they are the next ones; False changes nothing."""
+        if self.last is None:
+            self.floor = first
+        elif first != self.last + 1:
+            return False
+        self.last = self.last_by_connection[connection] = last
+        self.newest_us = max(self.newest_us, newest_us)
+        self.trades += last - first + 1
+        return True
+
+    def step(self, id_: int, time_us: int, received_us: int, connection: int) -> Step:
+        """Take one trade."""
+        taken = self._classify(id_, time_us, connection)
+        if taken is Step.OVERLAP:
+            return taken
+        self._record(taken, id_, received_us)
+        self.newest_us = max(self.newest_us, time_us)
+        self.trades += 1
+        newest = self.last_by_connection.get(connection, id_)
+        self.last_by_connection[connection] = id_ if taken is Step.RESTART else max(newest, id_)
+        return taken
+
+    def forget(self, connection: int) -> None:
+        self.last_by_connection.pop(connection, None)
+
+    def _classify(self, id_: int, time_us: int, connection: int) -> Step:
+        if self.last is None or id_ == self.last + 1:
+            return Step.NEXT
+        if id_ > self.last:
+            return Step.GAP
+        if any(gap.first <= id_ <= gap.last for gap in self.gaps):
+            return Step.LATE
+        # A trade sent again carries its first time; a counter begun anew goes with new times.
+        if time_us > self.newest_us:
+            return Step.RESTART
+        if id_ < self.floor:
+            return Step.LATE
+        if id_ <= self.last_by_connection.get(connection, -1):
+            return Step.REPEAT
+        return Step.OVERLAP
+
+    def _record(self, taken: Step, id_: int, received_us: int) -> None:
+        match taken:
+            case Step.GAP:
+                self._open_gap(Gap((self.last or 0) + 1, id_ - 1, received_us))
+                self.last = id_
+            case Step.LATE:
+                self._fill(id_)
+            case Step.REPEAT:
+                self.repeats += 1
+            case Step.RESTART:
+                self.restarts += 1
+                self.gaps.clear()
+                self.last_by_connection.clear()
+                self.floor = self.last = id_
+            case _:
+                self.floor = id_ if self.last is None else self.floor
+                self.last = id_
+
+    def _open_gap(self, gap: Gap) -> None:
+        self.gap_count += 1
+        self.missing += gap.last - gap.first + 1
+        self.gaps.append(gap)
+        if len(self.gaps) > RECENT_GAPS:
+            # Below a forgotten gap nothing can be told any more: there, nothing is dropped.
+            self.floor = self.gaps.popleft().last + 1
+
+    def _fill(self, id_: int) -> None:
+        for position, gap in enumerate(self.gaps):
+            if gap.first <= id_ <= gap.last:
+                del self.gaps[position]
+                for rest in reversed(list(_without(gap, id_))):
+                    self.gaps.insert(position, rest)
+                self.missing -= 1
+                return
+
+
+def _without(gap: Gap, id_: int) -> Iterator[Gap]:
+    if gap.first < id_:
+        yield Gap(gap.first, id_ - 1, gap.seen_us)
+    if id_ < gap.last:
+        yield Gap(id_ + 1, gap.last, gap.seen_us)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a burst brought; `drop` holds the rows another connection had carried already."""
+
+    drop: list[int] = field(default_factory=list)
+    steps: dict[Step, int] = field(default_factory=dict)
+
+    def count(self, step: Step, row: int) -> None:
+        self.steps[step] = self.steps.get(step, 0) + 1
+        if step is Step.OVERLAP:
+            self.drop.append(row)
+
+    def kept(self, rows: int) -> Bools:
+        keep = np.ones(rows, np.bool_)
+        keep[self.drop] = False
+        return keep
+
+
+class SequenceCheck:
+    """All symbols' states, by code."""
+
+    def __init__(self, symbols: int) -> None:
+        self.by_code = [SymbolSequence() for _ in range(symbols)]
+
+    def check(self, columns: TradeColumns, connection: int) -> Verdict:
+        """Take a burst; a symbol whose ids simply go on costs one comparison, not one a trade."""
+        verdict = Verdict()
+        if not len(columns):
+            return verdict
+        order = np.argsort(columns.codes, kind="stable")
+        for code, rows, first, last, contiguous in _runs(columns, order):
+            state = self.by_code[code]
+            state.received_us = int(columns.received_us[rows[-1]])
+            newest_us = int(columns.times_us[rows].max())
+            if not (contiguous and state.run(first, last, newest_us, connection)):
+                self._step_through(state, columns, rows, connection, verdict)
+        return verdict
+
+    def forget(self, connection: int) -> None:
+        """Free what is kept of a connection that is closed and drained."""
+        for state in self.by_code:
+            state.forget(connection)
+
+    def _step_through(
+        self,
+        state: SymbolSequence,
+        columns: TradeColumns,
+        rows: npt.NDArray[np.intp],
+        connection: int,
+        verdict: Verdict,
+    ) -> None:
+        ids, times, received = (
+            values[rows].tolist() for values in (columns.ids, columns.times_us, columns.received_us)
+        )
+        for row, id_, time_us, received_us in zip(rows.tolist(), ids, times, received, strict=True):
+            verdict.count(state.step(id_, time_us, received_us, connection), row)
+
+
+def _runs(
+    columns: TradeColumns, order: npt.NDArray[np.intp]
+) -> Iterator[tuple[int, npt.NDArray[np.intp], int, int, bool]]:
+    """Yield (code, rows, first id, last id, whether ids rise by one) for each symbol."""
+    codes, ids = columns.codes[order], columns.ids[order]
+    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+    ends = np.r_[starts[1:], len(codes)]
+    jumps = np.r_[0, np.cumsum(np.diff(ids) != 1)]
+    for code, start, end in zip(
+        codes[starts].tolist(), starts.tolist(), ends.tolist(), strict=True
+    ):
+        contiguous = bool(jumps[end - 1] == jumps[start])
+        yield code, order[start:end], int(ids[start]), int(ids[end - 1]), contiguous
