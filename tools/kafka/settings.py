@@ -81,7 +81,9 @@ def server_properties(identity: Identity, log_dir: Path) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
-        # One node has nobody to hand its partitions to.
-        "controlled.shutdown.enable": "false",
+        # A broker that was killed is registered until its session ends, and its next start waits
+        # for that: 9 s by default.
+        "broker.session.timeout.ms": 3000,
+        "broker.heartbeat.interval.ms": 500,
     }
     return "".join(f"{name}={value}\n" for name, value in settings.items())
