@@ -20,7 +20,7 @@ import msgspec
 from libs.market.errors import ConflictError, CorruptError, K2Error, UnavailableError
 from tools.kafka.artifacts import Progress, ensure_jars, fetch_with_jgo, locked_jars, tools_dir
 from tools.kafka.java import find_java
-from tools.kafka.process import OwnedProcess
+from tools.process.owned import OwnedProcess
 from tools.kafka.settings import (
     HOST,
     JVM_OPTIONS,

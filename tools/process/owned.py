@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _GUARD = Path(__file__).with_name("guarded.py")
@@ -20,10 +20,18 @@ class OwnedProcess:
     then waits for it.
     """
 
-    def __init__(self, command: Sequence[str], *, log: Path, inherit: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        inherit: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._command = [sys.executable, "-IS", str(_GUARD), str(os.getpid()), *command]
         self._log = log
         self._inherit = inherit
+        self._environment = environment
         self._started = threading.Event()
         self._failure: OSError | None = None
         self._child: subprocess.Popen[bytes] | None = None
@@ -75,6 +83,7 @@ class OwnedProcess:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     pass_fds=self._inherit,
+                    env=self._environment,
                     start_new_session=True,
                 )
         except OSError as error:
