@@ -20,7 +20,6 @@ import msgspec
 from libs.market.errors import ConflictError, CorruptError, K2Error, UnavailableError
 from tools.kafka.artifacts import Progress, ensure_jars, fetch_with_jgo, locked_jars, tools_dir
 from tools.kafka.java import find_java
-from tools.process.owned import OwnedProcess
 from tools.kafka.settings import (
     HOST,
     JVM_OPTIONS,
@@ -29,6 +28,7 @@ from tools.kafka.settings import (
     Layout,
     server_properties,
 )
+from tools.process.owned import OwnedProcess
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
