@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -36,6 +38,7 @@ SHARED_VARIABLES = frozenset(
         "K2_CATALOG_URI",
         "K2_DATA",
         "K2_FAULT_DIR",
+        "K2_HOME",
         "K2_JAVA",
         "K2_REALDATA",
         "K2_SCHEMA_REGISTRY",
@@ -76,7 +79,6 @@ class ServiceConfig(BaseModel):
     name: str = Field(
         "k2",
         validation_alias="K2_SERVICE_NAME",
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
         description="name of this process, one of its kind (writer-1)",
     )
     run_dir: Path | None = Field(
@@ -108,6 +110,13 @@ class ServiceConfig(BaseModel):
         validation_alias="K2_LOG_FORMAT",
         description="json or console; without it console on a terminal, else json",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _can_name_a_file(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", name):
+            raise ValueError("must be lower-case letters, digits, - and _, at most 63")
+        return name
 
 
 def load(config_class: type[C], environ: Mapping[str, str] = os.environ) -> C:
