@@ -39,6 +39,11 @@ class _Event(msgspec.Struct):
     e: str | None = None
 
 
+class _Problem(msgspec.Struct):
+    code: int | None = None
+    msg: str | None = None
+
+
 class _Envelope(msgspec.Struct):
     """Whatever comes: an event of a stream, or the answer to a request."""
 
@@ -48,7 +53,7 @@ class _Envelope(msgspec.Struct):
     id: int | str | msgspec.UnsetType | None = msgspec.UNSET
     code: int | None = None
     msg: str | None = None
-    error: msgspec.Raw | None = None
+    error: _Problem | None = None
 
 
 _decode_trade = msgspec.json.Decoder(_Combined).decode
@@ -155,7 +160,8 @@ def _classify(envelope: _Envelope, other: Parsed) -> str:
 
 
 def _classify_answer(envelope: _Envelope, other: Parsed) -> str:
-    problem = bytes(envelope.error).decode() if envelope.error else envelope.msg or ""
+    refusal = envelope.error or _Problem(envelope.code, envelope.msg)
+    problem = "" if refusal.code is None else f"{refusal.code} {refusal.msg or ''}".strip()
     if envelope.id is msgspec.UNSET:
         if not problem:
             return "MALFORMED"

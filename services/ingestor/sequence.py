@@ -106,6 +106,8 @@ class SymbolSequence:
             case Step.GAP:
                 self._open_gap(Gap((self.last or 0) + 1, id_ - 1, received_us))
                 self.last = id_
+            case Step.LATE if id_ < self.floor:
+                self._lower_floor(id_, received_us)
             case Step.LATE:
                 self._fill(id_)
             case Step.REPEAT:
@@ -126,6 +128,17 @@ class SymbolSequence:
         if len(self.gaps) > RECENT_GAPS:
             # Below a forgotten gap nothing can be told any more: there, nothing is dropped.
             self.floor = self.gaps.popleft().last + 1
+
+    def _lower_floor(self, id_: int, received_us: int) -> None:
+        """Begin earlier than thought; with too many gaps to remember, one more is not begun."""
+        if len(self.gaps) == RECENT_GAPS:
+            return
+        if id_ + 1 < self.floor:
+            gap = Gap(id_ + 1, self.floor - 1, received_us)
+            self.gaps.appendleft(gap)
+            self.gap_count += 1
+            self.missing += gap.last - gap.first + 1
+        self.floor = id_
 
     def _fill(self, id_: int) -> None:
         for position, gap in enumerate(self.gaps):
