@@ -124,7 +124,7 @@ def test_lag_at_rest_comes_back_to_normal_in_bounded_time(run: Run, rest: float)
 
 @given(memory_runs, st.floats(0.0, 0.69))
 def test_memory_back_at_its_baseline_comes_back_to_normal(run: Run, baseline: float) -> None:
-    """A process that never goes below its baseline still recovers, for any baseline that is fine."""
+    """A process that never goes below its baseline recovers all the same."""
     now_s, ladder = walked(MEMORY, run, baseline=baseline)[-1]
     bound_s = 4 * MOST_COOLDOWN_FACTOR * COOLDOWN_S + 5
     rest: Run = [(1.0, baseline)] * int(bound_s)

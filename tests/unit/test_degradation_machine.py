@@ -60,7 +60,7 @@ def test_memory_rises_with_its_first_reading() -> None:
 def test_level_falls_one_step_per_thirty_seconds_of_rest() -> None:
     """AGGRESSIVE takes a minute and a half to NORMAL."""
     ladder = Ladder(Level.AGGRESSIVE)
-    levels = {}
+    levels: dict[Level, int] = {}
     for second in range(95):
         ladder = step(ladder, Reading(0.0), LAG, float(second))
         levels.setdefault(ladder.level, second)
