@@ -1,0 +1,81 @@
+"""The smallest service, for tests of the runtime: `python -m tests.support.toy_service`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import structlog
+from pydantic import Field
+
+from libs.market.errors import UnavailableError
+from libs.runtime.actor import Actor
+from libs.runtime.config import Address, ServiceConfig
+from libs.runtime.faultpoint import reach
+from libs.runtime.restarts import RestartPolicy
+from libs.runtime.service import Service, main
+from tests.support.echo import echo_servicer
+
+log = structlog.get_logger()
+Trouble = Literal["none", "hang_in_build", "hang_in_start", "hang_in_run", "fail", "no_kafka"]
+
+
+class ToyConfig(ServiceConfig):
+    """A toy's variables."""
+
+    name: str = Field("toy-1", validation_alias="K2_SERVICE_NAME", description="its name")
+    grpc_address: Address = Field(
+        "127.0.0.1:0", validation_alias="K2_TEST_GRPC_ADDRESS", description="where it listens"
+    )
+    metrics_address: Address = Field(
+        "127.0.0.1:0", validation_alias="K2_TEST_METRICS_ADDRESS", description="its metrics page"
+    )
+    trouble: Trouble = Field("none", validation_alias="K2_TEST_TROUBLE", description="what fails")
+
+
+class Toy(Actor):
+    """Says in the log that it drained."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        self.name = "toy"
+        self._trouble = trouble
+        self._stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        if self._trouble == "hang_in_start":
+            log.info("hanging")
+            await asyncio.Event().wait()
+
+    async def run(self) -> None:
+        await reach("toy.running")
+        if self._trouble == "fail":
+            raise RuntimeError("the toy is broken")
+        if self._trouble == "hang_in_run":
+            await asyncio.Event().wait()
+        await self._stopped.wait()
+        log.info("drained")
+
+    async def stop(self) -> None:
+        self._stopped.set()
+
+
+async def build(config: ToyConfig) -> Service:
+    if config.trouble == "hang_in_build":
+        log.info("hanging")
+        await asyncio.Event().wait()
+    if config.trouble == "no_kafka":
+        raise UnavailableError("no Kafka at 127.0.0.1:9; start one with `k2 up`")
+    return Service(
+        name=config.name,
+        kind="toy",
+        actors=[Toy(config.trouble)],
+        servicers=[echo_servicer()],
+        grpc_address=config.grpc_address,
+        metrics_address=config.metrics_address,
+        run_dir=config.run_dir,
+        policy=RestartPolicy(max_restarts=2, backoff_s=0),
+    )
+
+
+if __name__ == "__main__":
+    main(ToyConfig, build)
