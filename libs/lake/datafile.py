@@ -9,7 +9,7 @@ a UUID, and is either in a committed manifest or nobody's.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from itertools import zip_longest
 
@@ -64,12 +64,21 @@ CODED_COLUMNS = ("exchange", "asset_class", "currency", "side", "origin", "kafka
 FIELD_ID = b"PARQUET:field_id"
 
 
+def nothing() -> None:
+    """Do nothing: nobody asked to be told."""
+
+
 def write_trades(
-    table: Table, rows: pa.Table | pa.RecordBatch, *, executor: Executor | None = None
+    table: Table,
+    rows: pa.Table | pa.RecordBatch,
+    *,
+    executor: Executor | None = None,
+    on_row_group: Callable[[], None] = nothing,
 ) -> list[LakeFile]:
     """Write rows of TRADE_SCHEMA as data files of `table`, on the disk when this returns.
 
-    One file per (topic, partition, bucket, day); with an executor, several at once.
+    One file per (topic, partition, bucket, day); with an executor, several at once. `on_row_group`
+    is told of each row group, while its file is still being written.
     """
     if rows.num_rows == 0:
         return []
@@ -78,7 +87,7 @@ def write_trades(
     arranged = coded_columns(unsorted, table.schema()).take(pa.array(order))
 
     def write(part: FilePart) -> LakeFile:
-        return write_part(table, arranged, part)
+        return write_part(table, arranged, part, on_row_group)
 
     files = list(executor.map(write, parts) if executor else map(write, parts))
     make_durable(file.data_file.file_path for file in files)
@@ -122,12 +131,14 @@ def with_id(field: NestedField, arrow_type: pa.DataType) -> pa.Field:
     return pa.field(field.name, arrow_type, nullable=not field.required, metadata=metadata)
 
 
-def write_part(table: Table, arranged: pa.Table, part: FilePart) -> LakeFile:
+def write_part(
+    table: Table, arranged: pa.Table, part: FilePart, on_row_group: Callable[[], None]
+) -> LakeFile:
     partition = Record(part.day, part.bucket)
     folder = table.spec().partition_to_path(partition, table.schema())
     location = table.location_provider().new_data_location(f"{folder}/{uuid.uuid4()}.parquet")
     rows = arranged.slice(part.start, part.stop - part.start)
-    footer, size_bytes = write_parquet(table, location, rows, part)
+    footer, size_bytes = write_parquet(table, location, rows, part, on_row_group)
     statistics = file_statistics(table.schema(), rows, footer)
     data_file = DataFile.from_args(
         content=DataFileContent.DATA,
@@ -146,7 +157,11 @@ def write_part(table: Table, arranged: pa.Table, part: FilePart) -> LakeFile:
 
 
 def write_parquet(
-    table: Table, location: str, rows: pa.Table, part: FilePart
+    table: Table,
+    location: str,
+    rows: pa.Table,
+    part: FilePart,
+    on_row_group: Callable[[], None],
 ) -> tuple[pq.FileMetaData, int]:
     output = table.io.new_output(location)
     with output.create() as stream:
@@ -162,6 +177,7 @@ def write_parquet(
         with writer:
             for start, stop in row_groups(part):
                 writer.write_table(rows.slice(start, stop - start), row_group_size=ROW_GROUP_ROWS)
+                on_row_group()
             writer.add_key_value_metadata({SYMBOLS_KEY: symbol_rows(part)})
         footer = writer.writer.metadata
     return footer, len(output)

@@ -21,7 +21,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
-import pyarrow as pa
 import structlog
 
 from libs.lake.commit import Kind, LakeFile, Prepared
@@ -67,7 +66,7 @@ class Table(Protocol):
         """Raises UnavailableError, MissingSeamError."""
         ...
 
-    def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
+    def write(self, parts: tuple[Part, ...]) -> list[LakeFile]:
         """Raises OSError, UnavailableError."""
         ...
 
@@ -147,8 +146,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
 
     async def _commit(self, message: Commit) -> Flushed:
         with spans.start_as_current_span("commit") as span, metrics.COMMIT_SECONDS.time():
-            batches = [batch for part in message.parts for batch in part.batches]
-            files = await self._persist("write data files", lambda: self._write(batches))
+            files = await self._persist("write data files", lambda: self._write(message.parts))
             await reach("writer.after_upload")
             await self._persist("dead-letter", lambda: self._dead_letters.send(message.parts))
             prepared = prepare(message, files, self._cluster_id)
@@ -171,8 +169,8 @@ class TableCommitter(MailboxActor[ToCommitter]):
         self._show(lost=self.view.lost + lost, snapshot_id=outcome.snapshot_id)
         return Flushed(outcome.snapshot_id)
 
-    async def _write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
-        return await self._blocking(lambda: self._table.write(batches)) if batches else []
+    async def _write(self, parts: tuple[Part, ...]) -> list[LakeFile]:
+        return await self._blocking(lambda: self._table.write(parts))
 
     async def _send(self, prepared: Prepared) -> Landed | Fenced:
         return await self._blocking(lambda: self._table.commit(prepared))
