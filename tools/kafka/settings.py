@@ -81,6 +81,8 @@ def server_properties(identity: Identity, log_dir: Path) -> str:
         "share.coordinator.state.topic.replication.factor": 1,
         "share.coordinator.state.topic.min.isr": 1,
         "group.initial.rebalance.delay.ms": 0,
+        # Fault tests wait until a killed member's session ends: 6 s at least by default.
+        "group.min.session.timeout.ms": 500,
         # A broker that was killed is registered until its session ends, and its next start waits
         # for that: 9 s by default.
         "broker.session.timeout.ms": 3000,
