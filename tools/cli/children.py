@@ -1,0 +1,110 @@
+"""Child processes as actors: they never outlive their parent, and one that fails is restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.market.errors import K2Error, UnavailableError
+from libs.runtime.actor import Actor
+from libs.runtime.doors import Door, find
+from tools.process.owned import OwnedProcess
+
+READY_TIMEOUT_S = 60.0
+STOP_GRACE_S = 25.0
+POLL_S = 0.05
+
+
+class ChildError(K2Error):
+    """A child process ended; the message is its own last words."""
+
+    reason = "CHILD_ENDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to run: `python -m module arguments`, with these variables on top of ours."""
+
+    module: str
+    arguments: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+class ChildProcess(Actor):
+    """Run a command until asked to stop; it is ready when its door is open and `serving` agrees."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Callable[[], Command],
+        *,
+        run_dir: Path,
+        log: Path,
+        serving: Callable[[Door], Awaitable[bool]],
+    ) -> None:
+        self.name = name
+        self._command = command
+        self._run_dir = run_dir
+        self._log = log
+        self._serving = serving
+        self._process: OwnedProcess | None = None
+        self._stop_asked = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start it and wait until it serves.
+
+        Raises:
+            ChildError: it ended instead.
+            UnavailableError: it lives, and is not ready in time.
+        """
+        command = self._command()
+        self._process = OwnedProcess(
+            [sys.executable, "-m", command.module, *command.arguments],
+            log=self._log,
+            environment={**os.environ, **command.variables},
+        )
+        self._process.start()
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                while not await self._is_ready(self._process):
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError as error:
+            text = f"{self.name} is not ready after {READY_TIMEOUT_S:g} s: see {self._log}"
+            raise UnavailableError(text, process=self.name) from error
+
+    async def run(self) -> None:
+        assert self._process is not None  # noqa: S101 (for the type checker)
+        while not self._stop_asked.is_set():
+            self._raise_if_ended(self._process)
+            await asyncio.sleep(POLL_S)
+
+    async def stop(self) -> None:
+        self._stop_asked.set()
+
+    async def close(self) -> None:
+        """Ask it to end, and kill its whole group where it does not."""
+        process, self._process = self._process, None
+        if process is not None:
+            await asyncio.to_thread(process.stop, patience_s=STOP_GRACE_S)
+
+    async def _is_ready(self, process: OwnedProcess) -> bool:
+        self._raise_if_ended(process)
+        door = find(self._run_dir).get(self.name)
+        return door is not None and door.pid == process.pid and await self._serving(door)
+
+    def _raise_if_ended(self, process: OwnedProcess) -> None:
+        code = process.exit_code()
+        if code is not None:
+            said = last_words(self._log)
+            text = f"{self.name} ended with code {code}: {said} (its log: {self._log})"
+            raise ChildError(text, process=self.name, exit_code=code)
+
+
+def last_words(log: Path) -> str:
+    """Return the last line of a log that is not empty."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -1,0 +1,182 @@
+"""`k2 demo`: the whole system on one session, watched live, and a proof at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from tools.cli.doors_view import show_doors
+from tools.cli.fleet import Fleet, Layout, Plan, raise_failure, running
+from tools.cli.home import home
+from tools.cli.interrupts import Interrupted, until_interrupted
+from tools.cli.proof import Proof, prove, show_proof
+from tools.cli.session_progress import SessionProgress, progress_of
+from tools.cli.source import PACES, Source
+from tools.cli.view import line, panel
+from tools.cli.watching import Flow, flow_of
+from tools.simulator import truth
+
+PROOF_FAILED = 1
+SESSION_S = 60.0
+FLUSH_AFTER_S = 2.0
+REFRESH_S = 0.25
+LINE_EVERY_S = 2.0
+# No new row for this long after the session's end: what is missing then will not come.
+STALLED_AFTER_S = 15.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(rich_help_panel="Running K2")(demo)
+
+
+def demo(
+    duration: Annotated[
+        float | None, typer.Option(min=1, help="Seconds of market; ends by itself after the proof.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the generated session.")] = 7,
+    symbols: Annotated[int, typer.Option(min=1, help="Symbols of the generated session.")] = 20,
+    rate: Annotated[float, typer.Option(min=1, help="Trades a second, generated.")] = 500,
+    recording: Annotated[
+        list[Path] | None, typer.Option(help="Replay this session instead; may be given again.")
+    ] = None,
+    pace: Annotated[str, typer.Option(help=PACES)] = "1",
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the data folder.")] = False,
+) -> None:
+    """Run a session through the whole system, and prove that nothing is missing or twice.
+
+    It takes a data folder of its own, stays up until Ctrl-C unless --duration is given, and ends
+    with 1 where the proof fails.
+    """
+    session_s = duration or SESSION_S
+    source = Source(seed, symbols, session_s, rate, tuple(recording or ()), None, pace)
+    remove_dead_demos()
+    layout = Layout(home() / "demo" / str(os.getpid()))
+    show = Demo(source, layout, stays=duration is None)
+    try:
+        passed = asyncio.run(until_interrupted(show.run()))
+    except Interrupted:
+        # Ctrl-C after the proof is how a demo that stays is meant to end.
+        if show.proof is None:
+            raise
+        passed = show.proof.passed
+    finally:
+        if not keep:
+            shutil.rmtree(layout.root, ignore_errors=True)
+    if not passed:
+        raise typer.Exit(PROOF_FAILED)
+
+
+@dataclass(slots=True)
+class Demo:
+    """One demo, from start to proof."""
+
+    source: Source
+    layout: Layout
+    stays: bool
+    proof: Proof | None = None
+
+    async def run(self) -> bool:
+        """Start everything, watch, prove; return whether the proof held."""
+        console = Console(highlight=False)
+        plan = Plan(
+            self.layout,
+            self.source.exchange(),
+            FLUSH_AFTER_S,
+            on_step=lambda step: console.print(f"[dim]starting {step}[/]"),
+        )
+        async with running(plan) as (fleet, ended):
+            work = asyncio.create_task(self._show(console, fleet))
+            await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                raise_failure(ended)
+            return await work
+
+    async def _show(self, console: Console, fleet: Fleet) -> bool:
+        expected = await asyncio.to_thread(truth.expected, self.source.session())
+        total = sum(symbol.count for symbol in expected.values())
+        await watch(console, fleet, total)
+        self.proof = await prove(expected, fleet.door("query").grpc or "")
+        show_proof(console, self.proof)
+        if self.stays:
+            show_doors(console, fleet.doors(), fleet.bootstrap)
+            console.print("[dim]K2 stays up: Ctrl-C ends it[/]")
+            await asyncio.Event().wait()
+        return self.proof.passed
+
+
+async def watch(console: Console, fleet: Fleet, total: int) -> None:
+    """Show the live status until every trade sent can be queried, or nothing more comes."""
+    display = _Panel(console, total) if console.is_terminal else _Lines(console, total)
+    progress, moved_s, rows = SessionProgress(), time.monotonic(), 0
+    with display:
+        while True:
+            flow = await flow_of(fleet.doors().values())
+            progress = await progress_of(fleet.door("simulator"))
+            display.show(flow, progress)
+            if visible(flow) != rows:
+                rows, moved_s = visible(flow), time.monotonic()
+            stalled = time.monotonic() - moved_s > STALLED_AFTER_S
+            if progress.done and (rows >= total or stalled):
+                return
+            await asyncio.sleep(REFRESH_S)
+
+
+def visible(flow: Flow) -> int:
+    """Return the rows that a query can see."""
+    return (flow.committed_rows or 0) + (flow.tail_rows or 0)
+
+
+class _Panel:
+    def __init__(self, console: Console, total: int) -> None:
+        self._live = Live(console=console, refresh_per_second=4, transient=False)
+        self._total = total
+
+    def __enter__(self) -> None:
+        self._live.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def show(self, flow: Flow, progress: SessionProgress) -> None:
+        self._live.update(panel(flow, title="K2 demo", sent=progress.sent, expected=self._total))
+
+
+class _Lines:
+    """The same for logs and pipes: a line every two seconds."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._last_s = -LINE_EVERY_S
+        self._latest = ""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._console.print(self._latest, soft_wrap=True)
+
+    def show(self, flow: Flow, progress: SessionProgress) -> None:
+        self._latest = line(flow, sent=progress.sent, expected=self._total)
+        if time.monotonic() - self._last_s >= LINE_EVERY_S:
+            self._last_s = time.monotonic()
+            self._console.print(self._latest, soft_wrap=True)
+
+
+def remove_dead_demos() -> None:
+    """Remove what demos left that were killed before they could clean up."""
+    for folder in home().glob("demo/*"):
+        if not (folder.name.isdigit() and psutil.pid_exists(int(folder.name))):
+            shutil.rmtree(folder, ignore_errors=True)

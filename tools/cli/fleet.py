@@ -1,0 +1,260 @@
+"""Everything K2 runs on, started in order and stopped in the reverse of it.
+
+Kafka, then the governor, writer and query, then the exchange and the ingestor: who reads is there
+before who writes, so that nothing has to catch up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from libs.market.errors import ExhaustedError, K2Error
+from libs.runtime.actor import Actor
+from libs.runtime.doors import Door, find
+from libs.runtime.restarts import RestartPolicy
+from libs.runtime.supervisor import RestartIntensityError, Supervisor
+from tools.cli.children import STOP_GRACE_S, ChildProcess, Command
+from tools.cli.health import is_serving
+from tools.kafka.broker import LocalKafka
+
+LIVE_EXCHANGE_URL = "wss://stream.binance.com:9443"
+LIVE_REST_URL = "https://api.binance.com"
+PORTS = {"simulator": 7100, "ingestor": 7101, "writer": 7102, "query": 7103, "governor": 7104}
+METRICS_OFFSET = 100
+NO_RESTARTS = RestartPolicy(max_restarts=0)
+STOP_TIMEOUT_S = STOP_GRACE_S + 5
+POLL_S = 0.05
+
+
+Serving = Callable[[Door], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one running K2."""
+
+    root: Path
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def make(self) -> None:
+        """Create what is not there yet."""
+        for folder in (self.data / "warehouse", self.run, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Where trades come from: the simulator with these arguments, or live Binance."""
+
+    simulator_arguments: Sequence[str] = ()
+    live: bool = False
+    symbols: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to start, and how."""
+
+    layout: Layout
+    exchange: Exchange
+    flush_after_s: float
+    restarts: RestartPolicy = NO_RESTARTS
+    on_step: Callable[[str], None] = field(default=lambda _: None)
+
+
+class Kafka(Actor):
+    """The broker this K2 starts for itself."""
+
+    name = "kafka"
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._broker: LocalKafka | None = None
+        self._stop_asked = asyncio.Event()
+        self.bootstrap = ""
+
+    async def start(self) -> None:
+        self._plan.on_step(self.name)
+        self._broker = LocalKafka(self._plan.layout.data / "kafka")
+        await self._broker.__aenter__()
+        self.bootstrap = self._broker.bootstrap
+
+    async def run(self) -> None:
+        await self._stop_asked.wait()
+
+    async def stop(self) -> None:
+        self._stop_asked.set()
+
+    async def close(self) -> None:
+        if self._broker is not None:
+            await self._broker.__aexit__(None, None, None)
+
+
+class Fleet:
+    """The parts of one running K2, and what each must be told."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._ports: dict[int, int] = {}
+        self._kafka = None if os.environ.get("K2_KAFKA_BOOTSTRAP") else Kafka(plan)
+
+    @property
+    def bootstrap(self) -> str:
+        return self._kafka.bootstrap if self._kafka else os.environ["K2_KAFKA_BOOTSTRAP"]
+
+    @property
+    def layout(self) -> Layout:
+        return self._plan.layout
+
+    def doors(self) -> dict[str, Door]:
+        """Return the open doors, by process name."""
+        return find(self._plan.layout.run)
+
+    def door(self, service: str) -> Door:
+        return next(door for door in self.doors().values() if door.service == service)
+
+    def actors(self) -> list[Actor]:
+        """Return the parts in the order of their start."""
+        services = [self._service(name) for name in ("governor", "writer", "query")]
+        exchange = [] if self._plan.exchange.live else [self._simulator()]
+        kafka = [self._kafka] if self._kafka else []
+        return [*kafka, *services, *exchange, self._service("ingestor")]
+
+    def _service(self, service: str) -> ChildProcess:
+        name = f"{service}-1"
+
+        def command() -> Command:
+            self._plan.on_step(service)
+            return Command(f"services.{service}", variables=self._variables(service, name))
+
+        return self._child(name, command, serving=_grpc_serving)
+
+    def _simulator(self) -> ChildProcess:
+        def command() -> Command:
+            self._plan.on_step("exchange")
+            port = self._address(PORTS["simulator"]).rpartition(":")[2]
+            arguments = ["--run-dir", str(self.layout.run), "--port", port]
+            arguments += self._plan.exchange.simulator_arguments
+            return Command("tools.simulator", arguments)
+
+        return self._child("simulator", command, serving=_open)
+
+    def _child(
+        self,
+        name: str,
+        command: Callable[[], Command],
+        *,
+        serving: Callable[[Door], Awaitable[bool]],
+    ) -> ChildProcess:
+        log = self.layout.logs / f"{name}.log"
+        return ChildProcess(name, command, run_dir=self.layout.run, log=log, serving=serving)
+
+    def _variables(self, service: str, name: str) -> dict[str, str]:
+        prefix, port = f"K2_{service.upper()}", PORTS[service]
+        data = self.layout.data
+        variables = {
+            "K2_SERVICE_NAME": name,
+            "K2_RUN_DIR": str(self.layout.run),
+            "K2_LOG_FORMAT": "json",
+            "K2_KAFKA_BOOTSTRAP": self.bootstrap,
+            "K2_CATALOG_URI": f"sqlite:///{data / 'catalog.db'}",
+            "K2_WAREHOUSE": str(data / "warehouse"),
+            "K2_SCHEMA_REGISTRY": str(data / "schemas.json"),
+            f"{prefix}_GRPC_ADDRESS": self._address(port),
+            f"{prefix}_METRICS_ADDRESS": self._address(port + METRICS_OFFSET),
+        }
+        if service == "governor":
+            return variables
+        variables["K2_GOVERNOR_ADDRESS"] = self.door("governor").grpc or ""
+        extra = {"writer": self._writer_variables, "ingestor": self._ingestor_variables}
+        return variables | extra.get(service, dict)()
+
+    def _address(self, preferred: int) -> str:
+        """Return a loopback address that stays the same when its service is restarted."""
+        if preferred not in self._ports:
+            self._ports[preferred] = free_port(preferred)
+        return f"127.0.0.1:{self._ports[preferred]}"
+
+    def _writer_variables(self) -> dict[str, str]:
+        return {"K2_WRITER_FLUSH_AFTER_S": f"{self._plan.flush_after_s:g}"}
+
+    def _ingestor_variables(self) -> dict[str, str]:
+        websocket, rest = LIVE_EXCHANGE_URL, LIVE_REST_URL
+        if not self._plan.exchange.live:
+            address = self.door("simulator").extra["http"]
+            websocket, rest = f"ws://{address}", f"http://{address}"
+        return {
+            "K2_INGESTOR_EXCHANGE_URL": websocket,
+            "K2_INGESTOR_REST_URL": rest,
+            "K2_INGESTOR_SYMBOLS": self._plan.exchange.symbols,
+        }
+
+
+@asynccontextmanager
+async def running(plan: Plan) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]:
+    """Start everything, give the fleet and the task that ends when a part fails for good.
+
+    Leaving stops everything, in order.
+
+    Raises:
+        K2Error: a part did not start; the message says which, and why.
+    """
+    plan.layout.make()
+    fleet = Fleet(plan)
+    supervisor = Supervisor(fleet.actors(), policy=plan.restarts, stop_timeout_s=STOP_TIMEOUT_S)
+    task = asyncio.create_task(supervisor.run(), name="fleet")
+    try:
+        while not supervisor.started and not task.done():
+            await asyncio.sleep(POLL_S)
+        if task.done():
+            raise_failure(task)
+        yield fleet, task
+    finally:
+        await supervisor.stop()
+        await asyncio.wait({task})
+        task.exception()
+
+
+def raise_failure(task: asyncio.Task[None]) -> None:
+    """Raise what made the fleet end, as the part that failed said it."""
+    error = task.exception()
+    if isinstance(error, RestartIntensityError) and isinstance(error.__cause__, K2Error):
+        raise error.__cause__
+    if error is not None:
+        raise error
+
+
+def free_port(preferred: int) -> int:
+    """Return the preferred port where nobody listens on it, otherwise another one that is free."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise ExhaustedError("no port is free on 127.0.0.1")
+
+
+async def _grpc_serving(door: Door) -> bool:
+    return door.grpc is not None and await is_serving(door.grpc)
+
+
+async def _open(door: Door) -> bool:
+    return door.open

@@ -1,0 +1,56 @@
+"""Where K2 keeps what it runs on, and which running K2 a command speaks to.
+
+.k2/               K2_HOME
+├── tools/         downloads, shared by every run
+├── up/            data/ and run/ of `k2 up`
+└── demo/<pid>/    data/ and run/ of one `k2 demo`
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from libs.market.errors import UnavailableError
+from libs.runtime.doors import Door, find
+
+NOT_RUNNING = "K2 is not running here: start it with `k2 up --detach` or `make demo`"
+
+
+def home() -> Path:
+    """Return the folder of everything K2 keeps: K2_HOME, or .k2 in this folder."""
+    return Path(os.environ.get("K2_HOME", ".k2")).resolve()
+
+
+def run_dirs() -> list[Path]:
+    """Return the run folders of every K2 started from here, `k2 up` first, then the newest demo."""
+    demos = sorted(home().glob("demo/*/run"), key=lambda path: path.stat().st_mtime, reverse=True)
+    given = os.environ.get("K2_RUN_DIR")
+    return [Path(given)] if given else [home() / "up" / "run", *demos]
+
+
+def running() -> dict[str, Door]:
+    """Return the doors of the running K2, by process name; none where nothing runs."""
+    for run_dir in run_dirs():
+        doors = find(run_dir) if run_dir.is_dir() else {}
+        if doors:
+            return doors
+    return {}
+
+
+def address_of(service: str) -> str:
+    """Return the gRPC address of a service: K2_<SERVICE>_ADDRESS, or that of the running K2.
+
+    Raises:
+        UnavailableError: nothing runs here and no address is given.
+    """
+    given = os.environ.get(f"K2_{service.upper()}_ADDRESS")
+    if given:
+        return given
+    for door in running().values():
+        if door.service == service and door.grpc:
+            return door.grpc
+    raise UnavailableError(
+        f"{NOT_RUNNING}, or say where it is with K2_{service.upper()}_ADDRESS=host:port",
+        service=service,
+    )

@@ -1,0 +1,206 @@
+"""Answers as people and programs want them: a table, or JSON, CSV, Parquet, Arrow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from libs.market.errors import InvalidError
+
+Row = dict[str, object]
+_NUMBERS = ("price", "quantity", "notional", "open", "high", "low", "close", "volume", "vwap")
+
+
+class Output(StrEnum):
+    """How an answer is written."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"
+
+
+def chosen(output: Output | None, file: Path | None) -> Output:
+    """Return the format asked for, or the one that fits where the answer goes.
+
+    A file says it by its ending, a terminal wants a table, a pipe JSON.
+
+    Raises:
+        InvalidError: the file's ending names no format.
+    """
+    if output is not None:
+        return output
+    if file is not None:
+        ending = file.suffix.removeprefix(".")
+        if ending not in set(Output) - {Output.TABLE}:
+            raise InvalidError(
+                f"cannot tell the format of {file} by its ending: give --output", field="output"
+            )
+        return Output(ending)
+    return Output.TABLE if sys.stdout.isatty() else Output.JSON
+
+
+def write(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, output: Output, file: Path | None
+) -> int:
+    """Write batches as they come, and return the number of rows.
+
+    JSON is one object a line; decimals and int64 beyond 2^53 stay exact, as text and as digits.
+    """
+    if output is Output.TABLE:
+        return _write_table(batches, schema)
+    with _sink(file) as sink:
+        return _WRITERS[output](batches, schema, sink)
+
+
+def write_rows(rows: list[Row], columns: Sequence[str], output: Output, file: Path | None) -> None:
+    """Write a short answer that is there already; an empty one keeps its columns."""
+    if output is Output.TABLE:
+        table = grid(columns)
+        for row in rows:
+            table.add_row(*(cell(row[name]) for name in columns))
+        Console().print(table)
+        return
+    if not rows and output is not Output.JSON:
+        schema = pa.schema([(name, pa.null()) for name in columns])
+        write([], schema, output, file)
+        return
+    batch = pa.RecordBatch.from_pylist(rows)
+    write([batch], batch.schema, output, file)
+
+
+@contextmanager
+def _sink(file: Path | None) -> Iterator[BinaryIO]:
+    if file is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    unfinished = file.with_name(f".{file.name}.unfinished")
+    try:
+        with unfinished.open("wb") as sink:
+            yield sink
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _write_json(batches: Iterable[pa.RecordBatch], _: pa.Schema, sink: BinaryIO) -> int:
+    encoder = msgspec.json.Encoder(decimal_format="string")
+    rows = 0
+    for batch in batches:
+        sink.write(encoder.encode_lines([_plain(row) for row in batch.to_pylist()]))
+        rows += batch.num_rows
+    return rows
+
+
+def _write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, sink: BinaryIO) -> int:
+    rows, flat = 0, _flat(schema.empty_table()).schema
+    with pa_csv.CSVWriter(sink, flat) as writer:
+        for batch in batches:
+            writer.write_table(_flat(pa.Table.from_batches([batch], schema)))
+            rows += batch.num_rows
+    return rows
+
+
+def _write_parquet(batches: Iterable[pa.RecordBatch], schema: pa.Schema, sink: BinaryIO) -> int:
+    rows = 0
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+def _write_arrow(batches: Iterable[pa.RecordBatch], schema: pa.Schema, sink: BinaryIO) -> int:
+    rows = 0
+    with pa.ipc.new_stream(sink, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            rows += batch.num_rows
+    return rows
+
+
+_WRITERS = {
+    Output.JSON: _write_json,
+    Output.CSV: _write_csv,
+    Output.PARQUET: _write_parquet,
+    Output.ARROW: _write_arrow,
+}
+
+
+def _write_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
+    table = grid(schema.names)
+    rows = 0
+    for batch in batches:
+        for row in batch.to_pylist():
+            table.add_row(*(cell(row[name]) for name in schema.names))
+        rows += batch.num_rows
+    Console().print(table)
+    return rows
+
+
+def grid(columns: Iterable[str], *, title: str | None = None) -> Table:
+    """Return an empty table in K2's look; numbers stand right."""
+    table = Table(title=title, title_justify="left", header_style="bold", border_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
+    return table
+
+
+def cell(value: object) -> str:
+    """Print one value for people: sides in colour, times without the zone, numbers whole."""
+    if value is None:
+        return ""
+    if value == "BUY":
+        return "[green]BUY[/]"
+    if value in ("SELL", "SELL_SHORT"):
+        return f"[red]{value}[/]"
+    if isinstance(value, Decimal):
+        return plain_decimal(value)
+    return str(value).removesuffix("+00:00")
+
+
+def plain_decimal(number: Decimal) -> str:
+    """Print a decimal without exponent and without zeros that say nothing."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _plain(row: Row) -> Row:
+    return {
+        name: plain_decimal(value)
+        if isinstance(value, Decimal)
+        else dict(value)
+        if name == "vendor_data" and isinstance(value, list)
+        else value
+        for name, value in row.items()
+    }
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Return nested columns as JSON text, for formats that have none."""
+    for index, field in enumerate(table.schema):
+        if pa.types.is_nested(field.type) or pa.types.is_decimal(field.type):
+            texts = [_text(value) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, Decimal):
+        return None if value is None else plain_decimal(value)
+    pairs = isinstance(value, list) and all(isinstance(item, tuple) for item in value) and value
+    return msgspec.json.encode(dict(value) if pairs else value).decode()  # type: ignore[call-overload]

@@ -1,0 +1,82 @@
+"""Which exchange a run speaks to, from what was typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from libs.market.errors import InvalidError
+from tools.cli.fleet import Exchange
+from tools.simulator.session import Session, generated, recorded
+
+ENDLESS_S = 10 * 365 * 86_400.0
+PACES = "1 is the session's own pace, 10 ten times as fast, max as fast as K2 takes it"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A generated session by its seed, recorded sessions by their files, or live Binance."""
+
+    seed: int = 7
+    symbols: int = 20
+    duration_s: float | None = None
+    trades_per_second: float = 500.0
+    recordings: tuple[Path, ...] = ()
+    live: str | None = None
+    pace: str = "1"
+
+    def session(self) -> Session:
+        """Return the session that the simulator will play."""
+        if self.recordings:
+            return recorded(self.recordings)
+        return generated(
+            self.seed,
+            symbols=self.symbols,
+            duration_s=self.duration_s or ENDLESS_S,
+            rate=self.trades_per_second,
+        )
+
+    def exchange(self) -> Exchange:
+        """Return what to start for it.
+
+        Raises:
+            InvalidError: the pace is not one, or a recording is not there.
+        """
+        check_pace(self.pace)
+        if self.live is not None:
+            return Exchange(live=True, symbols=self.live)
+        return Exchange(simulator_arguments=("--pace", self.pace, *self._session_arguments()))
+
+    def _session_arguments(self) -> list[str]:
+        if self.recordings:
+            return [word for path in self.recordings for word in ("--recording", checked(path))]
+        arguments = ["--seed", str(self.seed), "--symbols", str(self.symbols)]
+        arguments += ["--rate", f"{self.trades_per_second:g}"]
+        if self.duration_s is not None:
+            arguments += ["--duration", f"{self.duration_s:g}"]
+        return arguments
+
+
+def check_pace(pace: str) -> None:
+    """Refuse what is neither `max` nor a positive number.
+
+    Raises:
+        InvalidError: on `pace`.
+    """
+    try:
+        good = pace == "max" or float(pace) > 0
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidError(f"no pace {pace!r}: {PACES}", field="pace")
+
+
+def checked(path: Path) -> str:
+    """Return the file's whole path.
+
+    Raises:
+        InvalidError: on `recording`, where it is not there.
+    """
+    if not path.is_file():
+        raise InvalidError(f"there is no recording {path}", field="recording")
+    return str(path.resolve())

@@ -1,0 +1,165 @@
+"""K2 that stays: `k2 up`, `k2 down`, `k2 status`."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console
+
+from libs.market.errors import ConflictError, UnavailableError
+from libs.runtime.doors import Door, find, publish, withdraw
+from libs.runtime.restarts import RestartPolicy
+from tools.cli.children import last_words
+from tools.cli.doors_view import show_doors
+from tools.cli.fleet import Layout, Plan, raise_failure, running
+from tools.cli.home import NOT_RUNNING, home
+from tools.cli.home import running as running_doors
+from tools.cli.interrupts import until_interrupted
+from tools.cli.output import Output, chosen, write_rows
+from tools.cli.source import PACES, Source
+from tools.cli.view import panel
+from tools.cli.watching import flow_of
+
+OWNER = "k2-up"
+READY_TIMEOUT_S = 180.0
+DOWN_TIMEOUT_S = 90.0
+POLL_S = 0.1
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (up, down, status):
+        app.command(rich_help_panel="Running K2")(command)
+
+
+def up(
+    generate: Annotated[int, typer.Option(help="Seed of the generated session.")] = 7,
+    symbols: Annotated[int, typer.Option(min=1, help="Symbols of the generated session.")] = 20,
+    rate: Annotated[float, typer.Option(min=1, help="Trades a second, generated.")] = 500,
+    recording: Annotated[
+        list[Path] | None, typer.Option(help="Replay this session; may be given again.")
+    ] = None,
+    live: Annotated[
+        str, typer.Option(help="Live Binance, these symbols: BTCUSDT,ETHUSDT, or * for all.")
+    ] = "",
+    pace: Annotated[str, typer.Option(help=PACES)] = "1",
+    flush_after_s: Annotated[float, typer.Option(min=0.1, help="Seconds between commits.")] = 10,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Go on in the background.")
+    ] = False,
+) -> None:
+    """Start K2 on .k2/up and keep it running; its data is there again the next time.
+
+    k2 up --detach
+
+    k2 up --live BTCUSDT,ETHUSDT
+    """
+    source = Source(generate, symbols, None, rate, tuple(recording or ()), live or None, pace)
+    layout = Layout(home() / "up")
+    layout.make()
+    if detach:
+        _detach(layout)
+    else:
+        asyncio.run(until_interrupted(_stay_up(source, layout, flush_after_s)))
+
+
+async def _stay_up(source: Source, layout: Layout, flush_after_s: float) -> None:
+    console = Console(highlight=False)
+    _refuse_a_second(layout)
+    plan = Plan(
+        layout,
+        source.exchange(),
+        flush_after_s,
+        restarts=RestartPolicy(),
+        on_step=lambda step: console.print(f"[dim]starting {step}[/]"),
+    )
+    async with running(plan) as (fleet, task):
+        owner = Door(OWNER, "up", extra={"kafka": fleet.bootstrap})
+        publish(layout.run, owner)
+        try:
+            show_doors(console, fleet.doors(), fleet.bootstrap)
+            console.print("[dim]K2 is up: Ctrl-C or `k2 down` ends it[/]")
+            await asyncio.wait({task})
+            raise_failure(task)
+        finally:
+            withdraw(layout.run, owner)
+
+
+def _refuse_a_second(layout: Layout) -> None:
+    doors = find(layout.run)
+    if doors:
+        raise ConflictError("K2 is up already: `k2 status` shows it, `k2 down` ends it")
+
+
+def _detach(layout: Layout) -> None:
+    _refuse_a_second(layout)
+    log = layout.logs / "up.log"
+    words = [word for word in sys.argv[1:] if word not in ("--detach", "-d")]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.cli", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    console = Console(highlight=False)
+    with console.status("starting K2 in the background"):
+        _wait_for_owner(layout, process, log)
+    doors = find(layout.run)
+    show_doors(console, doors, doors[OWNER].extra["kafka"])
+    console.print(f"[dim]K2 is up: `k2 status` shows it, `k2 down` ends it; log: {log}[/]")
+
+
+def _wait_for_owner(layout: Layout, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    while OWNER not in find(layout.run):
+        if process.poll() is not None:
+            raise UnavailableError(f"K2 did not start: {last_words(log)} (its log: {log})")
+        if time.monotonic() > deadline_s:
+            process.terminate()
+            raise UnavailableError(f"K2 is not up after {READY_TIMEOUT_S:g} s: see {log}")
+        time.sleep(POLL_S)
+
+
+def down() -> None:
+    """Stop what `k2 up` started, in order, and wait until it is gone."""
+    console = Console(highlight=False)
+    owner = find(Layout(home() / "up").run).get(OWNER)
+    if owner is None:
+        console.print("K2 is not up")
+        return
+    with console.status("stopping: intake first, then what is on its way is committed"):
+        process = psutil.Process(owner.pid)
+        process.terminate()
+        try:
+            process.wait(DOWN_TIMEOUT_S)
+        except psutil.TimeoutExpired as error:
+            text = f"K2 (process {owner.pid}) is still stopping after {DOWN_TIMEOUT_S:g} s"
+            raise UnavailableError(text, pid=owner.pid) from error
+    console.print("K2 is down")
+
+
+def status(
+    output: Annotated[Output | None, typer.Option("--output", "-o", help="table or json.")] = None,
+) -> None:
+    """What the running K2 does at this moment."""
+    doors = running_doors()
+    if not doors:
+        raise UnavailableError(NOT_RUNNING)
+    flow = asyncio.run(flow_of(doors.values()))
+    form = chosen(output, None)
+    if form is not Output.TABLE:
+        write_rows([asdict(flow)], (), form, None)
+        return
+    console = Console(highlight=False)
+    console.print(panel(flow, title="K2", sent=None, expected=None))
+    show_doors(console, doors, bootstrap=None)

@@ -1,0 +1,80 @@
+"""The live status as people see it: a panel on a terminal, a line elsewhere."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tools.cli.watching import Flow
+
+LEVEL_STYLES = {
+    "NORMAL": "bold green",
+    "SOFT": "bold yellow",
+    "GRACEFUL": "bold dark_orange",
+    "AGGRESSIVE": "bold red",
+    "CIRCUIT_BREAK": "bold white on red",
+}
+
+
+def panel(flow: Flow, *, title: str, sent: int | None, expected: int | None) -> RenderableType:
+    """Show the whole way of a trade, from the exchange to the answer."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(style="dim")
+    for name, value, note in _lines(flow, sent):
+        grid.add_row(name, value, note)
+    parts: list[RenderableType] = [grid]
+    if expected:
+        visible = (flow.committed_rows or 0) + (flow.tail_rows or 0)
+        parts.insert(0, ProgressBar(total=expected, completed=min(visible, expected), width=60))
+    return Panel(Group(*parts), title=title, title_align="left", border_style="dim", expand=False)
+
+
+def _lines(flow: Flow, sent: int | None) -> list[tuple[str, RenderableType, str]]:
+    level = flow.level or "unknown"
+    return [
+        ("exchange sent", count(sent), "trades"),
+        ("received", count(flow.received), f"{rate(flow.received_per_second)} trades/s"),
+        ("lag", count(flow.lag), "records not decoded yet"),
+        ("in Iceberg", count(flow.committed_rows), _commits(flow)),
+        ("in the tail", count(flow.tail_rows), "rows, not committed yet"),
+        ("freshness", _freshness(flow), "socket to queryable, p50 / p99"),
+        ("level", Text(level, style=LEVEL_STYLES.get(level, "dim")), flow.explanation or ""),
+        ("trouble", _trouble(flow), "gaps, reconnects, dead letters"),
+    ]
+
+
+def line(flow: Flow, *, sent: int, expected: int | None) -> str:
+    """Say the same in one line, for logs and pipes."""
+    of = f"/{expected:,}" if expected else ""
+    return (
+        f"sent {sent:,}{of}  received {count(flow.received)}  lag {count(flow.lag)}"
+        f"  iceberg {count(flow.committed_rows)}  tail {count(flow.tail_rows)}"
+        f"  freshness {_freshness(flow)}  level {flow.level or 'unknown'}"
+    )
+
+
+def count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def rate(per_second: float | None) -> str:
+    return "?" if per_second is None else f"{per_second:,.0f}"
+
+
+def _commits(flow: Flow) -> str:
+    return f"rows in {count(flow.committed_files)} files, {count(flow.commits)} commits"
+
+
+def _freshness(flow: Flow) -> str:
+    if not flow.freshness_p99_us:
+        return "?"
+    return f"{(flow.freshness_p50_us or 0) / 1000:.1f} / {flow.freshness_p99_us / 1000:.1f} ms"
+
+
+def _trouble(flow: Flow) -> str:
+    return f"{count(flow.gaps)}, {count(flow.reconnects)}, {count(flow.dead_lettered)}"
