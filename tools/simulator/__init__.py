@@ -1,0 +1,1 @@
+"""A simulated Binance spot exchange, over real WebSocket and HTTP."""

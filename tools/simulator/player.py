@@ -1,0 +1,169 @@
+"""Plays a session to the connections: at its pace, held while nobody listens, with its faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from libs.market.clock import Clock
+from tools.simulator.chunk import Chunk
+from tools.simulator.connection import ChunkFrames, Connection, Stretch
+from tools.simulator.history import History
+from tools.simulator.injector import Injector
+from tools.simulator.session import Session
+from tools.simulator.timeline import Timeline
+
+Hold: TypeAlias = Literal["never", "nobody", "missing"]
+# Some 350 KB: enough to make a write worth its while, little enough to stop soon.
+_MOST_MESSAGES_A_WRITE = 2_048
+_LONGEST_WAIT_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class PlayOptions:
+    """`hold` says when the session stands still.
+
+    `never`: it runs on once begun; `nobody`: while no stream of it is subscribed; `missing`: while
+    any trade stream of it is not subscribed. `eager` begins without waiting for a subscriber.
+    """
+
+    pace: float = 1.0
+    hold: Hold = "never"
+    eager: bool = False
+    most_history_trades: int = 2_000_000
+
+
+class Player:
+    """Advances the session; all connections get each message before the next stretch is read."""
+
+    def __init__(
+        self,
+        session: Session,
+        options: PlayOptions,
+        connections: dict[int, Connection],
+        injector: Injector,
+        clock: Clock,
+    ) -> None:
+        self.session = session
+        self.options = options
+        self.connections = connections
+        self.injector = injector
+        self.history = History(session.symbols, options.most_history_trades)
+        self.started = options.eager
+        self.paused = False
+        self.done = False
+        self.session_ns = session.span_ns[0]
+        self.trades_sent = 0
+        self._clock = clock
+        self._timeline = Timeline(options.pace)
+        self._changed = asyncio.Event()
+        self._anchored = False
+        self._is_trade = np.array([s.endswith("@trade") for s in session.streams], np.bool_)
+
+    async def run(self) -> None:
+        """Play to the end of the session."""
+        with ThreadPoolExecutor(1, thread_name_prefix="session") as executor:
+            async for chunk in self._chunks(executor):
+                self.history.begin(chunk.trades)
+                await self._play(chunk)
+        self.done = True
+
+    def changed(self) -> None:
+        """Say that connections, subscriptions or the state have changed."""
+        self._changed.set()
+
+    def start(self) -> None:
+        """Begin, or go on after a pause."""
+        self.started, self.paused = True, False
+        self.changed()
+
+    def pause(self) -> None:
+        self.paused = True
+
+    @property
+    def playing(self) -> bool:
+        return self.started and not self.paused and not self.done and self._heard
+
+    async def _chunks(self, executor: ThreadPoolExecutor) -> AsyncIterator[Chunk]:
+        """Read one chunk ahead, in a thread: making one must not hold up messages that are due."""
+        loop = asyncio.get_running_loop()
+        chunks = self.session.chunks()
+        coming = loop.run_in_executor(executor, next, chunks, None)
+        while (chunk := await coming) is not None:
+            coming = loop.run_in_executor(executor, next, chunks, None)
+            yield chunk
+
+    async def _play(self, chunk: Chunk) -> None:
+        frames = ChunkFrames(chunk)
+        position = 0
+        while position < len(chunk):
+            await self.injector.inject_due(self.history.passed)
+            await self._until_playing(int(chunk.received_ns[position]))
+            end = self._end_of_stretch(chunk, position)
+            if end > position:
+                await self._send(frames, position, end)
+                position = end
+            else:
+                await self._wait_for(int(chunk.received_ns[position]))
+
+    async def _until_playing(self, session_ns: int) -> None:
+        """Wait while the session is not to advance, then go on from this moment of it."""
+        while not self.playing:
+            self._anchored = False
+            self._changed.clear()
+            self.started = self.started or self._heard
+            if not self.playing:
+                await self._changed.wait()
+        if not self._anchored:
+            self._timeline.anchor(session_ns, self._clock.monotonic_s())
+            self._anchored = True
+
+    @property
+    def _heard(self) -> bool:
+        if self.options.hold == "never" and self.started:
+            return True
+        listened = [c.wanted(self.session.streams) for c in self.connections.values() if c.is_open]
+        if not listened:
+            return False
+        heard = np.logical_or.reduce(listened)
+        if self.options.hold == "missing":
+            return bool(np.all(heard | ~self._is_trade))
+        return bool(np.any(heard))
+
+    def _end_of_stretch(self, chunk: Chunk, position: int) -> int:
+        due = self._timeline.due_until(chunk.received_ns, self._clock.monotonic_s())
+        end = min(due, position + _MOST_MESSAGES_A_WRITE)
+        fault_at = self.injector.plan.next_at()
+        if fault_at is None:
+            return end
+        row = int(np.searchsorted(chunk.trades.message, position)) + fault_at - self.history.passed
+        if not 0 < row <= len(chunk.trades):
+            return end
+        return min(end, int(chunk.trades.message[row - 1]) + 1)
+
+    async def _wait_for(self, session_ns: int) -> None:
+        wait_s = self._timeline.wait_s(session_ns, self._clock.monotonic_s())
+        await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S))
+
+    async def _send(self, frames: ChunkFrames, start: int, end: int) -> None:
+        chunk = frames.chunk
+        order, plain = np.arange(start, end), not self.injector.is_altering
+        if not plain:
+            order = self.injector.altered(
+                order, chunk.trades, self.session.symbols, self.history.passed
+            )
+        self.history.advance(int(np.searchsorted(chunk.trades.message, end)))
+        self.session_ns = int(chunk.received_ns[end - 1])
+        stretch = Stretch(frames, order, plain)
+        for connection in list(self.connections.values()):
+            sent = connection.send(stretch, self.session.streams)
+            self.trades_sent += int(np.count_nonzero(self._is_trade[chunk.stream[sent]]))
+        for connection in list(self.connections.values()):
+            await connection.drained()
+        # A reader that keeps up never makes drain wait, and others must have their turn.
+        await asyncio.sleep(0)
