@@ -190,7 +190,7 @@ def plan_commit(
         ForeignLogError: the head's offsets are of another Kafka cluster.
     """
     if past := head.commits.get(prepared.commit_id):
-        return AlreadyLanded(past, fenced_off(past.seam, prepared.ranges, landed=past.ranges))
+        return AlreadyLanded(past, fenced_off(head.seam, prepared.ranges, landed=past.ranges))
     refuse_foreign_log(head, prepared)
     valid = {
         position: covered
