@@ -1,0 +1,5 @@
+"""Fixtures live in tests/support."""
+
+from __future__ import annotations
+
+pytest_plugins = ["tests.support.kafka", "tests.support.writer"]

@@ -17,6 +17,7 @@ from libs.market.errors import ConfigError, NotFoundError
 
 ADMIN_TIMEOUT_S = 30.0
 _POLL_S = 0.05
+_REPLICAS = 3
 
 
 async def ensure_topics(
@@ -34,7 +35,7 @@ async def ensure_topics(
         ConfigError: a topic is there with another number of partitions.
     """
     names = sorted(set(topics))
-    async with deadline(unreachable(bootstrap), timeout_s), _admin(bootstrap) as admin:
+    async with _admin(bootstrap, timeout_s) as admin:
         await _create(admin, names, partitions, dict(config))
         for name, found in (await _led_partitions(admin, names)).items():
             if found != partitions:
@@ -47,7 +48,7 @@ async def ensure_topics(
 
 async def cluster_id(bootstrap: str, *, timeout_s: float = ADMIN_TIMEOUT_S) -> str:
     """Say which cluster this is: an offset means something in its own cluster alone."""
-    async with deadline(unreachable(bootstrap), timeout_s), _admin(bootstrap) as admin:
+    async with _admin(bootstrap, timeout_s) as admin:
         described = await admin.describe_cluster()
         return str(described["cluster_id"])
 
@@ -78,11 +79,13 @@ async def end_offsets(
 
 
 @asynccontextmanager
-async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _admin(bootstrap: str, timeout_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="k2-admin")
     try:
-        await admin.start()
-        yield admin
+        async with deadline(unreachable(bootstrap), timeout_s):
+            await admin.start()
+        async with deadline(f"Kafka at {bootstrap} did not do as asked", timeout_s):
+            yield admin
     finally:
         await admin.close()
 
@@ -102,7 +105,9 @@ async def _consumer(source: str | AIOKafkaConsumer) -> AsyncIterator[AIOKafkaCon
 async def _create(
     admin: AIOKafkaAdminClient, names: list[str], partitions: int, config: dict[str, str]
 ) -> None:
-    wanted = [NewTopic(name, partitions, -1, topic_configs=config) for name in names]
+    brokers = len((await admin.describe_cluster())["brokers"])
+    replicas = min(_REPLICAS, brokers)
+    wanted = [NewTopic(name, partitions, replicas, topic_configs=config) for name in names]
     response = await admin.create_topics(wanted)
     for _, code, *message in response.topic_errors:
         error = for_code(code)
