@@ -26,7 +26,7 @@ async def reach(point: str) -> None:
     """Hold this task here while the point is armed."""
     if DIRECTORY is None or not _report(DIRECTORY, point):
         return
-    while _armed(DIRECTORY, point):  # noqa: ASYNC110 (what is awaited is a file)
+    while _armed(DIRECTORY, point):
         await asyncio.sleep(POLL_S)
 
 

@@ -127,4 +127,4 @@ async def _unless(stop: asyncio.Event, work: Awaitable[T]) -> T | None:
     finally:
         for future in (doing, stopping):
             future.cancel()
-        await asyncio.wait({doing, stopping})
+        await asyncio.gather(doing, stopping, return_exceptions=True)

@@ -15,7 +15,7 @@ from libs.runtime import doors
 from tests.support.polling import eventually, eventually_sync
 from tests.support.processes import Process, arm, disarm, started
 
-TOY = "tests.support.toy_service"
+TOY = "tests.support.toy"
 Start = Callable[..., Process]
 
 

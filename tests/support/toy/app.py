@@ -1,4 +1,4 @@
-"""The smallest service, for tests of the runtime: `python -m tests.support.toy_service`."""
+"""The smallest service, for tests of the runtime: `python -m tests.support.toy`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from libs.runtime.actor import Actor
 from libs.runtime.config import Address, ServiceConfig
 from libs.runtime.faultpoint import reach
 from libs.runtime.restarts import RestartPolicy
-from libs.runtime.service import Service, main
+from libs.runtime.service import Service
 from tests.support.echo import echo_servicer
 
 log = structlog.get_logger()
@@ -75,7 +75,3 @@ async def build(config: ToyConfig) -> Service:
         run_dir=config.run_dir,
         policy=RestartPolicy(max_restarts=2, backoff_s=0),
     )
-
-
-if __name__ == "__main__":
-    main(ToyConfig, build)
