@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from aiokafka import AIOKafkaProducer
 
 from libs.kafka.admin import ensure_topics
-from libs.kafka.client import stop_client
+from libs.kafka.client import START_TIMEOUT_S, stop_client
+from libs.kafka.dead_letters import DEAD_LETTER_PARTITIONS, DeadLetter, publish
 from libs.kafka.deadline import deadline, unreachable
 from libs.kafka.topics import TOPIC_CONFIG, dead_letter_topic
-from libs.wire.trades import Rejected
 from services.writer.buffer import Part
-from services.writer.positions import Partition
 
-# A record as large as its topic takes must fit with its reason around it.
+# Any record that its own topic took (1 MiB by Kafka's default) fits, with its reason around it.
 MAX_LETTER_BYTES = 2 * 1024 * 1024
-SEND_TIMEOUT_S = 30.0
-START_TIMEOUT_S = 15.0
+MAX_RAW_BYTES = MAX_LETTER_BYTES - 64 * 1024
 
 
 async def ensure_dead_letter_topics(bootstrap: str, topics: Iterable[str]) -> None:
     """Create what is missing. Raises UnavailableError, ConfigError."""
-    config = {**TOPIC_CONFIG, "max.message.bytes": str(MAX_LETTER_BYTES)}
-    await ensure_topics(bootstrap, map(dead_letter_topic, topics), config=config)
+    await ensure_topics(
+        bootstrap,
+        map(dead_letter_topic, topics),
+        partitions=DEAD_LETTER_PARTITIONS,
+        config={**TOPIC_CONFIG, "max.message.bytes": str(MAX_LETTER_BYTES)},
+    )
 
 
 class KafkaDeadLetters:
@@ -37,13 +38,9 @@ class KafkaDeadLetters:
 
     async def send(self, parts: tuple[Part, ...]) -> None:
         """Send what was rejected and wait until Kafka has it. Raises UnavailableError."""
-        letters = [(part.partition, r) for part in parts for r in part.rejected]
-        if not letters:
-            return
-        producer = await self._started()
-        async with deadline(f"Kafka did not take {len(letters)} dead letters", SEND_TIMEOUT_S):
-            sent = [await send_one(producer, partition, r) for partition, r in letters]
-            await asyncio.gather(*sent)
+        letters = [letter for part in parts for letter in letters_of(part)]
+        if letters:
+            await publish(await self._started(), letters)
 
     async def close(self) -> None:
         if self._producer is not None:
@@ -64,19 +61,17 @@ class KafkaDeadLetters:
         return self._producer
 
 
-async def send_one(
-    producer: AIOKafkaProducer, partition: Partition, rejected: Rejected
-) -> asyncio.Future[object]:
-    """Queue one dead letter; its key names the record for readers, who go by the set of keys."""
-    topic, number = partition
-    acknowledged: asyncio.Future[object] = await producer.send(
-        dead_letter_topic(topic),
-        value=rejected.raw,
-        key=f"{topic}/{number}/{rejected.offset}".encode(),
-        partition=number,
-        headers=[
-            ("k2.reason", rejected.reason.value.encode()),
-            ("k2.detail", rejected.detail[:1000].encode()),
-        ],
-    )
-    return acknowledged
+def letters_of(part: Part) -> Iterator[DeadLetter]:
+    """Turn a part's rejected records into letters; one too long for Kafka keeps its beginning."""
+    topic, partition = part.partition
+    for rejected in part.rejected:
+        cut = len(rejected.raw) - MAX_RAW_BYTES
+        detail = f"{rejected.detail} (last {cut} bytes cut off)" if cut > 0 else rejected.detail
+        yield DeadLetter(
+            topic,
+            partition,
+            rejected.offset,
+            rejected.reason.value,
+            detail,
+            rejected.raw[:MAX_RAW_BYTES],
+        )

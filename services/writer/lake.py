@@ -33,7 +33,7 @@ class TradesTable:
         return TableState(head.seam, head.cluster_id)
 
     def write(self, parts: tuple[Part, ...]) -> list[LakeFile]:
-        """Write one part after the other: sorting copies, and of one part alone it copies little."""
+        """Write one part after the other: sorting copies, and one part is less than all."""
         table = self._lake.load_table(TRADES)
         return [
             file

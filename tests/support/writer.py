@@ -1,0 +1,201 @@
+"""A writer process on a table and topic of a test's own, and the proof that it lost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from aiokafka import AIOKafkaProducer
+from k2.writer.v1 import writer_pb2, writer_pb2_grpc
+
+from libs.kafka.send import send_values
+from libs.lake.catalog import Lake, open_lake
+from libs.lake.tables import TRADES, ensure_trades
+from libs.market.trade import AssetClass, Origin, Side
+from libs.rpc import client
+from libs.wire.registry import SchemaRegistry
+from libs.wire.trades import encode_trades, proto_batch, register_trades
+from tests.support.polling import eventually
+from tests.support.processes import Process, started
+
+# Symbols whose buckets are these partitions.
+SYMBOLS = {"BTCUSDT": 3, "ETHUSDT": 13}
+FIRST_TRADE_US = 1_723_107_600_000_000
+PROOF_COLUMNS = [
+    "kafka_partition",
+    "kafka_offset",
+    "symbol",
+    "trade_id",
+    "source_sequence",
+    "timestamp",
+    "price",
+    "quantity",
+    "notional",
+]
+
+
+@dataclass
+class Writing:
+    """Where a test's writers read and write, and what was produced for them."""
+
+    bootstrap: str
+    topic: str
+    folder: Path
+    schema_id: int
+    expected: list[pa.Table] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def fault_dir(self) -> Path:
+        return self.folder / "faults"
+
+    @property
+    def catalog(self) -> Path:
+        return self.folder / "catalog.db"
+
+    @property
+    def lake(self) -> Lake:
+        return open_lake(f"sqlite:///{self.catalog}", self.folder / "warehouse")
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "K2_KAFKA_BOOTSTRAP": self.bootstrap,
+            "K2_CATALOG_URI": f"sqlite:///{self.catalog}",
+            "K2_WAREHOUSE": str(self.folder / "warehouse"),
+            "K2_SCHEMA_REGISTRY": str(self.folder / "schemas.json"),
+            "K2_WRITER_TOPICS": self.topic,
+            "K2_WRITER_GROUP": f"group-{self.topic}",
+            "K2_WRITER_GRPC_ADDRESS": "127.0.0.1:0",
+            "K2_WRITER_METRICS_ADDRESS": "127.0.0.1:0",
+            "K2_WRITER_FLUSH_AFTER_S": "0.3",
+            "K2_WRITER_SESSION_TIMEOUT_MS": "1500",
+            "K2_WRITER_HEARTBEAT_MS": "200",
+            "K2_FAULT_DIR": str(self.fault_dir),
+        }
+
+    @contextmanager
+    def writer(
+        self, name: str = "writer-1", env: Mapping[str, str] | None = None
+    ) -> Iterator[Process]:
+        """Run a writer while the body runs."""
+        environment = self.environment() | dict(env or {})
+        with started(
+            "services.writer", name=name, run_dir=self.folder / "run", env=environment
+        ) as process:
+            yield process
+
+    async def produce(self, producer: AIOKafkaProducer, rows: int = 3_000) -> None:
+        """Send so many trades of each symbol, and remember them."""
+        for symbol, partition in SYMBOLS.items():
+            first = self.ends.get(partition, 0)
+            ids = np.arange(first, first + rows)
+            price = [f"{n % 999 + 1}.{n % 10**8:08}" for n in ids.tolist()]
+            quantity = [f"0.{n % 997 + 1:05}" for n in ids.tolist()]
+            batch = proto_batch(
+                {
+                    "trade_id": [str(n) for n in ids],
+                    "source_sequence": ids,
+                    "timestamp_us": FIRST_TRADE_US + ids,
+                    "ingest_timestamp_us": FIRST_TRADE_US + ids + 900,
+                    "price": price,
+                    "quantity": quantity,
+                },
+                {
+                    "exchange": "BINANCE",
+                    "asset_class": AssetClass.CRYPTO,
+                    "symbol": symbol,
+                    "currency": "USDT",
+                    "side": Side.BUY,
+                    "origin": Origin.STREAM,
+                },
+            )
+            values = encode_trades(batch, self.schema_id)
+            await send_values(producer, self.topic, partition, [symbol.encode()] * rows, values)
+            self.expected.append(expected_rows(symbol, partition, ids, price, quantity))
+            self.ends[partition] = first + rows
+
+    async def all_committed(self, timeout_s: float = 30) -> None:
+        """Wait until the table's seam is at the end of the log."""
+        wanted = sum(self.ends.values())
+        await eventually(lambda: rows_in(self.lake) >= wanted, timeout_s, what="all rows committed")
+
+    def prove_complete(self) -> None:
+        """Compare every row: each record is in the table exactly once, all fields equal."""
+        table = self.lake.load_table(TRADES).scan(selected_fields=tuple(PROOF_COLUMNS)).to_arrow()
+        order = [("kafka_partition", "ascending"), ("kafka_offset", "ascending")]
+        found = table.select(PROOF_COLUMNS).sort_by(order)
+        wanted = pa.concat_tables(self.expected).sort_by(order)
+        assert found.num_rows == wanted.num_rows
+        for name in PROOF_COLUMNS:
+            assert found[name].to_pylist() == wanted[name].to_pylist(), name
+
+
+def expected_rows(
+    symbol: str, partition: int, ids: np.ndarray, price: list[str], quantity: list[str]
+) -> pa.Table:
+    """Say what the table must hold, from what was sent and by none of the writer's code."""
+    rows = len(ids)
+    numbers = pa.decimal128(28, 12)
+    prices, quantities = [Decimal(p) for p in price], [Decimal(q) for q in quantity]
+    notional = [exact_product(p, q) for p, q in zip(prices, quantities, strict=True)]
+    return pa.table(
+        {
+            "kafka_partition": pa.array([partition] * rows, pa.int32()),
+            "kafka_offset": pa.array(ids, pa.int64()),
+            "symbol": [symbol] * rows,
+            "trade_id": [str(n) for n in ids],
+            "source_sequence": pa.array(ids, pa.int64()),
+            "timestamp": pa.array(FIRST_TRADE_US + ids).cast(pa.timestamp("us", "UTC")),
+            "price": pa.array(prices, numbers),
+            "quantity": pa.array(quantities, numbers),
+            "notional": pa.array(notional, pa.decimal128(38, 12)),
+        }
+    )
+
+
+def exact_product(price: Decimal, quantity: Decimal) -> Decimal:
+    return (price * quantity).quantize(Decimal("1e-12"))
+
+
+def rows_in(lake: Lake) -> int:
+    snapshot = lake.load_table(TRADES).metadata.current_snapshot()
+    return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
+
+
+async def status(process: Process) -> writer_pb2.GetStatusResponse:
+    """Ask a writer how it is."""
+    door = await process.door()
+    assert door.grpc is not None
+    async with client.channel(door.grpc) as channel:
+        stub = writer_pb2_grpc.WriterServiceStub(channel)
+        answer: writer_pb2.GetStatusResponse = await client.call(
+            stub.GetStatus, writer_pb2.GetStatusRequest()
+        )
+        return answer
+
+
+async def flush(process: Process) -> writer_pb2.FlushResponse:
+    """Have a writer commit what it has fetched."""
+    door = await process.door()
+    assert door.grpc is not None
+    async with client.channel(door.grpc) as channel:
+        stub = writer_pb2_grpc.WriterServiceStub(channel)
+        answer: writer_pb2.FlushResponse = await client.call(
+            stub.Flush, writer_pb2.FlushRequest(), timeout_s=30
+        )
+        return answer
+
+
+@pytest.fixture
+def writing(kafka: str, topic: str, tmp_path: Path) -> Writing:
+    """Give a topic, an empty table and a schema of a test's own."""
+    schema_id = register_trades(SchemaRegistry(tmp_path / "schemas.json"), topic)
+    made = Writing(kafka, topic, tmp_path, schema_id)
+    ensure_trades(made.lake)
+    return made
