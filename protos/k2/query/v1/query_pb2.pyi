@@ -885,6 +885,7 @@ class GetStatusResponse(_message.Message):
     FRESHNESS_P50_US_FIELD_NUMBER: _builtins.int
     FRESHNESS_P99_US_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    CATALOG_PROBLEM_FIELD_NUMBER: _builtins.int
     committed_rows: _builtins.int
     committed_files: _builtins.int
     tail_rows: _builtins.int
@@ -893,6 +894,8 @@ class GetStatusResponse(_message.Message):
     """From receiving a trade to a query seeing it, over the last minute: microseconds."""
     freshness_p99_us: _builtins.int
     level: _builtins.str
+    catalog_problem: _builtins.str
+    """Why the newest snapshot cannot be read; empty while it can. Answers go on from the last good one."""
     @_builtins.property
     def provenance(self) -> Global___Provenance: ...
     @_builtins.property
@@ -911,10 +914,11 @@ class GetStatusResponse(_message.Message):
         freshness_p50_us: _builtins.int = ...,
         freshness_p99_us: _builtins.int = ...,
         level: _builtins.str = ...,
+        catalog_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_files", b"committed_files", "committed_rows", b"committed_rows", "freshness_p50_us", b"freshness_p50_us", "freshness_p99_us", b"freshness_p99_us", "level", b"level", "newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance", "tail_bytes", b"tail_bytes", "tail_rows", b"tail_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_problem", b"catalog_problem", "committed_files", b"committed_files", "committed_rows", b"committed_rows", "freshness_p50_us", b"freshness_p50_us", "freshness_p99_us", b"freshness_p99_us", "level", b"level", "newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance", "tail_bytes", b"tail_bytes", "tail_rows", b"tail_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,226 @@
+"""Rows to what a caller reads: derived columns, decimal text, Protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+import numpy as np
+import ptars
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.protobuf.timestamp_pb2 import Timestamp
+from k2.query.v1 import query_pb2
+
+from libs.market.trade import DECIMALS
+from libs.wire.notional import notional
+from libs.wire.schema import TIMESTAMP, TRADE_SCHEMA
+from services.query.asked import ANSWER_COLUMNS, MESSAGE_ID
+from services.query.completeness import MissingRange
+from services.query.offsets import Offsets
+from services.query.snapshots import SnapshotInfo
+from services.query.state import State
+from services.query.symbols import Activity, SymbolName
+
+DECIMAL_COLUMNS = ("price", "quantity", "notional")
+MOST_RESPONSE_BYTES = 8 * 1024 * 1024
+IPC_BYTES = 1024 * 1024
+_ONE = 10**DECIMALS
+_TAG_FIRST_FIELD = b"\x0a"
+_QUANTUM = Decimal(1).scaleb(-DECIMALS)
+_POOL = ptars.HandlerPool([query_pb2.DESCRIPTOR], ptars.PtarsConfig(timestamp_unit="us"))
+_TRADES = _POOL.get_for_message(query_pb2.Trade.DESCRIPTOR)
+_BARS = _POOL.get_for_message(query_pb2.Bar.DESCRIPTOR)
+DIVISION = Context(prec=76, rounding=ROUND_HALF_EVEN)
+
+
+def with_derived(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return the asked columns in the table's order, computing what is not stored."""
+    arrays = {}
+    for name in ANSWER_COLUMNS:
+        if name in columns:
+            arrays[name] = derived(table, name)
+    return pa.table(arrays)
+
+
+def derived(table: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
+    if name == MESSAGE_ID:
+        return message_ids(table)
+    if name == "notional":
+        return full_notional(table)
+    return table[name]
+
+
+def message_ids(table: pa.Table) -> pa.Array:
+    """Spell out the identity; null where the exchange gives no sequence to know a trade by."""
+    parts = ("exchange", "asset_class", "symbol", "sequence_epoch", "source_sequence")
+    texts = [table[name].cast(pa.string()) for name in parts]
+    return pc.binary_join_element_wise(*texts, ":")
+
+
+def full_notional(table: pa.Table) -> pa.ChunkedArray:
+    """Compute what a level skipped: the answer is the same whether it was stored or not."""
+    stored = table["notional"]
+    if not stored.null_count:
+        return stored
+    computed = notional(table["price"].combine_chunks(), table["quantity"].combine_chunks())
+    return pc.coalesce(stored, computed)
+
+
+def decimal_texts(numbers: pa.Array) -> pa.Array:
+    """Print decimals exactly, with no exponent and no zeros after the last digit that counts."""
+    words = np.frombuffer(numbers.buffers()[1], np.int64).reshape(-1, 2)
+    words = words[numbers.offset : numbers.offset + len(numbers)]
+    if numbers.null_count or (words[:, 1] != 0).any() or (words[:, 0] < 0).any():
+        return pa.array([decimal_text(number) for number in numbers.to_pylist()], pa.string())
+    whole, rest = np.divmod(words[:, 0], _ONE)
+    fractions = pc.utf8_lpad(pc.cast(pa.array(rest), pa.string()), DECIMALS, "0")
+    texts = pc.binary_join_element_wise(pc.cast(pa.array(whole), pa.string()), fractions, ".")
+    return pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
+
+
+def decimal_text(number: Decimal | None) -> str | None:
+    if number is None:
+        return None
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def fitting(payloads: Sequence[bytes]) -> Sequence[bytes]:
+    """Return as many as a message holds, at least one."""
+    sizes = np.cumsum([len(payload) for payload in payloads])
+    return payloads[: max(1, int(np.searchsorted(sizes, MOST_RESPONSE_BYTES, "right")))]
+
+
+def no_rows(columns: Sequence[str]) -> pa.Table:
+    return with_derived(TRADE_SCHEMA.empty_table(), columns)
+
+
+def ipc_streams(rows: pa.Table) -> Iterator[bytes]:
+    """Encode rows as Arrow IPC streams of about 1 MiB each."""
+    step = max(1, rows.num_rows * IPC_BYTES // max(rows.nbytes, 1))
+    for start in range(0, rows.num_rows, step):
+        yield ipc_stream(rows.slice(start, step))
+
+
+def ipc_stream(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as stream:
+        stream.write_table(rows.combine_chunks())
+    encoded: bytes = sink.getvalue().to_pybytes()
+    return encoded
+
+
+def repeated(payloads: Sequence[bytes]) -> bytes:
+    """Encode messages as field 1 of another one, without a Python object for each."""
+    framed = bytearray()
+    for payload in payloads:
+        framed += _TAG_FIRST_FIELD
+        framed += varint(len(payload))
+        framed += payload
+    return bytes(framed)
+
+
+def bar_payloads(bars: pa.Table) -> list[bytes]:
+    if not bars.num_rows:
+        return []
+    averages = map(vwap, bars["notional"].to_pylist(), bars["volume"].to_pylist())
+    complete = pc.equal(bars["without_notional"], 0).combine_chunks()
+    unknown = pa.scalar(None, pa.string())
+    vwaps = pa.array(map(decimal_text, averages), pa.string())
+    arrays = {"time": bars["time_us"].combine_chunks().cast(TIMESTAMP)}
+    for name in ("open", "high", "low", "close", "volume", "notional"):
+        arrays[name] = decimal_texts(bars[name].combine_chunks())
+    arrays["notional"] = pc.if_else(complete, arrays["notional"], unknown)
+    arrays["vwap"] = pc.if_else(complete, vwaps, unknown)
+    arrays["trades"] = bars["trades"].combine_chunks()
+    batch = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
+    payloads: list[bytes] = _BARS.record_batch_to_array(batch).to_pylist()
+    return payloads
+
+
+def vwap(notional: Decimal | None, volume: Decimal) -> Decimal | None:
+    """Divide to 12 decimals, half even; None where the notional is not known."""
+    if notional is None or not volume:
+        return None
+    return DIVISION.quantize(DIVISION.divide(notional, volume), _QUANTUM)
+
+
+def trade_payloads(table: pa.Table) -> list[bytes]:
+    """Encode each row as a Protobuf trade; what is null stays unset."""
+    if not table.num_rows:
+        return []
+    arrays = []
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        arrays.append(decimal_texts(column) if name in DECIMAL_COLUMNS else column)
+    batch = pa.RecordBatch.from_arrays(arrays, names=table.column_names)
+    payloads: list[bytes] = _TRADES.record_batch_to_array(batch).to_pylist()
+    return payloads
+
+
+def varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def provenance(state: State) -> query_pb2.Provenance:
+    return query_pb2.Provenance(
+        snapshot_id=state.index.snapshot_id or 0,
+        seam=topic_offsets(state.seam),
+        high=topic_offsets(state.high),
+        behind_log=state.behind_log,
+        complete=state.complete,
+        lacks=[missing_range(lack) for lack in state.lacks],
+    )
+
+
+def topic_offsets(offsets: Offsets) -> list[query_pb2.TopicOffsets]:
+    return [
+        query_pb2.TopicOffsets(topic=topic, offsets=partitions)
+        for topic, partitions in offsets.items()
+    ]
+
+
+def missing_range(lack: MissingRange) -> query_pb2.MissingRange:
+    return query_pb2.MissingRange(
+        topic=lack.topic,
+        partition=lack.partition,
+        start=lack.start,
+        end=lack.end,
+        reason=lack.reason,
+    )
+
+
+def symbol_summary(name: SymbolName, activity: Activity) -> query_pb2.SymbolSummary:
+    return query_pb2.SymbolSummary(
+        exchange=name.exchange,
+        asset_class=name.asset_class,
+        symbol=name.symbol,
+        trades=activity.trades,
+        first_time=proto_time(activity.first_us),
+        last_time=proto_time(activity.last_us),
+    )
+
+
+def snapshot(info: SnapshotInfo) -> query_pb2.Snapshot:
+    return query_pb2.Snapshot(
+        snapshot_id=info.snapshot_id,
+        parent_snapshot_id=info.parent_id,
+        commit_time=proto_time(info.commit_time_us),
+        kind=info.kind,
+        commit_id=info.commit_id,
+        added_rows=info.added_rows,
+        total_rows=info.total_rows,
+        total_files=info.total_files,
+        seam=topic_offsets(info.seam),
+    )
+
+
+def proto_time(time_us: int) -> Timestamp:
+    seconds, micros = divmod(time_us, 1_000_000)
+    return Timestamp(seconds=seconds, nanos=micros * 1_000)

@@ -1,0 +1,96 @@
+"""Wiring of the query service."""
+
+from __future__ import annotations
+
+import asyncio
+
+from k2.query.v1 import query_pb2, query_pb2_grpc
+
+from libs.degradation.agent import DegradationAgent
+from libs.degradation.level import Level
+from libs.degradation.messages import OwnReport
+from libs.degradation.obedience import Applied
+from libs.lake.catalog import open_lake
+from libs.market.clock import SystemClock
+from libs.runtime.service import Service
+from libs.wire.registry import SchemaRegistry
+from libs.wire.trades import TradeDecoder
+from services.query.config import QueryConfig
+from services.query.engine import Engine, Pool
+from services.query.keeper import Keeper
+from services.query.queries import Queries
+from services.query.servicer import QueryServicer
+from services.query.state import Board
+from services.query.tail_reader import TailReader
+from services.query.watcher import CatalogWatcher
+
+KIND = "query"
+FULL_NAME = query_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
+
+
+async def build(config: QueryConfig) -> Service:
+    """Wire the service; nothing runs yet."""
+    clock, board = SystemClock(), Board()
+    lake = await asyncio.to_thread(open_lake, config.catalog_uri, config.warehouse)
+    engine = Engine(
+        threads=config.engine_threads,
+        memory_limit_bytes=config.engine_memory_bytes,
+        spill_dir=config.spill_dir,
+    )
+    points = Pool("point", engine, workers=config.point_workers, most_waiting=config.most_waiting)
+    scans = Pool("scan", engine, workers=config.scan_workers, most_waiting=config.most_waiting)
+    keeper = Keeper(board, clock, memory_bytes=config.tail_memory_bytes, spill_dir=config.spill_dir)
+    watcher = CatalogWatcher(lake, keeper, poll_s=config.catalog_poll_s)
+    reader = TailReader(
+        config.kafka_bootstrap,
+        config.topics,
+        board,
+        keeper,
+        TradeDecoder(SchemaRegistry(config.schema_registry)),
+        client_id=config.name,
+        most_bytes=config.tail_bytes,
+    )
+    agent = DegradationAgent(
+        KIND,
+        config.name,
+        config.governor_address,
+        OwnReport,
+        ignore,
+        memory_limit_bytes=config.memory_limit_bytes,
+        clock=clock,
+    )
+
+    def level() -> Level:
+        return agent.applied.memory_level
+
+    async def release() -> None:
+        for part in (reader, watcher, keeper):
+            part.release()
+        for pool in (points, scans):
+            await asyncio.to_thread(pool.close)
+        engine.close()
+        lake.close()
+
+    servicer = QueryServicer(
+        Queries(board, points, scans, level),
+        board,
+        keeper,
+        level=level,
+        problem=lambda: watcher.problem,
+        clock=clock,
+    )
+    return Service(
+        name=config.name,
+        kind=KIND,
+        actors=[keeper, watcher, reader, agent],
+        servicers=[(query_pb2_grpc.add_QueryServiceServicer_to_server, servicer, FULL_NAME)],
+        grpc_address=config.grpc_address,
+        metrics_address=config.metrics_address,
+        ready=lambda: keeper.caught_up,
+        release=release,
+        run_dir=config.run_dir,
+    )
+
+
+def ignore(_: Applied) -> None:
+    """Do nothing: the level is looked at when a query asks to be let in."""

@@ -1,0 +1,136 @@
+"""The one who changes the state: takes in what was committed and what was read, publishes.
+
+Everything a query sees passes here in one order, so that a state is always whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import structlog
+from prometheus_client import Counter, Gauge
+from pyiceberg.table import Table
+
+from libs.lake.files import SnapshotIndex
+from libs.market.clock import Clock
+from libs.runtime.actor import MailboxActor
+from services.query.chunk import Chunk, ints
+from services.query.completeness import Span
+from services.query.freshness import Freshness
+from services.query.offsets import Offsets
+from services.query.spill import spilled
+from services.query.state import Board, State
+from services.query.tail import EMPTY_TAIL, appended
+
+log = structlog.get_logger()
+
+TAIL_ROWS = Gauge("k2_query_tail_rows", "Rows of the tail")
+TAIL_BYTES = Gauge("k2_query_tail_bytes", "Bytes of the tail", ["where"])
+ROWS_READ = Counter("k2_query_rows_read_total", "Rows the tail has taken in")
+LACKING = Gauge("k2_query_lacking_offsets", "Offsets that neither Iceberg nor the tail has")
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The catalog has a new head."""
+
+    index: SnapshotIndex
+    table: Table | None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A stretch of a topic was read: its rows, if any, and per partition what it spans."""
+
+    topic: str
+    chunk: Chunk | None
+    spans: Mapping[int, Span]
+    log_ends: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the log ended when the tail began: the service is ready once it has read so far."""
+
+    ends: Offsets
+
+
+Change = Committed | Read | Target
+
+
+class Keeper(MailboxActor[Change]):
+    """Owns the state; a change is computed in its own thread and published whole."""
+
+    def __init__(self, board: Board, clock: Clock, *, memory_bytes: int, spill_dir: Path) -> None:
+        super().__init__("keeper", capacity=16, redeliver=True)
+        self.freshness = Freshness()
+        self.newest_ingest_us = 0
+        self._board = board
+        self._clock = clock
+        self._memory_bytes = memory_bytes
+        self._spill_dir = spill_dir
+        self._target: Offsets | None = None
+        self._caught_up = False
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="keeper")
+
+    @property
+    def caught_up(self) -> bool:
+        """True for good once the tail has reached the ends seen at start."""
+        return self._caught_up
+
+    async def handle(self, message: Change) -> None:
+        if isinstance(message, Target):
+            self._target = self._target or message.ends
+        else:
+            loop = asyncio.get_running_loop()
+            state = await loop.run_in_executor(self._worker, self._after, message)
+            self._board.publish(state)
+            self._observe(state, message)
+        self._look_whether_caught_up()
+
+    def release(self) -> None:
+        self._worker.shutdown()
+
+    def _after(self, message: Committed | Read) -> State:
+        before = self._board.published
+        if isinstance(message, Committed):
+            tail, ends = (before.tail, before.log_ends) if before else (EMPTY_TAIL, {})
+            return State.of(message.index, tail, ends, message.table)
+        state = after_read(self._board.state, message)
+        tail = spilled(state.tail, memory_bytes=self._memory_bytes, folder=self._spill_dir)
+        return state if tail is state.tail else replace(state, tail=tail)
+
+    def _look_whether_caught_up(self) -> None:
+        state = self._board.published
+        if self._caught_up or state is None or self._target is None:
+            return
+        self._caught_up = state.reaches(self._target)
+        if self._caught_up:
+            log.info("tail_caught_up", rows=state.tail.rows, snapshot_id=state.index.snapshot_id)
+
+    def _observe(self, state: State, message: Committed | Read) -> None:
+        TAIL_ROWS.set(state.tail.rows)
+        TAIL_BYTES.labels("memory").set(state.tail.bytes_in_memory)
+        TAIL_BYTES.labels("disk").set(state.tail.bytes_on_disk)
+        LACKING.set(sum(lack.end - lack.start for lack in state.lacks))
+        if isinstance(message, Committed):
+            log.debug("state_published", snapshot_id=state.index.snapshot_id)
+        elif message.chunk is not None:
+            ROWS_READ.inc(message.chunk.rows)
+            received_us = ints(message.chunk.batch["ingest_timestamp"])
+            self.newest_ingest_us = max(self.newest_ingest_us, int(received_us.max()))
+            if self._caught_up:
+                ages_us = self._clock.now_us() - received_us
+                self.freshness.saw(np.maximum(ages_us, 0), self._clock.monotonic_s())
+
+
+def after_read(state: State, read: Read) -> State:
+    """Return the state with what was read added."""
+    tail = appended(state.tail, read.topic, read.chunk, read.spans, state.seam)
+    ends = {**state.log_ends, read.topic: {**state.log_ends.get(read.topic, {}), **read.log_ends}}
+    return State.of(state.index, tail, ends, state.table)

@@ -1,0 +1,195 @@
+"""The queries: which state answers, in which pool, page by page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from libs.degradation.level import Level
+from libs.lake.files import SnapshotIndex
+from libs.market.errors import NotFoundError
+from services.query.admission import Weight, admit
+from services.query.asked import ANSWER_COLUMNS, Order, Selection
+from services.query.bars import BarsAsked, newest_bars
+from services.query.engine import Pool
+from services.query.pages import PageToken, read_token
+from services.query.requests import NOW, At, PageAsked
+from services.query.rows import (
+    Listing,
+    answered_by_tail,
+    band_rows,
+    files_of,
+    first_rows,
+    in_order,
+    key_of,
+    scan,
+    tail_rows,
+)
+from services.query.snapshots import as_of, named
+from services.query.state import Board, State
+from services.query.symbols import Activities, FileSymbols
+
+# A page of so few rows that the tail has is answered at once: a thread costs more than the work.
+MOST_INLINE_ROWS = 128
+MOST_POINT_SPAN_US = 2 * 86_400_000_000
+KEPT_INDEXES = 16
+FOLLOW_PAUSE_S = 0.01
+WAIT_FOR_STATE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    rows: pa.Table
+    state: State
+    next_page: Callable[[int], PageToken]
+    more: bool
+
+
+class Queries:
+    """Answers from published states; holds no state of its own but caches of immutable things."""
+
+    def __init__(self, board: Board, points: Pool, scans: Pool, level: Callable[[], Level]) -> None:
+        self._board = board
+        self._points = points
+        self._scans = scans
+        self._level = level
+        self._symbols = FileSymbols()
+        self._indexes: OrderedDict[int, SnapshotIndex] = OrderedDict()
+
+    async def page(self, asked: PageAsked, token_text: str) -> Page:
+        """Return a page and what its next one needs to know.
+
+        Raises:
+            InvalidError: the token is garbage or of another query.
+            UnavailableError: this service has not read as far as the page before.
+        """
+        admit(self._level(), Weight.POINT if asked.listing.wanted.symbol else Weight.RANGE)
+        token = read_token(token_text, asked.query_hash, PageToken)
+        state = await self._state_for(asked.at, token)
+        listing = asked.listing
+        if token is not None:
+            state = state.below(token.high)
+            bounded = replace(listing.wanted, ceiling=token.high)
+            listing = replace(listing, wanted=bounded, after=token.last_key)
+        rows = await self._first_rows(state, listing, asked.rows + 1)
+        shown = rows.slice(0, asked.rows)
+
+        def next_page(last_row: int) -> PageToken:
+            return PageToken.after(asked.query_hash, state.high, key_of(shown, last_row))
+
+        return Page(shown, state, next_page, more=rows.num_rows > asked.rows)
+
+    async def bands(self, listing: Listing, at: At) -> tuple[State, AsyncIterator[pa.Table]]:
+        """Return the state and, band by band, every row of a listing; all of one state."""
+        admit(self._level(), Weight.RANGE if listing.wanted.symbol else Weight.SCAN)
+        state = await self._state_for(at, None)
+        return state, self._read_bands(state, listing)
+
+    async def bars(self, asked: BarsAsked, at: At) -> tuple[State, pa.Table]:
+        admit(self._level(), Weight.POINT)
+        state = await self._state_for(at, None)
+        pool = self._points if span_us(asked) <= MOST_POINT_SPAN_US else self._scans
+        return state, await pool.run(lambda reader: newest_bars(state, asked, reader))
+
+    async def symbols(self) -> tuple[State, Activities]:
+        admit(self._level(), Weight.RANGE)
+        state = self._board.state
+        return state, await self._scans.run(lambda reader: self._symbols.of(state, reader))
+
+    async def follow(self, wanted: Selection, last: int) -> AsyncIterator[pa.Table]:
+        """Yield the last rows, then new ones as they come, each once and none left out."""
+        admit(self._level(), Weight.POINT)
+        state = self._board.state
+        newest = Listing(wanted, ANSWER_COLUMNS, Order.NEWEST_FIRST)
+        if last:
+            rows = await self._first_rows(state, newest, last)
+            yield rows.take(pa.array(range(rows.num_rows - 1, -1, -1)))
+        while True:
+            await asyncio.sleep(FOLLOW_PAUSE_S)
+            seen = state.high
+            state = await self._board.changed(state)
+            listing = Listing(replace(wanted, floor=seen), ANSWER_COLUMNS, Order.OLDEST_FIRST)
+            async for rows in self._new_rows(state, listing):
+                yield rows
+
+    async def _new_rows(self, state: State, listing: Listing) -> AsyncIterator[pa.Table]:
+        """Yield what came since; a follower so slow that a commit passed it reads files too."""
+        if files_of(state, listing):
+            async for rows in self._read_bands(state, listing):
+                yield rows
+        else:
+            yield in_order(tail_rows(state, listing, None), listing, None)
+
+    async def _first_rows(self, state: State, listing: Listing, limit: int) -> pa.Table:
+        if limit <= MOST_INLINE_ROWS:
+            rows = answered_by_tail(state, listing, limit)
+            if rows is not None:
+                return rows
+        return await self._points.run(lambda reader: first_rows(state, listing, limit, reader))
+
+    async def _read_bands(self, state: State, listing: Listing) -> AsyncIterator[pa.Table]:
+        files = files_of(state, listing)
+        for band in scan(state, listing):
+            yield await self._scans.run(partial(band_rows, state, band, files))
+
+    async def _state_for(self, at: At, token: PageToken | None) -> State:
+        """Return the state asked for; a later page may use any that reaches its bound."""
+        if at == NOW and token is None:
+            return self._board.state
+        if at != NOW:
+            try:
+                return await self._state_at(at)
+            except NotFoundError:
+                if token is None:
+                    raise
+        assert token is not None  # noqa: S101
+        return await self._board.reaching(token.high, timeout_s=WAIT_FOR_STATE_S)
+
+    async def _state_at(self, at: At) -> State:
+        current = self._board.state
+        if at.snapshot_id is not None:
+            snapshot = named(current.table, at.snapshot_id)
+        else:
+            snapshot = as_of(current.table, at.as_of_us or 0)
+        index = await self._index_of(current, snapshot.snapshot_id)
+        return State.at_snapshot(index, current.log_ends)
+
+    async def _index_of(self, current: State, snapshot_id: int) -> SnapshotIndex:
+        """Index a snapshot's files, or find the index among the last used."""
+        if current.index.snapshot_id == snapshot_id:
+            return current.index
+        if snapshot_id not in self._indexes:
+            self._indexes[snapshot_id] = await self._scans.run(
+                lambda _: index_at(current, snapshot_id)
+            )
+        self._indexes.move_to_end(snapshot_id)
+        while len(self._indexes) > KEPT_INDEXES:
+            self._indexes.popitem(last=False)
+        return self._indexes[snapshot_id]
+
+
+def index_at(current: State, snapshot_id: int) -> SnapshotIndex:
+    try:
+        return SnapshotIndex.build(table_of(current), current.index, snapshot_id=snapshot_id)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"snapshot {snapshot_id} is expired and its files are gone", snapshot_id=snapshot_id
+        ) from error
+
+
+def table_of(state: State) -> Table:
+    if state.table is None:
+        raise NotFoundError("nothing is committed yet")
+    return state.table
+
+
+def span_us(asked: BarsAsked) -> int:
+    """Return the longest time the bars can reach over, gaps aside."""
+    times = asked.wanted.times
+    return min(times.end_us - times.start_us, asked.interval_us * asked.limit)

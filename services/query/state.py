@@ -1,0 +1,123 @@
+"""What a query reads: one immutable object, published whole.
+
+A query takes one reference and keeps it to its end; chunks and files that no state in use refers to
+are freed by the last reference going.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from pyiceberg.table import Table
+
+from libs.lake.files import SnapshotIndex
+from libs.market.errors import UnavailableError
+from services.query.completeness import MissingRange, missing
+from services.query.offsets import Offsets, ahead, distance, furthest
+from services.query.tail import EMPTY_TAIL, Tail, cut
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A snapshot, and the tail from its seam on. Build it with `of` or `at_snapshot`."""
+
+    index: SnapshotIndex
+    tail: Tail
+    # Upper bound of the rows, exclusive: the tail's end, or the seam where that is further.
+    high: Offsets
+    lacks: tuple[MissingRange, ...]
+    log_ends: Offsets = field(default_factory=dict)
+    # The table as the catalog told it; None where there is none yet.
+    table: Table | None = None
+
+    @classmethod
+    def of(
+        cls, index: SnapshotIndex, tail: Tail, log_ends: Offsets, table: Table | None = None
+    ) -> Self:
+        kept = cut(tail, index.seam)
+        high = furthest(index.seam, kept.high)
+        return cls(index, kept, high, missing(index.seam, high, kept.covered), log_ends, table)
+
+    @classmethod
+    def at_snapshot(cls, index: SnapshotIndex, log_ends: Offsets) -> Self:
+        """Return what was committed with one snapshot: no tail, and nothing past its seam."""
+        lacks = missing(index.seam, index.seam, {})
+        return cls(index, EMPTY_TAIL, index.seam, lacks, log_ends)
+
+    @property
+    def seam(self) -> Offsets:
+        return self.index.seam
+
+    @property
+    def complete(self) -> bool:
+        return not self.lacks
+
+    @property
+    def behind_log(self) -> int:
+        return distance(self.high, self.log_ends)
+
+    def below(self, ceiling: Offsets) -> State:
+        """Return the same rows with a lower upper bound."""
+        lacks = missing(self.seam, ceiling, self.tail.covered)
+        return replace(self, high=ceiling, lacks=lacks)
+
+    def reaches(self, offsets: Offsets) -> bool:
+        """Say whether every row below these offsets can be in this state."""
+        return not ahead(offsets, self.high)
+
+
+class Board:
+    """Where the newest state hangs. For one event loop."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+        self._changed: asyncio.Future[None] | None = None
+
+    @property
+    def state(self) -> State:
+        """Return the newest state.
+
+        Raises:
+            UnavailableError: nothing is published yet.
+        """
+        if self._state is None:
+            raise UnavailableError("the query service is still reading the catalog and the log")
+        return self._state
+
+    @property
+    def published(self) -> State | None:
+        return self._state
+
+    def publish(self, state: State) -> None:
+        self._state = state
+        if self._changed is not None:
+            self._changed.set_result(None)
+            self._changed = None
+
+    async def changed(self, since: State) -> State:
+        """Wait for a state other than `since`."""
+        while self.state is since:
+            if self._changed is None:
+                self._changed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._changed)
+        return self.state
+
+    async def reaching(self, offsets: Offsets, *, timeout_s: float) -> State:
+        """Wait for a state that has every row below these offsets.
+
+        Raises:
+            UnavailableError: none within `timeout_s`.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                state = self.state
+                while not state.reaches(offsets):
+                    state = await self.changed(state)
+                return state
+        except TimeoutError as error:
+            raise UnavailableError(
+                "the query service has not yet read as far as the page before; try again",
+                retry_after_s=timeout_s,
+            ) from error

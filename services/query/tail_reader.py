@@ -1,0 +1,228 @@
+"""Reads the log from the seam on: one fetch after the other, decoded off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from prometheus_client import Counter
+
+from libs.kafka.admin import begin_offsets, end_offsets
+from libs.kafka.client import start_consumer, stop_client
+from libs.market.errors import CorruptError, NotFoundError, UnavailableError
+from libs.runtime.actor import Actor
+from libs.wire.schema import TRADE_SCHEMA
+from libs.wire.trades import TradeDecoder
+from services.query.chunk import Chunk, chunk_of
+from services.query.keeper import Keeper, Read, Target
+from services.query.offsets import Offsets, offset_at
+from services.query.state import Board, State
+
+log = structlog.get_logger()
+
+REJECTED = Counter("k2_query_rejected_total", "Records the tail cannot decode", ["reason"])
+
+FETCH_WAIT_MS = 50
+KAFKA_TIMEOUT_S = 30.0
+MOST_RECORDS = 20_000
+TOPIC_POLL_S = 0.5
+# Rows come in bursts; a short wait lets a burst be decoded in one go and costs no freshness.
+PAUSE_S = 0.004
+PAUSE_WHILE_FULL_S = 0.2
+
+Records = Mapping[TopicPartition, Sequence[ConsumerRecord]]
+
+
+class TailReader(Actor):
+    """Feeds the keeper. After a failure it goes on where the published state ends."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        board: Board,
+        keeper: Keeper,
+        decoder: TradeDecoder,
+        *,
+        client_id: str,
+        most_bytes: int,
+    ) -> None:
+        self.name = "tail reader"
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._board = board
+        self._keeper = keeper
+        self._decoder = decoder
+        self._client_id = client_id
+        self._most_bytes = most_bytes
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next: dict[TopicPartition, int] = {}
+        self._stopping = asyncio.Event()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="tail")
+
+    async def start(self) -> None:
+        self._consumer = await start_consumer(
+            self._bootstrap, self._client_id, fetch_max_wait_ms=FETCH_WAIT_MS
+        )
+
+    async def run(self) -> None:
+        state = await self._first_state()
+        if state is None:
+            return
+        await self._begin(state)
+        while not self._stopping.is_set():
+            await self._read_once()
+            await asyncio.sleep(PAUSE_WHILE_FULL_S if self._full() else PAUSE_S)
+
+    async def stop(self) -> None:
+        self._stopping.set()
+
+    async def close(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await stop_client(consumer)
+
+    def release(self) -> None:
+        self._worker.shutdown()
+
+    @property
+    def _reading(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise UnavailableError("the tail's consumer is not started")
+        return self._consumer
+
+    async def _first_state(self) -> State | None:
+        while (state := self._board.published) is None:
+            if self._stopping.is_set():
+                return None
+            await asyncio.sleep(PAUSE_S)
+        return state
+
+    async def _begin(self, state: State) -> None:
+        """Assign every partition from where the state ends, and say how far the log goes."""
+        self._next = {}
+        targets: dict[str, dict[int, int]] = {}
+        for topic in self._topics:
+            begins, ends = await self._log_bounds(topic)
+            targets[topic] = ends
+            self._next |= starts(topic, state.high, begins, ends)
+            spans = {p: (at, at) for (t, p), at in self._next.items() if t == topic}
+            await self._keeper.tell(Read(topic, None, spans, ends))
+        consumer = self._reading
+        consumer.assign(list(self._next))
+        for partition, offset in self._next.items():
+            consumer.seek(partition, offset)
+        await self._keeper.tell(Target(targets))
+        log.info("tail_began", partitions=len(self._next))
+
+    async def _log_bounds(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+        """Return where a topic begins and ends, waiting for it to be created."""
+        while True:
+            try:
+                begins = await begin_offsets(self._bootstrap, topic, timeout_s=KAFKA_TIMEOUT_S)
+                return begins, await end_offsets(self._bootstrap, topic, timeout_s=KAFKA_TIMEOUT_S)
+            except NotFoundError:
+                if self._stopping.is_set():
+                    raise
+                log.info("waiting_for_topic", topic=topic)
+                await asyncio.sleep(TOPIC_POLL_S)
+
+    async def _read_once(self) -> None:
+        if self._full():
+            return
+        try:
+            async with asyncio.timeout(KAFKA_TIMEOUT_S):
+                records = await self._reading.getmany(
+                    timeout_ms=FETCH_WAIT_MS, max_records=MOST_RECORDS
+                )
+        except OffsetOutOfRangeError as error:
+            await self._skip_to_log(error)
+            return
+        except (KafkaError, TimeoutError) as error:
+            raise UnavailableError(f"the tail cannot read from Kafka: {error!r}") from error
+        for topic in self._topics:
+            await self._take(topic, {p: r for p, r in records.items() if p.topic == topic})
+
+    async def _take(self, topic: str, records: Records) -> None:
+        loop = asyncio.get_running_loop()
+        chunk = await loop.run_in_executor(self._worker, self._decode, topic, records)
+        spans = {}
+        for partition, found in records.items():
+            spans[partition.partition] = (self._next[partition], found[-1].offset + 1)
+            self._next[partition] = found[-1].offset + 1
+        if spans:
+            await self._keeper.tell(Read(topic, chunk, spans, self._ends(topic)))
+
+    def _ends(self, topic: str) -> dict[int, int]:
+        """Return the ends of the log that came with the last fetches."""
+        marks = {p.partition: self._reading.highwater(p) for p in self._next if p.topic == topic}
+        return {partition: mark for partition, mark in marks.items() if mark is not None}
+
+    def _decode(self, topic: str, records: Records) -> Chunk | None:
+        flat = [record for found in records.values() for record in found]
+        if not flat:
+            return None
+        decoded = self._decoder.decode(
+            [record.value for record in flat],
+            topic=topic,
+            partition=0,
+            offsets=np.arange(len(flat)),
+        )
+        for rejected in decoded.rejected:
+            REJECTED.labels(rejected.reason).inc()
+        if not decoded.batch.num_rows:
+            return None
+        return chunk_of(topic, placed(decoded.batch, flat))
+
+    def _full(self) -> bool:
+        state = self._board.published
+        if state is None:
+            return False
+        return state.tail.bytes_in_memory + state.tail.bytes_on_disk > self._most_bytes
+
+    async def _skip_to_log(self, error: OffsetOutOfRangeError) -> None:
+        """Go on where the log begins now; what retention took is named as lacking, not hidden."""
+        log.warning("tail_overtaken_by_retention", positions=str(error))
+        for topic in self._topics:
+            begins, ends = await self._log_bounds(topic)
+            at = {topic: {p.partition: n for p, n in self._next.items() if p.topic == topic}}
+            for partition, offset in starts(topic, at, begins, ends).items():
+                self._next[partition] = offset
+                self._reading.seek(partition, offset)
+
+
+def starts(
+    topic: str, wanted: Offsets, begins: Mapping[int, int], ends: Mapping[int, int]
+) -> dict[TopicPartition, int]:
+    """Return where to read from: the wanted offset, or the log's start where that is later.
+
+    Raises:
+        CorruptError: the log ends before the wanted offset: it is another log of the same name.
+    """
+    result = {}
+    for partition, begin in begins.items():
+        offset = offset_at(wanted, topic, partition)
+        if offset > ends[partition]:
+            raise CorruptError(
+                f"the table has {topic} partition {partition} up to offset {offset}, but that log"
+                f" ends at {ends[partition]}: it is another log of the same name",
+                topic=topic,
+                partition=partition,
+            )
+        result[TopicPartition(topic, partition)] = max(offset, begin)
+    return result
+
+
+def placed(batch: pa.RecordBatch, records: Sequence[ConsumerRecord]) -> pa.RecordBatch:
+    """Put each row's own partition and offset in: the rows were numbered for decoding."""
+    rows = batch["kafka_offset"].to_numpy()
+    partitions = np.fromiter((record.partition for record in records), np.int32, len(records))
+    offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
+    arrays = [*batch.columns[:-2], pa.array(partitions[rows]), pa.array(offsets[rows])]
+    return pa.RecordBatch.from_arrays(arrays, schema=TRADE_SCHEMA)
