@@ -143,7 +143,7 @@ class DegradationAgent(Actor):
             level=now.level.name,
             lag_level=now.lag_level.name,
             memory_level=now.memory_level.name,
-            causes=sorted(now.causes),
+            causes=sorted(map(str, now.causes)),
             authority=now.authority,
             because=now.explanation,
         )

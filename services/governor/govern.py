@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from libs.degradation import machine
 from libs.degradation.level import Cause, Level, Rules
 from libs.degradation.machine import Ladder, Reading
-from libs.degradation.messages import Directive
+from libs.degradation.messages import Directive, Report
 from services.governor.fleet import Fleet
 from services.governor.lag import GroupLag
 
@@ -72,12 +72,12 @@ def govern(
     return _order(_adopt(stepped, fleet, now_s), fleet, now_us)
 
 
-def directive(standing: Standing, orders: Orders, process: str, group: str) -> Directive | None:
+def directive(standing: Standing, orders: Orders, reported: Report) -> Directive | None:
     """What a process is told: its group's lag level, its own memory's; None before it counts."""
-    if process not in orders.memory_levels:
+    if reported.process not in orders.memory_levels:
         return None
-    lag_level = orders.lag_levels.get(group, orders.lag_level)
-    memory_level = orders.memory_levels[process]
+    lag_level = orders.lag_levels.get(reported.own.consumer_group, orders.lag_level)
+    memory_level = orders.memory_levels[reported.process]
     return Directive(
         epoch=orders.epoch,
         sequence=orders.sequence,

@@ -101,11 +101,14 @@ class KafkaOffsets:
     async def _committed(
         self, admin: AIOKafkaAdminClient, group: str, partitions: tuple[Partition, ...]
     ) -> dict[Partition, int]:
-        if not partitions:
-            return {}
         wanted = [TopicPartition(*partition) for partition in partitions]
         async with deadline(f"Kafka did not tell the offsets of {group}", READ_TIMEOUT_S):
-            found = await admin.list_consumer_group_offsets(group, partitions=wanted)
+            # Also without a topic: a new broker takes seconds to have a coordinator at all, and
+            # the first records should not meet a governor that cannot read their lag.
+            coordinator = await admin.find_coordinator(group)
+            if not wanted:
+                return {}
+            found = await admin.list_consumer_group_offsets(group, coordinator, wanted)
         # aiokafka does not look at the answer's own error code, only at each partition's: a
         # coordinator that is still loading answers with no partitions at all.
         if len(found) < len(wanted):

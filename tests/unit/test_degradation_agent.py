@@ -1,0 +1,254 @@
+"""The agent obeys, refuses what is stale, and manages alone, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from libs.degradation.agent import MOST_BACKOFF_S, Connect, DegradationAgent, backoff_s
+from libs.degradation.level import Cause, Level, Rules, Thresholds
+from libs.degradation.memory import MemoryUse
+from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
+from libs.degradation.obedience import Applied
+from libs.market.errors import K2Error, UnavailableError
+from tests.support.clock import ManualClock
+from tests.support.polling import eventually
+
+LIMIT = 1_000
+RULES = Rules(lag=Thresholds(100, 500, 1_000, 5_000), cooldown_s=4)
+
+
+class World:
+    """One agent, with its memory, lag and clock in the test's hand."""
+
+    def __init__(self, connect: Connect | None = None) -> None:
+        self.clock = ManualClock()
+        self.used = 100
+        self.own = OwnReport(lag=0)
+        self.heard: list[Applied] = []
+        self.agent = DegradationAgent(
+            "writer",
+            "writer-1",
+            "governor:1" if connect else None,
+            lambda: self.own,
+            self.heard.append,
+            rules=RULES,
+            measure=lambda _: MemoryUse(self.used, LIMIT),
+            connect=connect,
+            clock=self.clock,
+        )
+
+    @property
+    def level(self) -> Level:
+        return self.agent.applied.level
+
+    def pass_s(self, seconds: int) -> Report:
+        for _ in range(seconds):
+            self.clock.advance(1)
+            report = self.agent.tick()
+        return report
+
+
+def told(
+    sequence: int = 1,
+    *,
+    epoch: int = 1,
+    lag: Level = Level.NORMAL,
+    memory: Level = Level.NORMAL,
+    writers: int = 1,
+) -> Directive:
+    return Directive(epoch, sequence, 10, lag, memory, writers=writers, rules=RULES)
+
+
+class FakeStream:
+    """The governor's end: the test reads what was sent and says what is received."""
+
+    def __init__(self) -> None:
+        self.sent: list[Report | Acknowledgement] = []
+        self.directives: asyncio.Queue[Directive | K2Error] = asyncio.Queue()
+
+    async def send(self, message: Report | Acknowledgement) -> None:
+        self.sent.append(message)
+
+    async def receive(self) -> Directive:
+        received = await self.directives.get()
+        if isinstance(received, K2Error):
+            raise received
+        return received
+
+
+class FakeGovernor:
+    """Takes connections, or refuses them."""
+
+    def __init__(self) -> None:
+        self.streams: list[FakeStream] = []
+        self.refusals = 0
+        self.there = True
+
+    @asynccontextmanager
+    async def connect(self, _: str) -> AsyncIterator[FakeStream]:
+        if not self.there:
+            self.refusals += 1
+            raise UnavailableError("nothing answers at governor:1")
+        self.streams.append(FakeStream())
+        yield self.streams[-1]
+
+    async def stream(self, number: int) -> FakeStream:
+        await eventually(lambda: len(self.streams) > number)
+        return self.streams[number]
+
+
+def test_directive_is_applied_and_acknowledged() -> None:
+    """The service hears of it once, with its cause."""
+    world = World()
+    assert world.agent.obey(told(lag=Level.GRACEFUL)) == Acknowledgement(1, 1)
+    world.agent.obey(told(lag=Level.GRACEFUL))
+    assert world.agent.level is Level.GRACEFUL
+    assert [heard.causes for heard in world.heard] == [frozenset({Cause.LAG})]
+    assert world.heard[0].authority == "governor"
+
+
+@pytest.mark.parametrize(("epoch", "sequence"), [(1, 9), (2, 4)])
+def test_stale_directive_is_refused(epoch: int, sequence: int) -> None:
+    """By epoch, then by sequence; the refusal says which and what holds."""
+    world = World()
+    world.agent.obey(told(5, epoch=2, lag=Level.SOFT))
+    answer = world.agent.obey(told(sequence, epoch=epoch, lag=Level.CIRCUIT_BREAK))
+    assert answer.refused_because.startswith("stale")
+    assert world.level is Level.SOFT
+
+
+def test_newer_epoch_is_obeyed_whatever_its_sequence() -> None:
+    """A restarted governor counts from one."""
+    world = World()
+    world.agent.obey(told(500, epoch=1, lag=Level.SOFT))
+    assert not world.agent.obey(told(1, epoch=2)).refused_because
+    assert world.level is Level.NORMAL
+
+
+def test_own_memory_level_is_applied_whatever_the_governor_says() -> None:
+    """The higher of the directive and the process's own."""
+    world = World()
+    world.agent.obey(told(lag=Level.SOFT))
+    world.used = 910
+    report = world.pass_s(1)
+    assert world.agent.applied.memory_level is Level.AGGRESSIVE
+    assert world.agent.applied.lag_level is Level.SOFT
+    assert (report.applied_level, report.applied_lag_level) == (Level.AGGRESSIVE, Level.SOFT)
+    assert world.agent.applied.causes == {Cause.LAG, Cause.MEMORY}
+
+
+def test_level_holds_until_the_ttl_and_then_falls_by_the_same_machine() -> None:
+    """Losing the governor lowers nothing; own lag at rest does, one level per cooldown."""
+    world = World()
+    world.agent.obey(told(lag=Level.GRACEFUL))
+    world.pass_s(9)
+    assert world.agent.applied.authority == "governor"
+    world.pass_s(2)
+    assert (world.agent.applied.authority, world.level) == ("itself", Level.GRACEFUL)
+    levels = [world.pass_s(4).applied_level for _ in range(2)]
+    assert levels == [Level.SOFT, Level.NORMAL]
+
+
+def test_own_lag_raises_the_level_only_while_nobody_directs() -> None:
+    """The governor sees the whole group; the process only its own part."""
+    world = World()
+    world.own = OwnReport(lag=2_000)
+    world.agent.obey(told())
+    levels = [world.pass_s(seconds).applied_level for seconds in (9, 3)]
+    assert levels == [Level.NORMAL, Level.AGGRESSIVE]
+
+
+def test_thresholds_are_shared_out_among_the_writers_of_the_last_directive() -> None:
+    """30 of 100 is SOFT for one of four writers."""
+    world = World()
+    world.own = OwnReport(lag=30)
+    world.agent.obey(told(writers=4))
+    world.pass_s(12)
+    assert world.level is Level.SOFT
+
+
+def test_unknown_own_lag_holds_the_level_without_a_governor() -> None:
+    """A process that reads no topic cannot know better than the last directive."""
+    world = World()
+    world.own = OwnReport(lag=None)
+    world.agent.obey(told(lag=Level.SOFT))
+    world.pass_s(100)
+    assert world.level is Level.SOFT
+
+
+def test_process_without_a_governor_goes_by_its_own_lag() -> None:
+    """Services start and run without one."""
+    world = World()
+    world.own = OwnReport(lag=600)
+    world.pass_s(2)
+    assert world.level is Level.GRACEFUL
+
+
+def test_baseline_is_the_lowest_use_of_the_first_ten_seconds() -> None:
+    """What the process takes later is load, not rest."""
+    world = World()
+    world.used = 400
+    world.pass_s(1)
+    world.used = 300
+    world.pass_s(10)
+    world.used = 200
+    assert world.pass_s(20).memory_baseline_bytes == 300
+
+
+async def test_agent_reports_first_and_acknowledges_what_it_hears() -> None:
+    """The first message names the process."""
+    governor = FakeGovernor()
+    world = World(governor.connect)
+    running = asyncio.create_task(world.agent.run())
+    stream = await governor.stream(0)
+    await stream.directives.put(told(7, lag=Level.SOFT))
+    await eventually(lambda: Acknowledgement(1, 7) in stream.sent)
+    assert isinstance(stream.sent[0], Report)
+    assert stream.sent[0].process == "writer-1"
+    await _end(world, running)
+
+
+async def test_agent_connects_again_and_keeps_its_level_meanwhile() -> None:
+    """A broken stream is not a changed level, and the new one hears the epoch."""
+    governor = FakeGovernor()
+    world = World(governor.connect)
+    running = asyncio.create_task(world.agent.run())
+    first = await governor.stream(0)
+    await first.directives.put(told(epoch=3, lag=Level.SOFT))
+    await first.directives.put(UnavailableError("gone"))
+    second = await governor.stream(1)
+    assert world.level is Level.SOFT
+    await eventually(lambda: len(second.sent) > 0)
+    report = second.sent[0]
+    assert isinstance(report, Report)
+    assert (report.epoch, report.applied_lag_level) == (3, Level.SOFT)
+    await _end(world, running)
+
+
+async def test_agent_never_raises_because_the_governor_is_away() -> None:
+    """It tries on, and stops when asked."""
+    governor = FakeGovernor()
+    governor.there = False
+    world = World(governor.connect)
+    running = asyncio.create_task(world.agent.run())
+    await eventually(lambda: governor.refusals > 2)
+    assert not running.done()
+    assert not world.agent.connected
+    await _end(world, running)
+
+
+def test_backoff_doubles_up_to_its_cap_and_is_jittered() -> None:
+    """Between half and all of the wait."""
+    assert [backoff_s(n, 1.0) for n in range(1, 5)] == pytest.approx([0.2, 0.4, 0.8, 1.6])
+    assert backoff_s(1_000_000, 1.0) == MOST_BACKOFF_S
+    assert backoff_s(1_000_000, 0.0) == MOST_BACKOFF_S / 2
+
+
+async def _end(world: World, running: asyncio.Task[None]) -> None:
+    await world.agent.stop()
+    async with asyncio.timeout(5):
+        await running
