@@ -5,6 +5,7 @@ Spans are made with `tracer(...)`: without a set-up they are the API's no-op.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-FLUSH_TIMEOUT_MS = 3_000
+FLUSH_TIMEOUT_S = 3.0
 
 
 def tracer(name: str) -> trace.Tracer:
@@ -46,7 +47,9 @@ def set_up(service: str, environ: Mapping[str, str]) -> TracerProvider | None:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     name = environ.get("OTEL_SERVICE_NAME", f"k2-{service}")
-    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
+    provider = TracerProvider(
+        resource=Resource.create({SERVICE_NAME: name}), shutdown_on_exit=False
+    )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return provider
@@ -55,8 +58,10 @@ def set_up(service: str, environ: Mapping[str, str]) -> TracerProvider | None:
 def shut_down(provider: TracerProvider | None) -> None:
     """Send what is buffered, for at most three seconds."""
     if provider is not None:
-        provider.force_flush(FLUSH_TIMEOUT_MS)
-        provider.shutdown()
+        # With the collector away, the exporter's own retries take longer than a stop may.
+        last_flush = threading.Thread(target=provider.shutdown, daemon=True)
+        last_flush.start()
+        last_flush.join(FLUSH_TIMEOUT_S)
 
 
 def _exporter(name: str) -> SpanExporter | None:
