@@ -36,12 +36,13 @@ SERVICE_PREFIXES = tuple(
 SHARED_VARIABLES = frozenset(
     {
         "K2_CATALOG_URI",
-        "K2_DATA",
         "K2_FAULT_DIR",
+        "K2_HOME",
         "K2_HOME",
         "K2_JAVA",
         "K2_REALDATA",
         "K2_SCHEMA_REGISTRY",
+        "K2_TOOLS_DIR",
         "K2_WAREHOUSE",
     }
 )

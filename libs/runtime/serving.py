@@ -51,28 +51,18 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """A service that listens; `ended` returns or raises when its actors do."""
+    """A service that listens; `ended` raises where its actors or its `ready` failed."""
 
     service: Service
     grpc_address: str
     metrics_address: str | None
-    _server: rpc.RunningServer
-    _supervisor: Supervisor
-    _actors: asyncio.Task[None]
+    _tasks: tuple[asyncio.Task[None], ...]
 
     async def ended(self) -> None:
-        await asyncio.shield(self._actors)
-
-    async def follow_readiness(self) -> None:
-        """Keep health at what the service says of itself."""
-        was: bool | None = None
-        while True:
-            serving = self._supervisor.started and self.service.ready()
-            if serving != was:
-                await self._server.set_serving(serving)
-                log.info("serving" if serving else "not_serving", grpc=self.grpc_address)
-            was = serving
-            await asyncio.sleep(READY_POLL_S)
+        await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in self._tasks:
+            if task.done():
+                task.result()
 
 
 @asynccontextmanager
@@ -100,10 +90,11 @@ async def running(service: Service) -> AsyncIterator[RunningService]:
         )
         actors = asyncio.create_task(supervisor.run(), name=f"{service.name} actors")
         stack.push_async_callback(_stop_actors, supervisor, actors)
-        run = RunningService(service, server.address, metrics_address, server, supervisor, actors)
-        readiness = asyncio.create_task(run.follow_readiness(), name=f"{service.name} health")
-        stack.push_async_callback(_stop_serving, server, readiness)
-        yield run
+        health = asyncio.create_task(
+            _follow_readiness(service, supervisor, server), name=f"{service.name} health"
+        )
+        stack.push_async_callback(_stop_serving, server, health)
+        yield RunningService(service, server.address, metrics_address, (actors, health))
 
 
 def _open_metrics(service: Service, stack: AsyncExitStack) -> str | None:
@@ -131,9 +122,23 @@ def _open_door(
     stack.callback(doors.withdraw, service.run_dir, door)
 
 
-async def _stop_serving(server: rpc.RunningServer, readiness: asyncio.Task[None]) -> None:
-    readiness.cancel()
-    await asyncio.wait({readiness})
+async def _follow_readiness(
+    service: Service, supervisor: Supervisor, server: rpc.RunningServer
+) -> None:
+    """Keep health at what the service says of itself."""
+    was: bool | None = None
+    while True:
+        serving = supervisor.started and service.ready()
+        if serving != was:
+            await server.set_serving(serving)
+            log.info("serving" if serving else "not_serving", grpc=server.address)
+        was = serving
+        await asyncio.sleep(READY_POLL_S)
+
+
+async def _stop_serving(server: rpc.RunningServer, health: asyncio.Task[None]) -> None:
+    health.cancel()
+    await asyncio.gather(health, return_exceptions=True)
     await server.set_serving(False)
 
 

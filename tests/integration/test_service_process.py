@@ -57,7 +57,7 @@ def test_signal_during_start_ends_cleanly(start: Start, trouble: str) -> None:
     process = start(K2_TEST_TROUBLE=trouble)
     eventually_sync(lambda: logged(process, "hanging"), 30)
 
-    assert process.stop(timeout_s=5) == 0
+    assert process.stop(timeout_s=10) == 0
     assert list(process.run_dir.glob("*.json")) == []
 
 

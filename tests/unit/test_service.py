@@ -15,7 +15,7 @@ from libs.runtime import doors
 from libs.runtime.service import Service, running
 from libs.runtime.supervisor import RestartIntensityError
 from libs.telemetry.ports import CannotListenError
-from tests.support.actors import WITHOUT_WAITING, Recorder
+from tests.support.actors import WITHOUT_WAITING, Recorder, ScriptedError
 from tests.support.echo import ECHO, EchoStub, echo_servicer, text
 from tests.support.polling import eventually
 from tests.support.processes import health_of
@@ -114,6 +114,20 @@ async def test_failing_actors_end_the_service(tmp_path: Path) -> None:
     assert diary[-1] == "released"
     assert doors.find(tmp_path) == {}
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_ready_that_raises_ends_the_service(tmp_path: Path) -> None:
+    """It is a bug that must not leave health at its last word."""
+
+    def broken() -> bool:
+        raise ScriptedError("cannot say")
+
+    async def run_until_it_ends() -> None:
+        async with running(replace(toy([], tmp_path), ready=broken)) as run:
+            await run.ended()
+
+    with pytest.raises(ScriptedError, match="cannot say"):
+        await asyncio.wait_for(run_until_it_ends(), 10)
 
 
 async def test_port_in_use_releases_what_was_built(tmp_path: Path) -> None:
