@@ -38,7 +38,6 @@ SHARED_VARIABLES = frozenset(
         "K2_CATALOG_URI",
         "K2_FAULT_DIR",
         "K2_HOME",
-        "K2_HOME",
         "K2_JAVA",
         "K2_REALDATA",
         "K2_SCHEMA_REGISTRY",
