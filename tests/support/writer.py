@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -120,9 +120,20 @@ class Writing:
             self.expected.append(expected_rows(symbol, partition, ids, price, quantity))
             self.ends[partition] = first + rows
 
+    async def produce_raw(
+        self, producer: AIOKafkaProducer, values: Sequence[bytes | None], partition: int = 3
+    ) -> list[int]:
+        """Send values that are no trades; return their offsets."""
+        sent = [
+            await producer.send_and_wait(self.topic, value, key=b"?", partition=partition)
+            for value in values
+        ]
+        self.ends[partition] = sent[-1].offset + 1
+        return [record.offset for record in sent]
+
     async def all_committed(self, timeout_s: float = 30) -> None:
-        """Wait until the table's seam is at the end of the log."""
-        wanted = sum(self.ends.values())
+        """Wait until the table has as many rows as were produced."""
+        wanted = sum(rows.num_rows for rows in self.expected)
         await eventually(lambda: rows_in(self.lake) >= wanted, timeout_s, what="all rows committed")
 
     def prove_complete(self) -> None:
