@@ -23,6 +23,9 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 # Read from the socket, not taken yet: beyond it the socket is not read, and the exchange waits.
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 
+# An exchange that does not answer our close is left without its answer.
+CLOSE_TIMEOUT_S = 2.0
+
 _DATA_FRAMES = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -176,7 +179,7 @@ async def open_feed(url: str, *, timeout_s: float) -> FeedConnection:
             max_size=MAX_MESSAGE_BYTES,
             ping_interval=None,
             open_timeout=timeout_s,
-            close_timeout=timeout_s,
+            close_timeout=CLOSE_TIMEOUT_S,
         )
     except (OSError, TimeoutError, InvalidHandshake) as error:
         raise UnavailableError(f"no exchange stream at {url[:200]}: {error}", url=url) from error

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pytest
 
 from services.ingestor.symbols import SymbolTable, symbol_table
+from tests.support.realdata import realdata
 
 NOW_US = 1_723_161_255_500_000
 RECORDINGS = ("btcusdt_20240808", "btcusdt_20240809", "ethusdt_20240808", "ethusdt_20240809")
@@ -44,18 +42,9 @@ def stamps(count: int, first_us: int = NOW_US) -> np.ndarray[tuple[int], np.dtyp
     return np.arange(first_us, first_us + count, dtype=np.int64)
 
 
-def recording_folder() -> Path:
-    """Find the recorded sessions, or skip where there are none."""
-    default = Path(__file__).parents[2].parent / "shared" / "realdata"
-    folder = Path(os.environ.get("K2_REALDATA", default)) / "binance-spot"
-    if not folder.is_dir():
-        pytest.skip(f"no recorded data in {folder}; K2_REALDATA says where it is")
-    return folder
-
-
 def recorded_lines(name: str) -> Iterator[tuple[int, bytes]]:
     """Read a recording: each line's receive time in microseconds, and its message."""
-    with gzip.open(recording_folder() / f"{name}.gz") as lines:
+    with gzip.open(realdata() / "binance-spot" / f"{name}.gz") as lines:
         for line in lines:
             received_ns, message = line.rstrip(b"\n").split(b" ", 1)
             yield int(received_ns) // 1_000, message

@@ -13,11 +13,11 @@ from tests.support.binance import (
     NOW_US,
     RECORDINGS,
     recorded_lines,
-    recording_folder,
     stamps,
     table,
     trade_frame,
 )
+from tests.support.realdata import needs_realdata
 
 TABLE = table("BTCUSDT", "ETHUSDT")
 
@@ -140,10 +140,10 @@ def test_rows_can_be_taken_in_another_order() -> None:
     assert taken.quantities.equals(pa.array(["4.5", "1.5"]))
 
 
+@needs_realdata
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_recorded_sessions_parse_as_plain_json_does(name: str) -> None:
     """Every trade of a real capture, and nothing but the trades, in order."""
-    recording_folder()
     lines = [(us, m) for us, m in recorded_lines(name) if b'"stream"' in m]
     received = np.array([us for us, _ in lines], np.int64)
     found = parse([m for _, m in lines], received, TABLE)
