@@ -7,6 +7,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from types import FrameType
 from typing import NoReturn, TypeVar
@@ -28,6 +29,7 @@ EXIT_CLEAN = 0
 EXIT_USAGE = 64
 EXIT_FAILED = 70
 EXIT_CONFIG = 78
+THREADS_TIMEOUT_S = 5.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 Build = Callable[[C], Awaitable[Service]]
@@ -74,13 +76,25 @@ def _parse(config_class: type[C], argv: Sequence[str]) -> None:
 def _run(config: C, build: Build[C]) -> int:
     logs.set_up(config.name, level=config.log_level, format=config.log_format)
     provider = tracing.set_up(config.name, os.environ)
+    code = EXIT_FAILED
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(config, build))
+            try:
+                code = runner.run(_serve(config, build))
+            finally:
+                _end_within(THREADS_TIMEOUT_S, code)
+            return code
     finally:
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         tracing.shut_down(provider)
+
+
+def _end_within(timeout_s: float, code: int) -> None:
+    """End the process even where a thread hangs: Python would wait for it for ever."""
+    last_resort = threading.Timer(timeout_s, os._exit, (code,))
+    last_resort.daemon = True
+    last_resort.start()
 
 
 async def _serve(config: C, build: Build[C]) -> int:

@@ -61,6 +61,14 @@ def test_signal_during_start_ends_cleanly(start: Start, trouble: str) -> None:
     assert list(process.run_dir.glob("*.json")) == []
 
 
+def test_thread_that_hangs_does_not_keep_the_process(start: Start) -> None:
+    """A blocking call that never returns delays the end by some seconds, not for ever."""
+    process = start(K2_TEST_TROUBLE="hang_in_thread")
+    eventually_sync(lambda: logged(process, "hanging"), 30)
+
+    assert process.stop(timeout_s=20) == 0
+
+
 async def test_second_signal_does_not_wait_for_the_drain(start: Start) -> None:
     """Whoever insists gets out, with a code that says it was not clean."""
     process = start(K2_TEST_TROUBLE="hang_in_run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Literal
 
 import structlog
@@ -17,7 +18,9 @@ from libs.runtime.service import Service
 from tests.support.echo import echo_servicer
 
 log = structlog.get_logger()
-Trouble = Literal["none", "hang_in_build", "hang_in_start", "hang_in_run", "fail", "no_kafka"]
+Trouble = Literal[
+    "none", "hang_in_build", "hang_in_thread", "hang_in_start", "hang_in_run", "fail", "no_kafka"
+]
 
 
 class ToyConfig(ServiceConfig):
@@ -63,6 +66,9 @@ async def build(config: ToyConfig) -> Service:
     if config.trouble == "hang_in_build":
         log.info("hanging")
         await asyncio.Event().wait()
+    if config.trouble == "hang_in_thread":
+        log.info("hanging")
+        await asyncio.to_thread(time.sleep, 600)
     if config.trouble == "no_kafka":
         raise UnavailableError("no Kafka at 127.0.0.1:9; start one with `k2 up`")
     return Service(
