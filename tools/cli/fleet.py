@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +76,7 @@ class Plan:
     exchange: Exchange
     flush_after_s: float
     restarts: RestartPolicy = NO_RESTARTS
+    variables: Mapping[str, str] = field(default_factory=dict)
     on_step: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -181,10 +182,10 @@ class Fleet:
             f"{prefix}_METRICS_ADDRESS": self._address(port + METRICS_OFFSET),
         }
         if service == "governor":
-            return variables
+            return variables | dict(self._plan.variables)
         variables["K2_GOVERNOR_ADDRESS"] = self.door("governor").grpc or ""
         extra = {"writer": self._writer_variables, "ingestor": self._ingestor_variables}
-        return variables | extra.get(service, dict)()
+        return variables | extra.get(service, dict)() | dict(self._plan.variables)
 
     def _address(self, preferred: int) -> str:
         """Return a loopback address that stays the same when its service is restarted."""

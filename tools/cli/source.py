@@ -34,6 +34,7 @@ class Source:
             symbols=self.symbols,
             duration_s=self.duration_s or ENDLESS_S,
             rate=self.trades_per_second,
+            time_unit="us",
         )
 
     def exchange(self) -> Exchange:
