@@ -15,6 +15,8 @@ from libs.lake.tables import bucket_of
 DAY_US = 86_400_000_000
 # Above this many possible groups a lookup table costs more than sorting the keys.
 WIDEST_LOOKUP = 1 << 22
+WIDEST_SPAN = 1 << 31
+WIDEST_KEY = 1 << 62
 
 Ints = npt.NDArray[np.int64]
 
@@ -107,18 +109,31 @@ def ints(column: pa.ChunkedArray) -> Ints:
 
 def dense(keys: list[Ints]) -> Ints:
     """Number the distinct combinations of keys from 0, in the order of their tuples."""
-    combined = np.zeros(len(keys[0]), dtype=np.int64)
-    width = 1
-    for key in keys:
-        low = int(key.min())
-        span = int(key.max()) - low + 1
-        combined = combined * span + (key - low)
+    combined, width = np.zeros(len(keys[0]), dtype=np.int64), 1
+    for key in map(from_zero, keys):
+        span = int(key.max()) + 1
+        if width * span > WIDEST_KEY:
+            combined = ranks(combined)
+            width = int(combined.max()) + 1
+        combined = combined * span + key
         width *= span
-    if width > WIDEST_LOOKUP:
-        return np.asarray(np.unique(combined, return_inverse=True)[1])
+    return ranks(combined) if width > WIDEST_LOOKUP else ranks_by_lookup(combined, width)
+
+
+def from_zero(key: Ints) -> Ints:
+    low, high = int(key.min()), int(key.max())
+    return key - low if high - low < WIDEST_SPAN else ranks(key)
+
+
+def ranks(keys: Ints) -> Ints:
+    return np.asarray(np.unique(keys, return_inverse=True)[1])
+
+
+def ranks_by_lookup(keys: Ints, width: int) -> Ints:
+    """As `ranks`, without a sort, for keys below `width`."""
     present = np.zeros(width, dtype=bool)
-    present[combined] = True
-    return np.asarray((np.cumsum(present) - 1)[combined])
+    present[keys] = True
+    return np.asarray((np.cumsum(present) - 1)[keys])
 
 
 def sort_order(group: Ints, timestamp: Ints, offset: Ints) -> Ints:

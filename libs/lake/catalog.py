@@ -39,6 +39,14 @@ CALL_TIMEOUT_S = 10.0
 SQLITE_BUSY_TIMEOUT_S = 5
 MOST_CALLS_UNDER_WAY = 16
 
+# What reading a metadata file that is not what was written raises.
+DAMAGE = (
+    json.JSONDecodeError,
+    pydantic.ValidationError,
+    UnicodeDecodeError,
+    iceberg.ValidationError,
+)
+
 R = TypeVar("R")
 
 
@@ -86,9 +94,7 @@ class Lake:
         requirements: tuple[TableRequirement, ...],
         updates: tuple[TableUpdate, ...],
     ) -> CommitTableResponse:
-        return self._call(
-            "commit", lambda: self._catalog.commit_table(table, requirements, updates)
-        )
+        return self._call("commit", lambda: self._commit_table(table, requirements, updates))
 
     def create_table(
         self,
@@ -110,6 +116,20 @@ class Lake:
 
     def close(self) -> None:
         self._catalog.close()
+
+    def _commit_table(
+        self,
+        table: Table,
+        requirements: tuple[TableRequirement, ...],
+        updates: tuple[TableUpdate, ...],
+    ) -> CommitTableResponse:
+        try:
+            return self._catalog.commit_table(table, requirements, updates)
+        except ValueError as error:
+            if type(error) is not ValueError:
+                raise
+            # An update no longer applies: what it would forget, another process has forgotten.
+            raise iceberg.CommitFailedException(str(error)) from error
 
     def _metadata_location(self, identifier: str) -> str:
         if not isinstance(self._catalog, SqlCatalog):
@@ -150,9 +170,13 @@ class Lake:
             raise NotFoundError(f"cannot {action}: {error}", catalog=self._uri) from error
         except iceberg.CommitFailedException as error:
             raise ConflictError(f"cannot {action}: {error}", catalog=self._uri) from error
-        except (json.JSONDecodeError, pydantic.ValidationError, UnicodeDecodeError) as error:
+        except DAMAGE as error:
             raise CorruptError(
                 f"cannot {action}: the table's metadata file is damaged", catalog=self._uri
+            ) from error
+        except FileNotFoundError as error:
+            raise CorruptError(
+                f"cannot {action}: a file of the table is gone ({error})", catalog=self._uri
             ) from error
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
             raise self._away(action, error) from error

@@ -27,8 +27,9 @@ from libs.lake.commit import (
     head_of,
     plan_commit,
 )
+from libs.lake.retention import KEEP_SNAPSHOTS, expirable
 from libs.lake.seam import Ranges, Seam, TopicPartition
-from libs.lake.snapshot import Staged, stage
+from libs.lake.snapshot import stage
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import ConflictError, UnavailableError
 
@@ -85,12 +86,14 @@ class Committer:
         clock: Clock | None = None,
         points: Points = no_points,
         patience: Patience | None = None,
+        keep_snapshots: int = KEEP_SNAPSHOTS,
     ) -> None:
         self._store = store
         self._table = table
         self._clock = clock or SystemClock()
         self._points = points
         self._patience = patience or Patience()
+        self._keep_snapshots = keep_snapshots
 
     def commit(self, prepared: Prepared) -> Landed | Fenced:
         """Bring `prepared` into the table, or say which offsets the table stands at.
@@ -125,7 +128,8 @@ class Committer:
         return self._send(table, plan, attempt)
 
     def _send(self, table: Table, plan: CommitPlan, attempt: int) -> Landed:
-        staged: Staged = stage(table, plan)
+        forget = expirable(table.metadata, keep=self._keep_snapshots)
+        staged = stage(table, plan, forget=forget)
         self._points("writer.before_send")
         self._store.commit_table(table, staged.requirements, staged.updates)
         self._points("writer.after_commit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,7 @@ from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
+    RemoveSnapshotsUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
@@ -41,8 +43,11 @@ class Staged:
     updates: tuple[TableUpdate, ...]
 
 
-def stage(table: Table, plan: CommitPlan) -> Staged:
-    """Write the attempt's manifest and manifest list under names of its own."""
+def stage(table: Table, plan: CommitPlan, *, forget: Sequence[int] = ()) -> Staged:
+    """Write the attempt's manifest and manifest list under names of its own.
+
+    The snapshots in `forget` leave the metadata with the same compare-and-swap.
+    """
     snapshot_id = table.metadata.new_snapshot_id()
     attempt_id = str(uuid.uuid4())
     manifests = live_manifests(table)
@@ -53,7 +58,7 @@ def stage(table: Table, plan: CommitPlan) -> Staged:
         written.append(manifest.manifest_path)
     listing = write_listing(table, plan, manifests, snapshot_id, attempt_id)
     make_durable([*written, listing])
-    return swap(table, plan, snapshot_id, listing)
+    return swap(table, plan, snapshot_id, listing, forget)
 
 
 def live_manifests(table: Table) -> list[ManifestFile]:
@@ -107,7 +112,9 @@ def write_listing(
     return location
 
 
-def swap(table: Table, plan: CommitPlan, snapshot_id: int, listing: str) -> Staged:
+def swap(
+    table: Table, plan: CommitPlan, snapshot_id: int, listing: str, forget: Sequence[int]
+) -> Staged:
     """Build the compare-and-swap: valid on this table and this head alone, the first commit too."""
     snapshot = Snapshot.model_validate(
         {
@@ -130,8 +137,15 @@ def swap(table: Table, plan: CommitPlan, snapshot_id: int, listing: str) -> Stag
             AddSnapshotUpdate(snapshot=snapshot),
             move_ref(table, MAIN_BRANCH, SnapshotRefType.BRANCH, snapshot_id),
             move_ref(table, SEAM_TAG, SnapshotRefType.TAG, snapshot_id),
+            *forgetting(forget),
         ),
     )
+
+
+def forgetting(snapshot_ids: Sequence[int]) -> list[TableUpdate]:
+    if not snapshot_ids:
+        return []
+    return [RemoveSnapshotsUpdate.model_validate({"snapshot-ids": list(snapshot_ids)})]
 
 
 def move_ref(

@@ -1,98 +1,98 @@
-"""Trades to test with."""
+"""Rows of trades by the column, as a decoder would hand them over."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from decimal import Decimal
-from typing import Any
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
-from hypothesis import strategies as st
 
-from libs.market.trade import AssetClass, Origin, Side, Trade
-from libs.wire.plain import EARLIEST_US, LATEST_RECEIPT_US
+from libs.lake.tables import bucket_of
+from libs.wire.schema import TRADE_SCHEMA
 
-A_TRADE = Trade(
-    exchange="BINANCE",
-    asset_class=AssetClass.CRYPTO,
-    symbol="BTCUSDT",
-    trade_id="3700000001",
-    timestamp_us=1_723_107_600_000_001,
-    ingest_timestamp_us=1_723_107_600_004_002,
-    price=Decimal("57432.01000000"),
-    quantity=Decimal("0.00250000"),
-    currency="USDT",
-    side=Side.BUY,
-    source_sequence=3_700_000_001,
-)
+DAY_US = 86_400_000_000
+FIRST_DAY_US = 19_943 * DAY_US
+SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "ADAUSDT", "DOGEUSDT")
+TOPIC = "market.crypto.trades.binance"
 
 
-def a_trade(**changes: Any) -> Trade:
-    """Make a trade like any other but for `changes`."""
-    return replace(A_TRADE, **changes)
+def trade_rows(
+    count: int,
+    *,
+    seed: int = 7,
+    symbols: Sequence[str] = SYMBOLS,
+    start_us: int = FIRST_DAY_US,
+    spread_us: int = 3_600_000_000,
+    first_offset: int = 0,
+    columns: Mapping[str, pa.Array] | None = None,
+) -> pa.Table:
+    """Return `count` rows of TRADE_SCHEMA, reproducible from their seed.
+
+    Partitions follow the symbols' buckets; offsets run from `first_offset` in each.
+    """
+    rng = np.random.default_rng(seed)
+    symbol = rng.integers(0, len(symbols), count)
+    partition = np.array([bucket_of(name) for name in symbols])[symbol]
+    made = {
+        **texts(count, symbol, symbols, rng),
+        **numbers(count, rng),
+        "source_sequence": pa.array(np.arange(count), mask=rng.random(count) < 0.05),
+        "sequence_epoch": pa.array(np.zeros(count, dtype=np.int32)),
+        "timestamp": pa.array(np.sort(rng.integers(0, spread_us, count)) + start_us),
+        "ingest_timestamp": pa.array(np.arange(count) + start_us + spread_us),
+        "trade_conditions": nested("trade_conditions", [["X", "I"][: n % 3] for n in range(count)]),
+        "vendor_data": nested(
+            "vendor_data", [[("event_time", str(n))][: n % 2] for n in range(count)]
+        ),
+        "kafka_partition": pa.array(partition.astype(np.int32)),
+        "kafka_offset": pa.array(offsets(partition, first_offset)),
+        **(columns or {}),
+    }
+    arrays = [made[field.name].cast(field.type) for field in TRADE_SCHEMA]
+    return pa.Table.from_arrays(arrays, schema=TRADE_SCHEMA)
 
 
-_texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-_numbers = st.integers(1, 10**28 - 1).map(lambda unscaled: Decimal(unscaled).scaleb(-12))
-_moments = st.integers(EARLIEST_US, LATEST_RECEIPT_US - 1)
-_int32s = st.integers(-(2**31), 2**31 - 1)
-_int64s = st.integers(-(2**63), 2**63 - 1)
+def nested(column: str, values: list[object]) -> pa.Array:
+    return pa.array(values, TRADE_SCHEMA.field(column).type)
 
 
-def trades() -> st.SearchStrategy[Trade]:
-    """Draw any trade that K2 takes."""
-    drawn = st.builds(
-        Trade,
-        exchange=_texts,
-        asset_class=st.sampled_from(AssetClass),
-        symbol=_texts,
-        trade_id=_texts,
-        timestamp_us=_moments,
-        ingest_timestamp_us=_moments,
-        price=_numbers,
-        quantity=_numbers,
-        currency=_texts,
-        side=st.sampled_from(Side),
-        source_sequence=st.none() | _int64s,
-        sequence_epoch=_int32s,
-        trade_conditions=st.lists(_texts, max_size=3).map(tuple),
-        origin=st.sampled_from(Origin),
-        vendor_data=st.dictionaries(_texts, _texts, max_size=3),
+def texts(
+    count: int, symbol: np.ndarray, symbols: Sequence[str], rng: np.random.Generator
+) -> dict[str, pa.Array]:
+    constant = {
+        "exchange": "BINANCE",
+        "asset_class": "CRYPTO",
+        "currency": "USDT",
+        "origin": "STREAM",
+        "kafka_topic": TOPIC,
+    }
+    return {
+        **{name: pa.array([value] * count) for name, value in constant.items()},
+        "symbol": pa.array(list(symbols)).take(pa.array(symbol)),
+        "side": pa.array(["BUY", "SELL"]).take(pa.array(rng.integers(0, 2, count))),
+        "trade_id": pa.array(np.arange(count) + 10**9).cast(pa.string()),
+    }
+
+
+def numbers(count: int, rng: np.random.Generator) -> dict[str, pa.Array]:
+    cents = rng.integers(1, 10**7, count)
+    lots = rng.integers(1, 10**6, count)
+    return {
+        "price": decimals(cents, 2),
+        "quantity": decimals(lots, 5),
+        "notional": decimals(cents, 2),
+    }
+
+
+def decimals(unscaled: np.ndarray, scale: int) -> pa.Array:
+    return pa.array([f"{value}E-{scale}" for value in unscaled.tolist()]).cast(
+        pa.decimal128(28, 12)
     )
-    return drawn.map(_received_after)
 
 
-def _received_after(trade: Trade) -> Trade:
-    moments = trade.timestamp_us, trade.ingest_timestamp_us
-    return replace(trade, timestamp_us=min(moments), ingest_timestamp_us=max(moments))
-
-
-def trades_of(batch: pa.RecordBatch) -> list[Trade]:
-    """Read a TRADE_SCHEMA batch back into trades."""
-    traded = batch["timestamp"].cast(pa.int64()).to_pylist()
-    received = batch["ingest_timestamp"].cast(pa.int64()).to_pylist()
-    return [
-        Trade(
-            exchange=row["exchange"],
-            asset_class=AssetClass(row["asset_class"]),
-            symbol=row["symbol"],
-            trade_id=row["trade_id"],
-            timestamp_us=timestamp_us,
-            ingest_timestamp_us=ingest_timestamp_us,
-            price=row["price"],
-            quantity=row["quantity"],
-            currency=row["currency"],
-            side=Side(row["side"]),
-            source_sequence=row["source_sequence"],
-            sequence_epoch=row["sequence_epoch"],
-            trade_conditions=tuple(row["trade_conditions"]),
-            origin=Origin(row["origin"]),
-            vendor_data=dict(row["vendor_data"]),
-        )
-        for row, timestamp_us, ingest_timestamp_us in zip(
-            batch.drop_columns(["timestamp", "ingest_timestamp"]).to_pylist(),
-            traded,
-            received,
-            strict=True,
-        )
-    ]
+def offsets(partition: np.ndarray, first: int) -> np.ndarray:
+    numbered = np.zeros(len(partition), dtype=np.int64)
+    for value in np.unique(partition):
+        mine = partition == value
+        numbered[mine] = first + np.arange(mine.sum())
+    return numbered
