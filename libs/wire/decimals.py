@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from libs.market.errors import InvalidError
 from libs.market.trade import DECIMALS, INTEGER_DIGITS, exact
 from libs.wire.schema import NUMBER
 
+_LAST_DECIMAL = Decimal(1).scaleb(-DECIMALS)
+_EXACT = Context(prec=INTEGER_DIGITS + DECIMALS)
+# Arrow 26 casts longer text to a wrong number without an error: "1.5" and 50 zeros to 0.
+_LONGEST_CAST = 38
 _NUMBER_TEXT = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?0*[0-9]{1,4})?")
 _USUAL_TEXT = rf"^[0-9]{{1,{INTEGER_DIGITS}}}(\.[0-9]{{1,{DECIMALS}}})?$"
 
@@ -36,21 +40,27 @@ def parse_decimals(texts: pa.Array) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
     One cast does it where every row is good (50 ns a row). Else the usual texts are cast
     together and the rest go one by one, so that no row's fate hangs on its neighbours.
     """
+    if (pc.max(pc.binary_length(texts)).as_py() or 0) > _LONGEST_CAST:
+        return _parse_apart(texts)
     try:
         return pc.cast(texts, NUMBER), np.zeros(len(texts), np.bool_)
     except pa.ArrowInvalid:
-        usual = pc.match_substring_regex(texts, _USUAL_TEXT)
-        numbers = pc.cast(pc.if_else(usual, texts, "0"), NUMBER)
-        unusual = pc.invert(usual)
-        parsed = [_parse_or_none(text) for text in texts.filter(unusual).to_pylist()]
-        refused = np.zeros(len(texts), np.bool_)
-        refused[np.flatnonzero(unusual)] = [number is None for number in parsed]
-        replacements = pa.array([number or Decimal(0) for number in parsed], NUMBER)
-        return pc.replace_with_mask(numbers, unusual, replacements), refused
+        return _parse_apart(texts)
+
+
+def _parse_apart(texts: pa.Array) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    usual = pc.match_substring_regex(texts, _USUAL_TEXT)
+    numbers = pc.cast(pc.if_else(usual, texts, "0"), NUMBER)
+    unusual = pc.invert(usual)
+    parsed = [_parse_or_none(text) for text in texts.filter(unusual).to_pylist()]
+    refused = np.zeros(len(texts), np.bool_)
+    refused[np.flatnonzero(unusual)] = [number is None for number in parsed]
+    replacements = pa.array([number or Decimal(0) for number in parsed], NUMBER)
+    return pc.replace_with_mask(numbers, unusual, replacements), refused
 
 
 def _parse_or_none(text: str) -> Decimal | None:
     try:
-        return parse_decimal(text, field="number")
+        return parse_decimal(text, field="number").quantize(_LAST_DECIMAL, context=_EXACT)
     except InvalidError:
         return None

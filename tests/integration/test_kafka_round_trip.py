@@ -20,7 +20,7 @@ from libs.market.errors import ConfigError, NotFoundError, UnavailableError
 from libs.wire.framing import frame
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import Reason, TradeDecoder, encode_trade, register_trades
-from tests.support.trades import a_trade, trades_of
+from tests.support.wire import a_trade, trades_of
 
 SYMBOL = "BTCUSDT"
 PARTITION = bucket(SYMBOL)

@@ -30,7 +30,7 @@ from libs.wire.trades import (
     encode_trades,
     register_trades,
 )
-from tests.support.trades import trades, trades_of
+from tests.support.wire import trades, trades_of
 
 SCHEMA_ID = 1
 TOPIC = "market.crypto.trades.binance"
@@ -88,7 +88,19 @@ number_texts = st.one_of(
     st.decimals(allow_nan=False, allow_infinity=False).map(str),
     st.from_regex(r"[+-]?[0-9]{0,30}\.?[0-9]{0,30}([eE][+-]?[0-9]{1,3})?", fullmatch=True),
     st.text("0123456789.eE+-_ \n٣", max_size=8),
-    st.sampled_from(["", "NaN", "inf", "-Infinity", "1" * 16, "1" * 17, "0." + "0" * 60, "0e400"]),
+    st.sampled_from(
+        [
+            "",
+            "NaN",
+            "inf",
+            "-Infinity",
+            "1" * 16,
+            "1" * 17,
+            "0." + "0" * 60,
+            "1.5" + "0" * 50,
+            "0e400",
+        ]
+    ),
 )
 enum_numbers = st.integers(-2, 6)
 edge_moments = st.sampled_from(
