@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.kafka", "tests.support.writer"]
+pytest_plugins = ["tests.support.kafka", "tests.support.writer", "tests.support.serving", "tests.support.simulator"]

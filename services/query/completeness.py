@@ -43,7 +43,7 @@ def gaps(wanted: Span, covered: Iterable[Span]) -> list[Span]:
     """Return the parts of a span that no covered span overlaps, in order."""
     at, end = wanted
     left = []
-    for low, high in sorted(covered):
+    for low, high in joined(covered):
         if at < min(low, end):
             left.append((at, min(low, end)))
         at = max(at, high)
