@@ -42,6 +42,7 @@ class Traffic:
         """Close and drain; returns what went in and what came out."""
         for _ in range(3):
             await asyncio.sleep(0)
+            assert self.mailbox.depth <= self.mailbox.capacity
         self.mailbox.close()
         accepted = await self._results(self.senders)
         received = await self._results(self.receivers)

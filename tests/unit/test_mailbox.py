@@ -44,6 +44,23 @@ async def test_offer_refuses_when_full() -> None:
     assert mailbox.depth == 1
 
 
+async def test_newcomer_cannot_overfill() -> None:
+    """Who takes the place of a sender that was just woken makes it wait again."""
+    mailbox: Mailbox[int] = Mailbox("small", 1)
+    await mailbox.put(1)
+    sender = asyncio.create_task(mailbox.put(2))
+    await settle()
+
+    assert await mailbox.get() == 1
+    assert mailbox.offer(3)
+    await settle()
+
+    assert not sender.done()
+    assert mailbox.depth == 1
+    assert [await mailbox.get(), await mailbox.get()] == [3, 2]
+    await sender
+
+
 async def test_closed_mailbox_gives_what_is_inside() -> None:
     """Closing loses nothing: `get` refuses only once all has been taken."""
     mailbox: Mailbox[int] = Mailbox("closing", 4)
