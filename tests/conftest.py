@@ -2,4 +2,9 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.support.kafka", "tests.support.writer", "tests.support.serving", "tests.support.simulator"]
+pytest_plugins = [
+    "tests.support.kafka",
+    "tests.support.writer",
+    "tests.support.serving",
+    "tests.support.simulator",
+]

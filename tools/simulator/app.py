@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from datetime import datetime
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
 
 import typer
+import uvloop
 
 from libs.market.clock import SystemClock
 from libs.market.errors import InvalidError, K2Error
 from libs.runtime.doors import Door, publish, withdraw
-from tools.simulator import faults
-from tools.simulator.generated import START_US
+from tools.simulator import faults, options
+from tools.simulator.generated import ENDLESS_S, START_US, GeneratedSession, Plan
 from tools.simulator.player import Hold, PlayOptions
+from tools.simulator.record import write_session
 from tools.simulator.server import Exchange
-from tools.simulator.session import Session, generated, recorded
+from tools.simulator.session import Session, recorded
 from tools.simulator.timeline import parse_pace
 from tools.simulator.websocket import Limits
 
@@ -27,143 +29,85 @@ EXIT_WRONG_USAGE = 2
 EXIT_FAILED = 5
 
 
-class HoldChoice(StrEnum):
-    AUTO = "auto"
-    NEVER = "never"
-    NOBODY = "nobody"
-    MISSING = "missing"
-
-
 def simulate(
-    seed: Annotated[
-        int, typer.Option(help="The same seed gives the same session, byte for byte")
-    ] = 1,
-    symbols: Annotated[
-        int, typer.Option(min=1, help="How many symbols; the k-th trades 1/k as often as the first")
-    ] = 20,
-    duration: Annotated[
-        float, typer.Option(help="Length of the session in its own seconds")
-    ] = 60.0,
-    rate: Annotated[
-        float, typer.Option(help="Trades a second over all symbols, on average")
-    ] = 1_000.0,
-    trades: Annotated[int | None, typer.Option(min=1, help="End after so many trades")] = None,
-    book_ticker: Annotated[
-        bool, typer.Option("--book-ticker", help="Generate @bookTicker streams too")
-    ] = False,
-    start: Annotated[
-        str, typer.Option(help="First moment of the session: an ISO time, now, or default")
-    ] = "default",
-    recording: Annotated[
-        list[Path] | None, typer.Option(help="Play recorded files instead, merged by receive time")
-    ] = None,
-    pace: Annotated[
-        str,
-        typer.Option(help="1 is the original, 10 ten times as fast, max as fast as readers take"),
-    ] = "1",
-    hold: Annotated[
-        HoldChoice,
-        typer.Option(
-            help="When the session stands still: never, while nobody listens, while a trade stream is missing a listener; auto: nobody at pace max, else never"
-        ),
-    ] = HoldChoice.AUTO,
-    eager: Annotated[
-        bool, typer.Option("--eager", help="Begin at once, not with the first subscriber")
-    ] = False,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="kind[:key=value,...], such as skip:at=1000,count=3; kinds: drop skip duplicate delay malformed shutdown rate_limit ban"
-        ),
-    ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one")] = 7100,
-    run_dir: Annotated[
-        Path | None, typer.Option(help="Publish the address in this folder, for other parts of K2")
-    ] = None,
-    name: Annotated[str, typer.Option(help="Name to publish under")] = "simulator",
-    ping_every: Annotated[float, typer.Option(help="Seconds between pings")] = 20.0,
-    pong_within: Annotated[
-        float, typer.Option(help="Seconds a client has to answer a ping")
-    ] = 60.0,
-    connection_lives: Annotated[
-        float, typer.Option(help="Seconds after which a connection is closed")
-    ] = 86_400.0,
-    attempts: Annotated[
-        int, typer.Option(help="Connection attempts a client has in 5 minutes")
-    ] = 300,
-    weight_limit: Annotated[int, typer.Option(help="REST weight a client has in a minute")] = 6_000,
-    history: Annotated[int, typer.Option(help="Trades that REST can still serve")] = 2_000_000,
+    seed: options.Seed = 1,
+    symbols: options.Symbols = 20,
+    duration: options.Duration = None,
+    rate: options.Rate = 1_000.0,
+    trades: options.Trades = None,
+    book_ticker: options.BookTicker = False,
+    start: options.Start = None,
+    recording: options.Recording = None,
+    write: options.Write = None,
+    pace: options.Pace = "1",
+    hold: options.Hold = options.HoldChoice.AUTO,
+    eager: options.Eager = False,
+    fault: options.Faults = None,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 7100,
+    run_dir: options.RunDir = None,
+    name: options.Name = "simulator",
+    ping_every: options.PingEvery = 20.0,
+    pong_within: options.PongWithin = 60.0,
+    connection_lives: options.ConnectionLives = 86_400.0,
+    attempts: options.Attempts = 300,
+    weight_limit: options.WeightLimit = 6_000,
+    history: options.History = 2_000_000,
 ) -> None:
     """Speak Binance's spot protocol, WebSocket and REST, from a generated or recorded session.
 
-    Open the address in a browser for its streams, routes and fault buttons.
+    Open its address in a browser for the streams, the routes and the fault buttons.
     """
+    with _errors_in_one_sentence():
+        seconds = ENDLESS_S if duration is None else duration
+        plan = Plan(seed, symbols, seconds, rate, trades, book_ticker, _start_us(start))
+        session: Session = recorded(recording) if recording else GeneratedSession(plan)
+        if write is not None:
+            write_session(session, write)
+            return
+        exchange = Exchange(
+            session,
+            host=host,
+            port=port,
+            play=PlayOptions(parse_pace(pace), _hold(hold, pace), eager, history),
+            limits=Limits(ping_every, pong_within, connection_lives, attempts, weight_limit),
+            faults=tuple(faults.parse(text) for text in fault or ()),
+        )
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(exchange, run_dir, name))
+
+
+@contextmanager
+def _errors_in_one_sentence() -> Iterator[None]:
     try:
-        session = _session(seed, symbols, duration, rate, trades, book_ticker, start, recording)
-        parsed_pace = parse_pace(pace)
-        play = PlayOptions(parsed_pace, _hold(hold, parsed_pace), eager, history)
-        limits = Limits(ping_every, pong_within, connection_lives, attempts, weight_limit)
-        wishes = tuple(faults.parse(text) for text in fault or ())
-        exchange = Exchange(session, host=host, port=port, play=play, limits=limits, faults=wishes)
-        _run(_serve(exchange, run_dir, name))
+        yield
     except K2Error as error:
         typer.echo(error.message, err=True)
-        code = EXIT_WRONG_USAGE if isinstance(error, InvalidError) else EXIT_FAILED
-        raise typer.Exit(code) from error
+        wrong_usage = isinstance(error, InvalidError)
+        raise typer.Exit(EXIT_WRONG_USAGE if wrong_usage else EXIT_FAILED) from error
 
 
-def _session(
-    seed: int,
-    symbols: int,
-    duration_s: float,
-    rate: float,
-    trades: int | None,
-    book_ticker: bool,
-    start: str,
-    recording: list[Path] | None,
-) -> Session:
-    if recording:
-        return recorded(recording)
-    return generated(
-        seed,
-        symbols=symbols,
-        duration_s=duration_s,
-        rate=rate,
-        trades=trades,
-        book_ticker=book_ticker,
-        start_us=_start_us(start),
-    )
-
-
-def _start_us(start: str) -> int:
-    if start == "default":
+def _start_us(start: str | None) -> int:
+    if start is None:
         return START_US
     if start == "now":
         return SystemClock().now_us()
     try:
-        return int(datetime.fromisoformat(start).timestamp()) * 1_000_000
+        time = datetime.fromisoformat(start)
     except ValueError as error:
-        raise InvalidError(f"--start {start!r} is no ISO time", field="start") from error
+        text = f"--start {start!r} is neither now nor an ISO time such as 2026-01-05T09:00"
+        raise InvalidError(text, field="start") from error
+    return round((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()) * 1_000_000
 
 
-def _hold(choice: HoldChoice, pace: float) -> Hold:
-    if choice is HoldChoice.AUTO:
-        return "nobody" if math.isinf(pace) else "never"
-    return (
-        "nobody"
-        if choice is HoldChoice.NOBODY
-        else "missing"
-        if choice is HoldChoice.MISSING
-        else "never"
-    )
-
-
-def _run(work: object) -> None:
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(work)  # type: ignore[arg-type]
+def _hold(choice: options.HoldChoice, pace: str) -> Hold:
+    holds: dict[options.HoldChoice, Hold] = {
+        options.HoldChoice.AUTO: "nobody" if math.isinf(parse_pace(pace)) else "never",
+        options.HoldChoice.NEVER: "never",
+        options.HoldChoice.NOBODY: "nobody",
+        options.HoldChoice.MISSING: "missing",
+    }
+    return holds[choice]
 
 
 async def _serve(exchange: Exchange, run_dir: Path | None, name: str) -> None:
@@ -171,14 +115,30 @@ async def _serve(exchange: Exchange, run_dir: Path | None, name: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_end.set)
     async with exchange:
-        door = Door(name, "simulator", extra={"http": exchange.address})
-        if run_dir is not None:
-            publish(run_dir, door)
-        typer.echo(
-            f"Simulated exchange: http://{exchange.address}/  ws://{exchange.address}/ws/btcusdt@trade"
-        )
-        try:
-            await asked_to_end.wait()
-        finally:
-            if run_dir is not None:
-                withdraw(run_dir, door)
+        address = exchange.address
+        with _published(run_dir, Door(name, "simulator", extra={"http": address})):
+            typer.echo(f"simulated exchange: http://{address}/  ws://{address}/ws/btcusdt@trade")
+            await _until(asked_to_end, exchange)
+
+
+async def _until(asked_to_end: asyncio.Event, exchange: Exchange) -> None:
+    """Wait for the signal; a session that fails ends the exchange with its error."""
+    waiting = asyncio.create_task(asked_to_end.wait())
+    playing = asyncio.create_task(exchange.played())
+    await asyncio.wait({waiting, playing}, return_when=asyncio.FIRST_COMPLETED)
+    if playing.done():
+        playing.result()
+    await waiting
+    playing.cancel()
+
+
+@contextmanager
+def _published(run_dir: Path | None, door: Door) -> Iterator[None]:
+    if run_dir is None:
+        yield
+        return
+    publish(run_dir, door)
+    try:
+        yield
+    finally:
+        withdraw(run_dir, door)

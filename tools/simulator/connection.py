@@ -19,6 +19,7 @@ from tools.simulator.encoding import frame, framed, spans
 
 _MOST_MESSAGES_A_SECOND = 5
 _PING, _PONG = 0x89, 0x8A
+_ENOUGH_TAKEN = 64 << 10
 
 
 class ChunkFrames:
@@ -167,10 +168,21 @@ class Connection:
 
         No deadline here: a reader that takes nothing answers no ping either, and is cut for that.
         """
+        if self._transport is None or self._transport.get_write_buffer_size() <= _ENOUGH_TAKEN:
+            return
+        # All who wait for one connection share a future in aiohttp: a task of its own keeps the
+        # cancellation of one from reaching the others.
+        draining = asyncio.create_task(self._drain())
+        await asyncio.wait({draining})
+        if draining.cancelled() or not draining.result():
+            self.abort()
+
+    async def _drain(self) -> bool:
         try:
             await self._writer.drain()
         except ConnectionResetError:
-            self.abort()
+            return False
+        return True
 
     def abort(self) -> None:
         """Cut the connection without a closing handshake, as a failing network does."""
@@ -186,5 +198,5 @@ class Connection:
             self.abort()
 
     def _write(self, data: bytes | memoryview) -> None:
-        if isinstance(self._transport, asyncio.WriteTransport):
+        if self._transport is not None:
             self._transport.write(data)

@@ -18,6 +18,8 @@ from tools.simulator.market import Fills, Market
 
 # 2026-01-05T09:00 UTC: a fixed start keeps a seed's bytes the same for ever.
 START_US = 1_767_603_600_000_000
+# Ten years: longer than anybody looks.
+ENDLESS_S = 10 * 365 * 86_400.0
 # From trade time to receive time: constant, and longer than any event delay, so that neither
 # receive times nor a symbol's trades ever go back.
 _TRANSIT_US = 41_000

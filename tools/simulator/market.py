@@ -125,11 +125,11 @@ class Market:
 
 def running_sums(steps: Int64s, groups: Int64s) -> Int64s:
     """Cumulate `steps` within each run of equal `groups`."""
-    sums = np.cumsum(steps)
-    is_start = np.diff(groups, prepend=-1) != 0
-    before = (sums - steps)[is_start]
-    return sums - np.repeat(before, np.diff(np.append(np.flatnonzero(is_start), len(groups))))
+    sums: Int64s = np.cumsum(steps)
+    starts = np.flatnonzero(np.diff(groups, prepend=-1))
+    lengths = np.diff(np.append(starts, len(groups)))
+    return sums - np.repeat((sums - steps)[starts], lengths)
 
 
 def _column(numbers: Iterable[int]) -> Int64s:
-    return np.fromiter(numbers, dtype=np.int64)
+    return np.array(list(numbers), dtype=np.int64)

@@ -11,7 +11,7 @@ import gzip
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from libs.market.errors import ConflictError
+from tools.simulator.chunk import Line
 
 _MEMBER_S = 1.0
 _MEMBER_BYTES = 4 << 20
@@ -65,9 +66,14 @@ class RecordingFile:
         self._waiting_bytes += len(line)
 
     @property
+    def is_full(self) -> bool:
+        """Return whether enough waits for a member; by size alone, so that files reproduce."""
+        return self._waiting_bytes >= _MEMBER_BYTES
+
+    @property
     def is_flush_due(self) -> bool:
         is_old = time.monotonic() - self._flushed_s >= _MEMBER_S
-        return bool(self._lines) and (is_old or self._waiting_bytes >= _MEMBER_BYTES)
+        return bool(self._lines) and (is_old or self.is_full)
 
     def flush(self) -> int:
         """Write what waits as one gzip member, synced to disk; return its size."""
@@ -81,6 +87,19 @@ class RecordingFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         return len(member)
+
+
+def write_session(session: Iterable[Line], path: Path) -> None:
+    """Write a session as a recording.
+
+    Raises:
+        ConflictError: the file is there already.
+    """
+    with RecordingFile(path) as file:
+        for received_ns, message in session:
+            file.add(received_ns, message)
+            if file.is_full:
+                file.flush()
 
 
 async def record(

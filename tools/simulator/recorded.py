@@ -84,7 +84,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
     Raises:
         NotFoundError: the file is not there.
-        CorruptError: a line is not `<recv_unix_ns> <message>`.
+        CorruptError: it is not gzip, or a line is not `<recv_unix_ns> <message>`.
     """
     for number, line in enumerate(_whole_lines(path), 1):
         stamp, _, message = line.partition(b" ")
@@ -103,7 +103,9 @@ def _whole_lines(path: Path) -> Iterator[bytes]:
                     yield line[:-1]
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no recording {path}", path=path) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile):
+    except gzip.BadGzipFile as error:
+        raise CorruptError(f"{path} is no gzip file", path=path) from error
+    except (EOFError, zlib.error):
         # A recorder that was killed leaves its last member unfinished.
         return
 
