@@ -231,16 +231,21 @@ def open_lake(
         return Lake(catalog, uri=catalog_uri, timeout_s=timeout_s)
     path = sqlite_path(catalog_uri)
     prepare_sqlite(path)
+    return Lake(open_sql(path, location), uri=f"sqlite:///{path}", timeout_s=timeout_s)
+
+
+def open_sql(path: Path, warehouse: str) -> DurableSqlCatalog:
     uri = f"sqlite:///{path}?timeout={SQLITE_BUSY_TIMEOUT_S}"
-    return Lake(open_sql(uri, location), uri=f"sqlite:///{path}", timeout_s=timeout_s)
-
-
-def open_sql(uri: str, warehouse: str) -> DurableSqlCatalog:
-    try:
-        return DurableSqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
-    except OperationalError:
-        # Two processes made the catalog's tables at once: the loser finds them on its second look.
-        return DurableSqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
+    # Of processes that make the catalog's two tables at once, a loser may lose once for each.
+    for last in (False, False, True):
+        try:
+            return DurableSqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
+        except OperationalError as error:
+            if last or "already exists" not in str(error):
+                raise cannot_open(path, error.orig) from error
+        except DBAPIError as error:
+            raise damaged(str(path)) from error
+    raise AssertionError("the last try returns or raises")
 
 
 def warehouse_uri(warehouse: str | Path) -> str:
@@ -264,11 +269,13 @@ def prepare_sqlite(path: Path) -> None:
         finally:
             connection.close()
     except (sqlite3.OperationalError, OSError) as error:
-        raise UnavailableError(
-            f"cannot open the catalog {path}: {error}", catalog=str(path)
-        ) from error
+        raise cannot_open(path, error) from error
     except sqlite3.DatabaseError as error:
         raise damaged(str(path)) from error
+
+
+def cannot_open(path: Path, why: object) -> UnavailableError:
+    return UnavailableError(f"cannot open the catalog {path}: {why}", catalog=str(path))
 
 
 def damaged(catalog: str) -> CorruptError:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
 from itertools import zip_longest
 
 import msgspec
@@ -26,6 +25,7 @@ from libs.lake.arrange import FilePart, arrange, ints
 from libs.lake.commit import LakeFile
 from libs.lake.durable import make_durable
 from libs.lake.statistics import file_statistics
+from libs.lake.tables import refuse_other_shape
 
 ROW_GROUP_ROWS = 16_384
 # A row group costs 0.8 ms and a page header per column: with 2,000 symbols in a buffer of 1M rows,
@@ -72,24 +72,23 @@ def write_trades(
     table: Table,
     rows: pa.Table | pa.RecordBatch,
     *,
-    executor: Executor | None = None,
     on_row_group: Callable[[], None] = nothing,
 ) -> list[LakeFile]:
     """Write rows of TRADE_SCHEMA as data files of `table`, on the disk when this returns.
 
-    One file per (topic, partition, bucket, day); with an executor, several at once. `on_row_group`
-    is told of each row group, while its file is still being written.
+    One file per (topic, partition, bucket, day). `on_row_group` is told of each row group, while
+    its file is still being written.
+
+    Raises:
+        ConfigError: the table's columns or partitions are not K2's.
     """
     if rows.num_rows == 0:
         return []
+    refuse_other_shape(table)
     unsorted = pa.table(rows) if isinstance(rows, pa.RecordBatch) else rows
     order, parts = arrange(unsorted)
     arranged = coded_columns(unsorted, table.schema()).take(pa.array(order))
-
-    def write(part: FilePart) -> LakeFile:
-        return write_part(table, arranged, part, on_row_group)
-
-    files = list(executor.map(write, parts) if executor else map(write, parts))
+    files = [write_part(table, arranged, part, on_row_group) for part in parts]
     make_durable(file.data_file.file_path for file in files)
     return files
 

@@ -198,14 +198,18 @@ def chosen(table: Table, snapshot_id: int | None) -> Snapshot | None:
 
 def data_manifests(snapshot: Snapshot, io: FileIO) -> list[ManifestFile]:
     manifests = snapshot.manifests(io)
+    refuse_deletes(manifests, snapshot.snapshot_id)
+    return [manifest for manifest in manifests if manifest.content is ManifestContent.DATA]
+
+
+def refuse_deletes(manifests: Iterable[ManifestFile], snapshot_id: int) -> None:
     for manifest in manifests:
         live = manifest.has_added_files() or manifest.has_existing_files()
-        if manifest.content is ManifestContent.DELETES and live:
+        if manifest.content is not ManifestContent.DATA and live:
             raise UnsupportedDeletesError(
-                f"snapshot {snapshot.snapshot_id} has delete files, which K2 does not read yet",
-                snapshot_id=snapshot.snapshot_id,
+                f"snapshot {snapshot_id} has delete files, which K2 does not read yet",
+                snapshot_id=snapshot_id,
             )
-    return [manifest for manifest in manifests if manifest.content is ManifestContent.DATA]
 
 
 def read_manifest(manifest: ManifestFile, io: FileIO, schema: Schema) -> tuple[FileEntry, ...]:

@@ -5,15 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from pyiceberg.manifest import (
-    ManifestEntry,
-    ManifestEntryStatus,
-    ManifestFile,
-    write_manifest,
-    write_manifest_list,
-)
+from pyiceberg.manifest import ManifestFile, write_manifest_list
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
@@ -27,11 +20,10 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
-from libs.lake.commit import CommitPlan, LakeFile
+from libs.lake.commit import CommitPlan
 from libs.lake.durable import make_durable
+from libs.lake.manifests import AVRO_COMPRESSION, live_manifests, merge_small, write_added
 from libs.lake.seam import SEAM_TAG
-
-AVRO_COMPRESSION: Literal["deflate"] = "deflate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,50 +36,20 @@ class Staged:
 
 
 def stage(table: Table, plan: CommitPlan, *, forget: Sequence[int] = ()) -> Staged:
-    """Write the attempt's manifest and manifest list under names of its own.
+    """Write the attempt's manifests and manifest list under names of its own.
 
     The snapshots in `forget` leave the metadata with the same compare-and-swap.
     """
     snapshot_id = table.metadata.new_snapshot_id()
     attempt_id = str(uuid.uuid4())
-    manifests = live_manifests(table)
-    written = []
+    before = live_manifests(table)
+    manifests = merge_small(table, before, snapshot_id, attempt_id)
     if plan.files:
-        manifest = write_files(table, plan.files, snapshot_id, attempt_id)
-        manifests = [manifest, *manifests]
-        written.append(manifest.manifest_path)
+        manifests = [write_added(table, plan.files, snapshot_id, attempt_id), *manifests]
     listing = write_listing(table, plan, manifests, snapshot_id, attempt_id)
-    make_durable([*written, listing])
+    known = {manifest.manifest_path for manifest in before}
+    make_durable([*({m.manifest_path for m in manifests} - known), listing])
     return swap(table, plan, snapshot_id, listing, forget)
-
-
-def live_manifests(table: Table) -> list[ManifestFile]:
-    head = table.metadata.current_snapshot()
-    return head.manifests(table.io) if head is not None else []
-
-
-def write_files(
-    table: Table, files: tuple[LakeFile, ...], snapshot_id: int, attempt_id: str
-) -> ManifestFile:
-    metadata = table.metadata
-    location = table.location_provider().new_metadata_location(f"{attempt_id}-m0.avro")
-    with write_manifest(
-        format_version=metadata.format_version,
-        spec=metadata.spec(),
-        schema=metadata.schema(),
-        output_file=table.io.new_output(location),
-        snapshot_id=snapshot_id,
-        avro_compression=AVRO_COMPRESSION,
-    ) as manifest:
-        for file in files:
-            manifest.add_entry(
-                ManifestEntry.from_args(
-                    status=ManifestEntryStatus.ADDED,
-                    snapshot_id=snapshot_id,
-                    data_file=file.data_file,
-                )
-            )
-    return manifest.to_manifest_file()
 
 
 def write_listing(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -20,14 +22,14 @@ from pyiceberg.io.pyarrow import (
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
 )
+from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 
 from libs.lake.catalog import Lake, open_lake
 from libs.lake.commit import LakeFile, Prepared
-from libs.lake.committer import Committer, Landed
+from libs.lake.committer import Committer, Landed, Patience
 from libs.lake.datafile import SHARED_GROUP_ROWS, write_trades
-from libs.lake.files import SnapshotIndex
-from libs.lake.history import list_snapshots, snapshot_at_time
+from libs.lake.files import SnapshotIndex, UnsupportedDeletesError, refuse_deletes
 from libs.lake.seam import MissingSeamError, OffsetRange, TopicPartition, seam_of
 from libs.lake.tables import TRADES, TRADES_SCHEMA, bucket_of, ensure_trades
 from libs.market.errors import (
@@ -279,11 +281,6 @@ def test_index_of_an_older_snapshot(lake: Lake) -> None:
     table = lake.load_table(TRADES)
     index = SnapshotIndex.build(table, snapshot_id=first.snapshot_id)
     assert (index.rows, index.seam) == (200, first.seam)
-    oldest = list_snapshots(table.metadata)[-1]
-    assert oldest.snapshot_id == first.snapshot_id
-    assert snapshot_at_time(table.metadata, oldest.commit_time_us) == oldest
-    with pytest.raises(NotFoundError):
-        snapshot_at_time(table.metadata, oldest.commit_time_us - 1_000)
     with pytest.raises(NotFoundError):
         SnapshotIndex.build(table, snapshot_id=1)
 
@@ -300,6 +297,35 @@ def test_old_snapshots_are_forgotten_and_rows_stay(lake: Lake) -> None:
     assert len(table.metadata.snapshots) < 10
     assert seam_of(table.metadata) == {TOPIC: {0: 26}}
     assert SnapshotIndex.build(table).seam == {TOPIC: {0: 26}}
+
+
+def test_many_small_manifests_become_one(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit's cost does not grow with the commits before it; rows and their origin stay."""
+    monkeypatch.setattr("libs.lake.manifests.MERGE_AT", 4)
+    rows, brought = [], []
+    for n in range(11):
+        rows.append(trade_rows(20, seed=n, symbols=SYMBOLS[:1], first_offset=20 * n))
+        brought.append(commit_rows(lake, rows[-1]).snapshot_id)
+    table = lake.load_table(TRADES)
+    index = SnapshotIndex.build(table)
+    assert len(index.manifests) < 6
+    assert sorted(file.snapshot_id for file in index.files) == sorted(brought)
+    assert ordered(scan(table)) == ordered(pa.concat_tables(rows))
+    entries = table.inspect.entries().to_pylist()
+    assert sorted(entry["sequence_number"] for entry in entries) == list(range(1, 12))
+
+
+def test_delete_files_are_refused(lake: Lake) -> None:
+    """Reading on would answer with deleted rows."""
+    commit_rows(lake, trade_rows(20))
+    table = lake.load_table(TRADES)
+    snapshot = table.metadata.current_snapshot()
+    assert snapshot is not None
+    (manifest,) = snapshot.manifests(table.io)
+    refuse_deletes([manifest], snapshot.snapshot_id)
+    manifest[3] = ManifestContent.DELETES
+    with pytest.raises(UnsupportedDeletesError):
+        refuse_deletes([manifest], snapshot.snapshot_id)
 
 
 def test_another_tools_append_stops_the_writer(lake: Lake) -> None:
@@ -417,6 +443,25 @@ def test_catalog_that_hangs_is_unavailable_within_its_bound() -> None:
     assert time.monotonic() - started_s < 5
     assert sum(thread.name == "catalog-call" for thread in threading.enumerate()) <= 16
     catalog.released.set()
+
+
+def test_commit_that_waits_for_a_lock_lands_once(tmp_path: Path) -> None:
+    """The catalog did not answer in time, and the commit landed after the writer gave up on it."""
+    lake = open_here(tmp_path, timeout_s=0.5)
+    ensure_trades(lake)
+    at = TopicPartition(TOPIC, 0)
+    buffer = Prepared("mine", {at: OffsetRange(0, 5)})
+    committer = Committer(lake, TRADES, patience=Patience(give_up_after_s=0))
+    with closing(sqlite3.connect(tmp_path / "data" / "catalog.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UnavailableError):
+            committer.commit(buffer)
+        other.rollback()
+    landed = Committer(lake, TRADES).commit(buffer)
+    assert isinstance(landed, Landed)
+    metadata = lake.load_table(TRADES).metadata
+    assert len(metadata.snapshots) == 1
+    assert seam_of(metadata) == {TOPIC: {0: 5}}
 
 
 def test_pointer_moves_with_each_commit(lake: Lake) -> None:

@@ -181,6 +181,7 @@ WritersAndCatalog.TestCase.settings = settings(
 TestWritersAndCatalog = WritersAndCatalog.TestCase
 
 
+@settings(deadline=None)
 @given(
     covered=st.dictionaries(partitions, ranges, min_size=1),
     taken=st.dictionaries(partitions, st.integers(0, 6)),
@@ -205,12 +206,14 @@ def test_plan_takes_exactly_the_partitions_whose_fence_holds(
             assert offset_at(plan.seam, at) == expected
 
 
+@settings(deadline=None)
 @given(seams)
 def test_seam_survives_the_summary(seam: dict[str, dict[int, int]]) -> None:
     """What a snapshot says of offsets is what was meant."""
     assert decode_offsets(encode_offsets(seam)) == seam
 
 
+@settings(deadline=None)
 @given(st.dictionaries(partitions, ranges))
 def test_ranges_survive_the_summary(covered: dict[TopicPartition, OffsetRange]) -> None:
     """The same for lost and covered ranges."""

@@ -98,6 +98,7 @@ def test_every_row_is_in_one_run_of_its_own_kind(
         assert all(stop - start <= ROW_GROUP_ROWS for start, stop in bounds)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(*[st.integers(-5, 1 << 40)] * 3), min_size=1, max_size=30))
 def test_dense_numbers_keep_the_order_of_their_keys(keys: list[tuple[int, int, int]]) -> None:
     """Equal keys have equal numbers, smaller keys smaller ones, however far apart."""
@@ -107,6 +108,7 @@ def test_dense_numbers_keep_the_order_of_their_keys(keys: list[tuple[int, int, i
     assert numbers == [ranks[key] for key in keys]
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_bucket_is_icebergs(symbol: str) -> None:
     """The partition we write is the one other engines look in."""
