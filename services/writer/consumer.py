@@ -13,10 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from libs.kafka.runs import Run
 from libs.market.errors import K2Error
 from libs.runtime.actor import Actor
 from libs.runtime.faultpoint import reach
@@ -48,7 +51,7 @@ OpenConsumer = Callable[[Rebalance], Awaitable[AIOKafkaConsumer]]
 class ConsumerOptions:
     """Bounds of one consumer."""
 
-    max_records: int = 16_384
+    max_runs: int = 16
     hand_over_s: float = 5.0
 
 
@@ -146,16 +149,17 @@ class Consumer(Actor):
             return
         await reach("writer.after_fetch")
         chunks = tuple(self._taken(delivered))
+        metrics.FETCHED.inc(sum(len(chunk.offsets) for chunk in chunks))
         if chunks:
             self._outbox.append(Fetched(chunks))
 
     async def _getmany(
         self, *partitions: TopicPartition, timeout_ms: int
-    ) -> dict[TopicPartition, list[ConsumerRecord]]:
+    ) -> dict[TopicPartition, list[Run]]:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
-                found: dict[TopicPartition, list[ConsumerRecord]] = await self._consumer.getmany(
-                    *partitions, timeout_ms=timeout_ms, max_records=self._options.max_records
+                found: dict[TopicPartition, list[Run]] = await self._consumer.getmany(
+                    *partitions, timeout_ms=timeout_ms, max_records=self._options.max_runs
                 )
                 return found
         except TimeoutError:
@@ -165,25 +169,22 @@ class Consumer(Actor):
             self._forget(self._positions.unplace(out_of_range))
             return {}
 
-    def _taken(
-        self, delivered: Mapping[TopicPartition, list[ConsumerRecord]]
-    ) -> Iterator[RawChunk]:
+    def _taken(self, delivered: Mapping[TopicPartition, list[Run]]) -> Iterator[RawChunk]:
         """Yield what starts where it should; have the rest sought again."""
-        for tp, records in delivered.items():
+        for tp, runs in delivered.items():
             partition = (tp.topic, tp.partition)
             expected = self._positions.expected(partition)
-            first, following = records[0].offset, records[-1].offset + 1
+            first, following = runs[0].start, runs[-1].following
             verdict = self._positions.judge(partition, first=first, following=following)
             generation = self._positions.generation(partition)
             if verdict is Verdict.TAKE and expected is not None and generation is not None:
-                metrics.FETCHED.inc(len(records))
                 yield RawChunk(
                     partition,
                     generation,
                     expected,
                     following,
-                    [record.value for record in records],
-                    [record.offset for record in records],
+                    np.concatenate([run.offsets for run in runs]),
+                    pa.concat_arrays([run.values for run in runs]),
                 )
             else:
                 self._refuse(tp, verdict, first, expected)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from aiokafka import AIOKafkaConsumer
 
 from libs.kafka.deadline import deadline, unreachable
+from libs.kafka.runs import deliver_runs
 from services.writer.config import WriterConfig
 from services.writer.rebalance import Rebalance
 
 START_TIMEOUT_S = 15.0
 # All partitions' shares of one response; together with the buffers this bounds memory.
 FETCH_MAX_BYTES = 16 * 1024 * 1024
+FETCH_MIN_BYTES = 64 * 1024
 MAX_POLL_INTERVAL_MS = 60_000
 
 
@@ -25,7 +27,9 @@ async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
         isolation_level="read_committed",
         max_partition_fetch_bytes=int(config.fetch_bytes),
         fetch_max_bytes=FETCH_MAX_BYTES,
-        fetch_max_wait_ms=100,
+        # Freshness is the tail's, so the broker may gather: fewer polls, fewer, larger batches.
+        fetch_min_bytes=FETCH_MIN_BYTES,
+        fetch_max_wait_ms=200,
         session_timeout_ms=config.session_timeout_ms,
         heartbeat_interval_ms=config.heartbeat_ms,
         max_poll_interval_ms=max(MAX_POLL_INTERVAL_MS, config.session_timeout_ms),
@@ -34,6 +38,7 @@ async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
     try:
         async with deadline(unreachable(config.kafka_bootstrap), START_TIMEOUT_S):
             await consumer.start()
+            deliver_runs(consumer)
             rebalance.attach(consumer)
             consumer.subscribe(topics=list(config.topics), listener=rebalance)
     except BaseException:

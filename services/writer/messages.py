@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from libs.degradation.level import Level
+from libs.kafka.runs import Ints
 from libs.lake.seam import Ranges, Seam
 from services.writer.buffer import Part
 from services.writer.positions import Partition
@@ -20,8 +23,8 @@ class RawChunk:
     generation: int
     start: int
     following: int
-    values: list[bytes | None]
-    offsets: list[int]
+    offsets: Ints
+    values: pa.Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,211 @@
+"""Records in columns: what a consumer fetched, without one Python object a record.
+
+aiokafka makes a ConsumerRecord of eleven fields for each record, 2.0 µs of the writer's 5.9 µs a
+row; cut from the record batch by numpy the same values cost 0.3 µs. `deliver_runs` changes one
+consumer alone, through its fetcher's inner parts: hence aiokafka's version is held below the next.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from aiokafka import AIOKafkaConsumer
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.memory_records import MemoryRecords
+
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+HEADER = struct.Struct(">qiibIhiqqqhii")
+CODEC_MASK = 0b111
+DECODERS: dict[int, Callable[[Any], bytes]] = {
+    0: bytes,
+    1: gzip_decode,
+    2: snappy_decode,
+    3: lz4_decode,
+    4: zstd_decode,
+}
+# Arrow keeps values up to this long inside the view itself.
+INLINE_BYTES = 12
+# Below so many records a batch is cut faster one record at a time.
+FEW_RECORDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Records of one partition in offset order; they cover positions [start, following).
+
+    Where compaction or a transaction's markers left holes, positions are more than records.
+    """
+
+    start: int
+    following: int
+    offsets: Ints
+    values: pa.Array
+
+
+def deliver_runs(consumer: AIOKafkaConsumer) -> None:
+    """Have a started consumer's getmany return lists of Run, and count them for max_records."""
+    fetcher = consumer._fetcher  # noqa: SLF001 (see above)
+    receive: FunctionType = Fetcher._proc_fetch_request  # noqa: SLF001
+    parts = receive.__globals__ | {
+        "PartitionRecords": PartitionRuns,
+        "MemoryRecords": FetchedBatches,
+    }
+    fetcher._proc_fetch_request = MethodType(  # noqa: SLF001
+        FunctionType(receive.__code__, parts, receive.__name__), fetcher
+    )
+
+
+class FetchedBatches:
+    """The record batches of one response, each with its bytes."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._batches = MemoryRecords(data)
+        self._at = 0
+
+    def has_next(self) -> bool:
+        return bool(self._batches.has_next())
+
+    def size_in_bytes(self) -> int:
+        return int(self._batches.size_in_bytes())
+
+    def next_batch(self) -> tuple[Any, memoryview]:
+        start = self._at
+        self._at += 12 + int.from_bytes(self._data[start + 8 : start + 12], "big")
+        return self._batches.next_batch(), self._data[start : self._at]
+
+
+class PartitionRuns(PartitionRecords):  # type: ignore[misc]
+    """Yields Run where its parent yields records; what is skipped is the parent's to say."""
+
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[Run]:
+        gathered = _Gathered(self.next_fetch_offset)
+        while self._records.has_next():
+            batch, raw = self._records.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+            if self._is_skipped(batch):
+                self.next_fetch_offset = batch.next_offset
+                continue
+            position, self.next_fetch_offset = self.next_fetch_offset, batch.next_offset
+            if HEADER.unpack_from(raw)[-1] < FEW_RECORDS:
+                gathered.add(batch, position)
+                continue
+            yield from gathered.runs(until=position)
+            offsets, values = cut(raw)
+            first = int(np.searchsorted(offsets, position))
+            start, following = gathered.start, batch.next_offset
+            gathered = _Gathered(following)
+            yield Run(start, following, offsets[first:], values.slice(first))
+        yield from gathered.runs(until=self.next_fetch_offset)
+
+    def _is_skipped(self, batch: Any) -> bool:
+        """Follow the transactions: markers are no records, nor is what was aborted."""
+        if self._isolation_level == READ_COMMITTED and batch.producer_id is not None:
+            self._consume_aborted_up_to(batch.base_offset)
+            if batch.is_control_batch and self._contains_abort_marker(batch):
+                self._aborted_producers.discard(batch.producer_id)
+            if batch.is_transactional and batch.producer_id in self._aborted_producers:
+                return True
+        return bool(batch.is_control_batch)
+
+
+class _Gathered:
+    """Small batches in a row, to become one run."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self._offsets: list[int] = []
+        self._values: list[bytes | None] = []
+
+    def add(self, batch: Any, position: int) -> None:
+        for record in batch:
+            if record.offset >= position:
+                self._offsets.append(record.offset)
+                self._values.append(record.value)
+
+    def runs(self, *, until: int) -> Iterator[Run]:
+        if self._offsets:
+            offsets = np.array(self._offsets, np.int64)
+            yield Run(self.start, until, offsets, pa.array(self._values, pa.binary()))
+            self.start = until
+
+
+def cut(batch: bytes | memoryview) -> tuple[Ints, pa.Array]:
+    """Return the offsets and values of a record batch of Kafka's format 2."""
+    base_offset, *_, attributes, _, _, _, _, _, _, count = HEADER.unpack_from(batch)
+    body = DECODERS[attributes & CODEC_MASK](memoryview(batch)[HEADER.size :])
+    data = np.frombuffer(body, np.uint8)
+    after_attributes = record_starts(body, count) + 1
+    _, at = varints(data, after_attributes)
+    delta, at = varints(data, at)
+    key_length, at = varints(data, at)
+    value_length, at = varints(data, at + np.maximum(key_length, 0))
+    return base_offset + delta, binary_array(body, data, at, value_length)
+
+
+def record_starts(body: bytes, count: int) -> Ints:
+    """Return where each record's first byte after its length is: each length leads to the next."""
+    starts = [0] * count
+    at = 0
+    for number in range(count):
+        length = body[at]
+        at += 1
+        if length >= 0x80:
+            length &= 0x7F
+            shift = 7
+            while (octet := body[at]) >= 0x80:
+                length |= (octet & 0x7F) << shift
+                shift += 7
+                at += 1
+            length |= octet << shift
+            at += 1
+        starts[number] = at
+        at += length >> 1
+    return np.array(starts, np.int64)
+
+
+def varints(data: Bytes, at: Ints) -> tuple[Ints, Ints]:
+    """Read one zigzag varint at each place; return them and the places after."""
+    octet = data[at].astype(np.int64)
+    raw, after, shift = octet & 0x7F, at + 1, 7
+    going_on = np.flatnonzero(octet & 0x80)
+    while len(going_on):
+        octet = data[after[going_on]].astype(np.int64)
+        raw[going_on] |= (octet & 0x7F) << shift
+        after[going_on] += 1
+        shift += 7
+        going_on = going_on[(octet & 0x80) != 0]
+    return (raw >> 1) ^ -(raw & 1), after
+
+
+def binary_array(body: bytes, data: Bytes, at: Ints, length: Ints) -> pa.Array:
+    """Copy values out of the body into one Arrow array; a negative length is a null."""
+    views = np.zeros((len(at), 4), np.int32)
+    views[:, 0] = np.maximum(length, 0)
+    long = np.flatnonzero(length > INLINE_BYTES)
+    words = np.ndarray(max(len(data) - 3, 0), np.dtype("<i4"), body, strides=(1,))
+    views[long, 1] = words[at[long]]
+    views[long, 3] = at[long]
+    inline = views.view(np.uint8)
+    for row in np.flatnonzero((length > 0) & (length <= INLINE_BYTES)).tolist():
+        inline[row, 4 : 4 + length[row]] = data[at[row] : at[row] + length[row]]
+    buffers = [None, pa.py_buffer(views), pa.py_buffer(body)]
+    values = pa.Array.from_buffers(pa.binary_view(), len(at), buffers).cast(pa.binary())
+    if (length < 0).any():
+        return pc.if_else(pa.array(length >= 0), values, pa.scalar(None, pa.binary()))
+    return values

@@ -1,0 +1,59 @@
+"""Record batches cut into columns hold what aiokafka's own records hold."""
+
+from __future__ import annotations
+
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from hypothesis import given
+from hypothesis import strategies as st
+
+from libs.kafka.runs import FEW_RECORDS, FetchedBatches, PartitionRuns, cut
+
+texts = st.none() | st.binary(max_size=40) | st.integers(100, 20_000).map(lambda n: b"v" * n)
+records = st.lists(st.tuples(st.none() | st.binary(max_size=9), texts), min_size=1, max_size=30)
+
+
+def batch_of(
+    pairs: list[tuple[bytes | None, bytes | None]], *, compression: int = 0, base: int = 0
+) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, compression, 0, -1, -1, 0, 1 << 30)
+    for delta, (key, value) in enumerate(pairs):
+        builder.append(delta, 1_700_000_000_000 + 70 * delta, key, value, [("h", b"x")])
+    built = bytearray(builder.build())
+    built[0:8] = base.to_bytes(8, "big")
+    return bytes(built)
+
+
+@given(records, st.sampled_from([0, 1, 2, 3, 4]), st.integers(0, 2**40))
+def test_a_batch_is_cut_as_aiokafka_reads_it(
+    pairs: list[tuple[bytes | None, bytes | None]], compression: int, base: int
+) -> None:
+    """Every codec; null, empty, short and long values; keys or none."""
+    batch = batch_of(pairs, compression=compression, base=base)
+    offsets, values = cut(batch)
+    theirs = list(MemoryRecords(batch).next_batch())
+    assert offsets.tolist() == [record.offset for record in theirs]
+    assert values.to_pylist() == [record.value for record in theirs]
+    values.validate(full=True)
+
+
+@given(
+    st.lists(st.sampled_from([1, 2, FEW_RECORDS - 1, FEW_RECORDS, 100]), min_size=1, max_size=6),
+    st.data(),
+)
+def test_runs_cover_every_position_from_where_was_asked(
+    sizes: list[int], data: st.DataObject
+) -> None:
+    """In a chain, each record once, whether batches are small or large."""
+    batches, end = b"", 0
+    for size in sizes:
+        batches += batch_of([(None, b"%d" % (end + n)) for n in range(size)], base=end)
+        end += size
+    asked = data.draw(st.integers(0, sizes[0] - 1))
+    runs = list(PartitionRuns(("t", 0), FetchedBatches(batches), [], asked, None, None, True, 1))
+    assert [run.start for run in runs] == [asked, *(run.following for run in runs[:-1])]
+    assert runs[-1].following == end
+    assert [offset for run in runs for offset in run.offsets.tolist()] == list(range(asked, end))
+    assert [value for run in runs for value in run.values.to_pylist()] == [
+        b"%d" % n for n in range(asked, end)
+    ]
