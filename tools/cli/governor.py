@@ -15,7 +15,7 @@ from rich.text import Text
 
 from libs.rpc.client import call, channel
 from tools.cli.home import address_of
-from tools.cli.output import Output, chosen, grid, write_rows
+from tools.cli.output import Output, Row, chosen, grid, write_rows
 from tools.cli.view import LEVEL_STYLES, count
 
 ANSWER_TIMEOUT_S = 10.0
@@ -35,7 +35,7 @@ def state(
     found = asyncio.run(_state())
     form = chosen(output, None)
     if form is not Output.TABLE:
-        write_rows([MessageToDict(found, preserving_proto_field_name=True)], (), form, None)
+        write_rows([_as_row(found)], (), form, None)
         return
     console = Console(highlight=False)
     _show_level(console, found)
@@ -48,6 +48,12 @@ async def _state() -> pb.State:
         stub = GovernorServiceStub(connection)
         answer = await call(stub.GetState, pb.GetStateRequest(), timeout_s=ANSWER_TIMEOUT_S)
     return answer.state
+
+
+def _as_row(found: pb.State) -> Row:
+    return MessageToDict(
+        found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
 
 
 def level_name(level: pb.Level.ValueType) -> str:

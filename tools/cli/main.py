@@ -20,7 +20,7 @@ from libs.market.errors import (
     NotFoundError,
     UnavailableError,
 )
-from tools.cli import demo, governor, market, stack
+from tools.cli import demo, exchange, governor, market, stack
 
 EXIT_CODES: dict[type[K2Error], int] = {
     InvalidError: 2,
@@ -44,6 +44,7 @@ demo.register(app)
 stack.register(app)
 market.register(app)
 governor.register(app)
+exchange.register(app)
 
 
 def main() -> None:

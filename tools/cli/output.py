@@ -20,6 +20,7 @@ from rich.table import Table
 from libs.market.errors import InvalidError
 
 Row = dict[str, object]
+_JSON = msgspec.json.Encoder(decimal_format="string")
 _NUMBERS = ("price", "quantity", "notional", "open", "high", "low", "close", "volume", "vwap")
 
 
@@ -74,12 +75,13 @@ def write_rows(rows: list[Row], columns: Sequence[str], output: Output, file: Pa
             table.add_row(*(cell(row[name]) for name in columns))
         Console().print(table)
         return
-    if not rows and output is not Output.JSON:
-        schema = pa.schema([(name, pa.null()) for name in columns])
-        write([], schema, output, file)
+    if output is Output.JSON:
+        with _sink(file) as sink:
+            sink.write(_JSON.encode_lines(rows))
         return
-    batch = pa.RecordBatch.from_pylist(rows)
-    write([batch], batch.schema, output, file)
+    schema = None if rows else pa.schema([(name, pa.null()) for name in columns])
+    table = pa.Table.from_pylist(rows, schema=schema)
+    write(table.to_batches(), table.schema, output, file)
 
 
 @contextmanager
@@ -98,10 +100,9 @@ def _sink(file: Path | None) -> Iterator[BinaryIO]:
 
 
 def _write_json(batches: Iterable[pa.RecordBatch], _: pa.Schema, sink: BinaryIO) -> int:
-    encoder = msgspec.json.Encoder(decimal_format="string")
     rows = 0
     for batch in batches:
-        sink.write(encoder.encode_lines([_plain(row) for row in batch.to_pylist()]))
+        sink.write(_JSON.encode_lines([_plain(row) for row in batch.to_pylist()]))
         rows += batch.num_rows
     return rows
 

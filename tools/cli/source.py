@@ -46,16 +46,20 @@ class Source:
         check_pace(self.pace)
         if self.live is not None:
             return Exchange(live=True, symbols=self.live)
-        return Exchange(simulator_arguments=("--pace", self.pace, *self._session_arguments()))
+        # No trade is sent before everything of the session is listened to: none is missed.
+        arguments = ("--pace", self.pace, "--hold", "missing", *self._session_arguments())
+        return Exchange(simulator_arguments=arguments)
 
     def _session_arguments(self) -> list[str]:
         if self.recordings:
             return [word for path in self.recordings for word in ("--recording", checked(path))]
         arguments = ["--seed", str(self.seed), "--symbols", str(self.symbols)]
         arguments += ["--rate", f"{self.trades_per_second:g}"]
+        # Without an end it is an exchange that is open now.
+        length = ["--start", "now"]
         if self.duration_s is not None:
-            arguments += ["--duration", f"{self.duration_s:g}"]
-        return arguments
+            length = ["--duration", f"{self.duration_s:g}"]
+        return arguments + length
 
 
 def check_pace(pace: str) -> None:
