@@ -13,6 +13,7 @@ import pytest
 
 from libs.market.errors import ConflictError, CorruptError, NotFoundError
 from tools.simulator import truth
+from tools.simulator.generated import START_US
 from tools.simulator.record import RecordingFile, write_session
 from tools.simulator.recorded import read_lines
 from tools.simulator.session import generated, recorded
@@ -149,3 +150,11 @@ def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
     write_session([(1, TRADE)], tmp_path / "one.gz")
     with pytest.raises(ConflictError, match="another file"):
         write_session([(1, TRADE)], tmp_path / "one.gz")
+
+
+def test_a_later_start_never_meets_the_ids_of_an_earlier_one() -> None:
+    """An exchange that is closed and opened again goes on with new trade ids."""
+    hour_later_us = START_US + 3_600_000_000
+    earlier = truth.expected(generated(7, symbols=5, duration_s=60))
+    later = truth.expected(generated(7, symbols=5, duration_s=60, start_us=hour_later_us))
+    assert all(later[symbol].first_id > earlier[symbol].last_id for symbol in earlier)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ ENDLESS_S = 10 * 365 * 86_400.0
 # From trade time to receive time: constant, and longer than any event delay, so that neither
 # receive times nor a symbol's trades ever go back.
 _TRANSIT_US = 41_000
+# Ids go on while nobody looks: those of a later start never meet those of an earlier one, as long
+# as no symbol trades more often than this.
+_IDS_PER_S = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,11 @@ class GeneratedSession:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.time_unit = plan.time_unit
-        self.instruments: tuple[Instrument, ...] = instruments(plan.symbols, seed=plan.seed)
+        traded_before = max(0, plan.start_us - START_US) // 1_000_000 * _IDS_PER_S
+        self.instruments: tuple[Instrument, ...] = tuple(
+            replace(i, first_trade_id=i.first_trade_id + traded_before)
+            for i in instruments(plan.symbols, seed=plan.seed)
+        )
         self.symbols = tuple(i.symbol for i in self.instruments)
         kinds = ("trade", "bookTicker") if plan.book_ticker else ("trade",)
         self.streams = tuple(f"{s.lower()}@{kind}" for kind in kinds for s in self.symbols)
