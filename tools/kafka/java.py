@@ -51,7 +51,7 @@ def _command(path: Path) -> Path:
 
 def _checked(java: Path) -> Path:
     try:
-        told = subprocess.run(  # noqa: S603
+        told = subprocess.run(
             [java, "-version"],
             capture_output=True,
             text=True,

@@ -57,8 +57,15 @@ class OwnedProcess:
         return self._running().poll()
 
     def stop(self, *, patience_s: float) -> None:
-        """Ask it to end; kill its group where it has not ended after `patience_s`."""
-        child = self._running()
+        """Ask it to end; kill its group where it has not ended after `patience_s`.
+
+        Safe at any time: where an interrupt met its start, what was started is ended.
+        """
+        if self._keeper.ident is not None:
+            self._started.wait()
+        child = self._child
+        if child is None:
+            return
         for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, None)):
             if child.poll() is None:
                 _signal_group(child.pid, number)
@@ -77,7 +84,7 @@ class OwnedProcess:
     def _keep(self) -> None:
         try:
             with self._log.open("ab") as log:
-                self._child = subprocess.Popen(  # noqa: S603
+                self._child = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
