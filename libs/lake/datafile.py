@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -32,7 +31,6 @@ ROW_GROUP_ROWS = 16_384
 # sharing groups among small symbols writes 2.5 times as fast and takes 18 % less space.
 SHARED_GROUP_ROWS = 4_096
 COMPRESSION_LEVEL = 1
-SYMBOLS_KEY = "k2.symbols"
 
 # Prices and quantities repeat within 16k rows of one symbol: against PLAIN, on recorded trades,
 # DuckDB reads them 1.6 times as fast from a dictionary, at the same size. BYTE_STREAM_SPLIT would
@@ -177,7 +175,6 @@ def write_parquet(
             for start, stop in row_groups(part):
                 writer.write_table(rows.slice(start, stop - start), row_group_size=ROW_GROUP_ROWS)
                 on_row_group()
-            writer.add_key_value_metadata({SYMBOLS_KEY: symbol_rows(part)})
         footer = writer.writer.metadata
     return footer, len(output)
 
@@ -191,9 +188,3 @@ def row_groups(part: FilePart) -> Iterator[tuple[int, int]]:
         for at in range(start, run.stop, ROW_GROUP_ROWS):
             yield at - part.start, min(at + ROW_GROUP_ROWS, run.stop) - part.start
         start = run.stop
-
-
-def symbol_rows(part: FilePart) -> str:
-    """Encode how many rows of each symbol the file has; readers list symbols by it."""
-    counts = {run.symbol: run.stop - run.start for run in part.runs}
-    return msgspec.json.encode(counts).decode()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pyiceberg.manifest import (
+    DataFile,
     ManifestContent,
     ManifestEntry,
     ManifestEntryStatus,
@@ -30,15 +31,28 @@ def live_manifests(table: Table) -> list[ManifestFile]:
 
 def write_added(
     table: Table, files: Iterable[LakeFile], snapshot_id: int, attempt_id: str
+) -> list[ManifestFile]:
+    """Write the manifests of a commit's own files: one for each partition spec they were made for.
+
+    That is one, but where the table's spec changed after they were written.
+    """
+    by_spec: dict[int, list[DataFile]] = {}
+    for file in files:
+        by_spec.setdefault(file.data_file.spec_id, []).append(file.data_file)
+    return [
+        write_spec(table, spec_id, data_files, snapshot_id, f"{attempt_id}-m{spec_id}.avro")
+        for spec_id, data_files in by_spec.items()
+    ]
+
+
+def write_spec(
+    table: Table, spec_id: int, data_files: Iterable[DataFile], snapshot_id: int, name: str
 ) -> ManifestFile:
-    """Write the manifest of a commit's own files."""
-    with open_manifest(table, snapshot_id, f"{attempt_id}-m0.avro") as manifest:
-        for file in files:
+    with open_manifest(table, spec_id, snapshot_id, name) as manifest:
+        for data_file in data_files:
             manifest.add_entry(
                 ManifestEntry.from_args(
-                    status=ManifestEntryStatus.ADDED,
-                    snapshot_id=snapshot_id,
-                    data_file=file.data_file,
+                    status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=data_file
                 )
             )
     return manifest.to_manifest_file()
@@ -51,10 +65,11 @@ def merge_small(
 
     The same files, each with the snapshot and sequence number that brought it.
     """
+    spec_id = table.metadata.default_spec_id
     small = [manifest for manifest in manifests if is_small(table, manifest)]
     if len(small) < MERGE_AT:
         return list(manifests)
-    with open_manifest(table, snapshot_id, f"{attempt_id}-m1.avro") as merged:
+    with open_manifest(table, spec_id, snapshot_id, f"{attempt_id}-merged.avro") as merged:
         for manifest in small:
             for entry in manifest.fetch_manifest_entry(table.io):
                 merged.existing(entry)
@@ -69,12 +84,12 @@ def is_small(table: Table, manifest: ManifestFile) -> bool:
     return ours and manifest.content is ManifestContent.DATA and 0 < files < SMALL_FILES
 
 
-def open_manifest(table: Table, snapshot_id: int, name: str) -> ManifestWriter:
+def open_manifest(table: Table, spec_id: int, snapshot_id: int, name: str) -> ManifestWriter:
     metadata = table.metadata
     location = table.location_provider().new_metadata_location(name)
     return write_manifest(
         format_version=metadata.format_version,
-        spec=metadata.spec(),
+        spec=metadata.specs()[spec_id],
         schema=metadata.schema(),
         output_file=table.io.new_output(location),
         snapshot_id=snapshot_id,

@@ -44,8 +44,7 @@ def stage(table: Table, plan: CommitPlan, *, forget: Sequence[int] = ()) -> Stag
     attempt_id = str(uuid.uuid4())
     before = live_manifests(table)
     manifests = merge_small(table, before, snapshot_id, attempt_id)
-    if plan.files:
-        manifests = [write_added(table, plan.files, snapshot_id, attempt_id), *manifests]
+    manifests = [*write_added(table, plan.files, snapshot_id, attempt_id), *manifests]
     listing = write_listing(table, plan, manifests, snapshot_id, attempt_id)
     known = {manifest.manifest_path for manifest in before}
     make_durable([*({m.manifest_path for m in manifests} - known), listing])

@@ -315,6 +315,21 @@ def test_many_small_manifests_become_one(lake: Lake, monkeypatch: pytest.MonkeyP
     assert sorted(entry["sequence_number"] for entry in entries) == list(range(1, 12))
 
 
+def test_files_written_before_the_partitioning_changed_still_land(lake: Lake) -> None:
+    """They go into a manifest of the spec they were made for; what is written next is refused."""
+    table = ensure_trades(lake)
+    rows = trade_rows(40)
+    buffer = covering(write_trades(table, rows))
+    with table.update_spec() as change:
+        change.add_identity("side")
+    assert isinstance(Committer(lake, TRADES).commit(buffer), Landed)
+    table = lake.load_table(TRADES)
+    assert ordered(scan(table)) == ordered(rows)
+    assert SnapshotIndex.build(table).rows == 40
+    with pytest.raises(ConfigError, match="partitioned"):
+        write_trades(table, rows)
+
+
 def test_delete_files_are_refused(lake: Lake) -> None:
     """Reading on would answer with deleted rows."""
     commit_rows(lake, trade_rows(20))
