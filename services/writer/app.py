@@ -27,6 +27,7 @@ from services.writer.consumer import Consumer, ConsumerOptions
 from services.writer.deadletters import KafkaDeadLetters, ensure_dead_letter_topics
 from services.writer.group import join
 from services.writer.lake import TradesTable
+from services.writer.memory import keep_compact
 from services.writer.messages import TableState, ToConsumer
 from services.writer.placing import Placer, another_cluster
 from services.writer.servicer import SERVICE, WriterServicer
@@ -42,6 +43,7 @@ async def build(config: WriterConfig) -> Service:
         UnavailableError: Kafka or the catalog is not there.
         ConfigError: the table belongs to another Kafka cluster, or is not K2's.
     """
+    keep_compact()
     lake_thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
     decode_thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
     lake = await asyncio.get_running_loop().run_in_executor(lake_thread, open_table, config)

@@ -142,7 +142,7 @@ class FlushRule:
         if memory >= Level.SOFT:
             return FlushRule(self.after_bytes // 2, self.after_s / 2)
         if lag >= Level.SOFT:
-            return FlushRule(self.after_bytes * 3 // 2, self.after_s * 2)
+            return FlushRule(self.after_bytes * 5 // 4, self.after_s * 3)
         return self
 
     def decide(self, *, size_bytes: int, age_s: float, committing: bool) -> Decision:

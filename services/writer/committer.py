@@ -34,6 +34,7 @@ from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from libs.telemetry.tracing import tracer
 from services.writer import metrics
 from services.writer.buffer import Part
+from services.writer.memory import give_back
 from services.writer.messages import (
     Commit,
     FencedOff,
@@ -153,6 +154,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
             outcome = await self._persist("commit", lambda: self._send(prepared))
             span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(files)})
         self._tell_fenced(message.parts, outcome)
+        await self._blocking(give_back)
         return self._conclude(message, outcome)
 
     async def _record_lost(self, message: RecordLost) -> Flushed:

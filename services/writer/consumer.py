@@ -51,7 +51,7 @@ OpenConsumer = Callable[[Rebalance], Awaitable[AIOKafkaConsumer]]
 class ConsumerOptions:
     """Bounds of one consumer."""
 
-    max_runs: int = 16
+    max_runs: int = 8
     hand_over_s: float = 5.0
 
 
