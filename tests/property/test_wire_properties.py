@@ -192,6 +192,8 @@ def test_columns_and_rows_take_and_refuse_the_same(
 @example(["1e00005", "1.", ".5", "+1", "1" * 16 + "." + "9" * 12])
 @example(["1e00005"])
 @example(["+.5e-3"])
+@example(["1E-51"])
+@example(["0e33"])
 def test_decimal_columns_parse_as_decimal_rows(texts: list[str]) -> None:
     """Text becomes decimal128(28, 12) exactly, or is refused, alone or among others."""
     numbers, refused = parse_decimals(pa.array(texts, pa.string()))
