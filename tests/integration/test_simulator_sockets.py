@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -94,11 +97,13 @@ async def test_a_slow_reader_loses_nothing() -> None:
 async def test_streams_can_be_subscribed_on_a_bare_connection() -> None:
     """The session waits for the first subscriber, and the answer comes before the data."""
     session = generated(1, symbols=2, trades=50)
-    async with simulated_exchange(session) as exchange:
-        async with connected(f"ws://{exchange.address}/ws") as connection:
-            wish = {"method": "SUBSCRIBE", "params": list(session.streams), "id": 7}
-            assert await ask(connection, msgspec.json.encode(wish)) == {"result": None, "id": 7}
-            first = msgspec.json.decode(await next_message(connection))
+    async with (
+        simulated_exchange(session) as exchange,
+        connected(f"ws://{exchange.address}/ws") as connection,
+    ):
+        wish = {"method": "SUBSCRIBE", "params": list(session.streams), "id": 7}
+        assert await ask(connection, msgspec.json.encode(wish)) == {"result": None, "id": 7}
+        first = msgspec.json.decode(await next_message(connection))
     assert first == msgspec.json.decode(messages(session)[0])["data"]
 
 
@@ -149,10 +154,9 @@ async def test_pings_are_sent_and_a_silent_client_is_cut() -> None:
         )
         async with connected(f"ws://{exchange.address}/ws") as answering:
             async with asyncio.timeout(10):
-                with pytest.raises(ConnectionResetError):
+                with suppress(ConnectionResetError):
                     while await reader.read(100):
                         pass
-                    raise ConnectionResetError
             listed = await ask(answering, b'{"method":"LIST_SUBSCRIPTIONS","id":1}')
             assert listed == {"result": [], "id": 1}
         writer.close()
@@ -161,11 +165,13 @@ async def test_pings_are_sent_and_a_silent_client_is_cut() -> None:
 async def test_a_connection_ends_after_its_day() -> None:
     """The 24 h cut, shortened: a proper close, after everything sent before it."""
     limits = Limits(connection_lives_s=1.5)
-    async with simulated_exchange(generated(1, symbols=1, trades=3), limits=limits) as exchange:
-        async with connected(combined_url(exchange, ["btcusdt@trade"])) as connection:
-            received = [await next_message(connection) for _ in range(3)]
-            with pytest.raises(ConnectionClosed) as closed:
-                await next_message(connection)
+    async with (
+        simulated_exchange(generated(1, symbols=1, trades=3), limits=limits) as exchange,
+        connected(combined_url(exchange, ["btcusdt@trade"])) as connection,
+    ):
+        received = [await next_message(connection) for _ in range(3)]
+        with pytest.raises(ConnectionClosed) as closed:
+            await next_message(connection)
     assert len(received) == 3
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
@@ -173,13 +179,14 @@ async def test_a_connection_ends_after_its_day() -> None:
 
 async def test_more_than_five_requests_a_second_disconnect() -> None:
     """The sixth request within a second ends the connection."""
-    async with simulated_exchange(generated(1, symbols=1, trades=3)) as exchange:
-        async with connected(f"ws://{exchange.address}/ws") as connection:
-            for number in range(6):
-                await connection.send(b'{"method":"LIST_SUBSCRIPTIONS","id":%d}' % number)
-            with pytest.raises(ConnectionClosed) as closed:
-                for _ in range(6):
-                    await next_message(connection)
+    async with (
+        simulated_exchange(generated(1, symbols=1, trades=3)) as exchange,
+        connected(f"ws://{exchange.address}/ws") as connection,
+    ):
+        for number in range(6):
+            await connection.send(b'{"method":"LIST_SUBSCRIPTIONS","id":%d}' % number)
+        with pytest.raises(ConnectionClosed) as closed:
+            await until_closed(connection)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
 
@@ -187,10 +194,12 @@ async def test_more_than_five_requests_a_second_disconnect() -> None:
 async def test_too_many_connection_attempts_are_refused() -> None:
     """The attempt beyond the limit gets 429 instead of a WebSocket."""
     limits = Limits(attempts_in_5_min=1)
-    async with simulated_exchange(generated(1, symbols=1, trades=3), limits=limits) as exchange:
-        async with connected(f"ws://{exchange.address}/ws"):
-            with pytest.raises(InvalidStatus) as refused:
-                await connected(f"ws://{exchange.address}/ws")
+    async with (
+        simulated_exchange(generated(1, symbols=1, trades=3), limits=limits) as exchange,
+        connected(f"ws://{exchange.address}/ws"),
+    ):
+        with pytest.raises(InvalidStatus) as refused:
+            await connected(f"ws://{exchange.address}/ws")
     assert refused.value.response.status_code == 429
 
 
@@ -222,6 +231,11 @@ async def test_faults_are_injected_where_asked_and_listed() -> None:
     assert ids[:100] == [trade_key(m) for m in expected[:100]]
 
 
+async def until_closed(connection: websockets.ClientConnection) -> None:
+    while True:
+        await next_message(connection)
+
+
 def trade_key(message: bytes) -> tuple[str, int]:
     trade = msgspec.json.decode(message)["data"]
     return trade["s"], trade["t"]
@@ -230,29 +244,47 @@ def trade_key(message: bytes) -> tuple[str, int]:
 async def test_a_posted_fault_drops_the_connection_without_a_close() -> None:
     """`drop` cuts like a network does; what was asked wrongly is refused with a sentence."""
     session = generated(1, symbols=1, duration_s=3_600, rate=50)
-    async with simulated_exchange(session, play=UNHURRIED) as exchange:
-        async with connected(combined_url(exchange, session.streams)) as connection:
-            await next_message(connection)
-            assert (await post(exchange, "/control/fault", {"kind": "drop"}))[0] == 200
-            with pytest.raises(ConnectionClosed) as closed:
-                while True:
-                    await next_message(connection)
+    async with (
+        simulated_exchange(session, play=UNHURRIED) as exchange,
+        connected(combined_url(exchange, session.streams)) as connection,
+    ):
+        await next_message(connection)
+        assert (await post(exchange, "/control/fault", {"kind": "drop"}))[0] == 200
+        with pytest.raises(ConnectionClosed) as closed:
+            await until_closed(connection)
         assert closed.value.rcvd is None
         status, refusal = await post(exchange, "/control/fault", {"kind": "explode"})
     assert status == 400
     assert "explode" in str(refusal)
 
 
+async def test_a_posted_delay_holds_everything_up() -> None:
+    """Nothing is sent while it lasts, and what was due comes after it."""
+    session = generated(1, symbols=1, duration_s=3_600, rate=200)
+    async with (
+        simulated_exchange(session, play=UNHURRIED) as exchange,
+        connected(combined_url(exchange, session.streams)) as connection,
+    ):
+        await next_message(connection)
+        await post(exchange, "/control/fault", {"kind": "delay", "seconds": 0.5})
+        await eventually(lambda: exchange.player.injector.plan.injected)
+        sent, began_s = exchange.player.trades_sent, time.monotonic()
+        await eventually(lambda: exchange.player.trades_sent > sent)
+    assert time.monotonic() - began_s > 0.4
+
+
 async def test_a_shutdown_is_announced_in_the_readers_form() -> None:
     """`serverShutdown` comes first, wrapped where the reader is combined; then the close."""
     session = generated(1, symbols=1, trades=1)
-    async with simulated_exchange(session) as exchange:
-        async with connected(combined_url(exchange, session.streams)) as connection:
+    async with (
+        simulated_exchange(session) as exchange,
+        connected(combined_url(exchange, session.streams)) as connection,
+    ):
+        await next_message(connection)
+        await post(exchange, "/control/fault", {"kind": "shutdown", "seconds": 0.05})
+        notice = msgspec.json.decode(await next_message(connection))
+        with pytest.raises(ConnectionClosed):
             await next_message(connection)
-            await post(exchange, "/control/fault", {"kind": "shutdown", "seconds": 0.05})
-            notice = msgspec.json.decode(await next_message(connection))
-            with pytest.raises(ConnectionClosed):
-                await next_message(connection)
     assert notice["stream"] == "!serverShutdown"
     assert notice["data"]["e"] == "serverShutdown"
 
@@ -260,13 +292,15 @@ async def test_a_shutdown_is_announced_in_the_readers_form() -> None:
 async def test_the_session_can_be_paused_and_started() -> None:
     """Pause stops the trades, start goes on with the next."""
     session = generated(1, symbols=1, duration_s=3_600, rate=500)
-    async with simulated_exchange(session, play=UNHURRIED) as exchange:
-        async with connected(combined_url(exchange, session.streams)) as connection:
-            await next_message(connection)
-            await post(exchange, "/control/pause", {})
-            assert not exchange.player.playing
-            await post(exchange, "/control/start", {})
-            await next_message(connection)
+    async with (
+        simulated_exchange(session, play=UNHURRIED) as exchange,
+        connected(combined_url(exchange, session.streams)) as connection,
+    ):
+        await next_message(connection)
+        await post(exchange, "/control/pause", {})
+        assert not exchange.player.playing
+        await post(exchange, "/control/start", {})
+        await next_message(connection)
 
 
 async def test_rest_answers_in_the_exchanges_form() -> None:
@@ -291,9 +325,7 @@ async def test_rest_answers_in_the_exchanges_form() -> None:
     assert [t["time"] for t in trades] == [t["time"] // 1_000 for t in fine]
     assert [a["a"] for a in aggregates] == list(range(1, len(aggregates) + 1))
     covered = [(a["f"], a["l"]) for a in aggregates]
-    assert all(
-        before[1] + 1 == after[0] for before, after in zip(covered, covered[1:], strict=False)
-    )
+    assert all(before[1] + 1 == after[0] for before, after in pairwise(covered))
 
 
 @pytest.mark.parametrize(
@@ -326,7 +358,7 @@ async def test_rest_is_limited_by_weight() -> None:
         banned = await get(exchange, "/api/v3/time")
     # A minute may begin between two of the requests.
     assert 429 in [status for status, _, _ in answers]
-    status, body, headers = next(a for a in answers if a[0] == 429)
+    _, body, headers = next(a for a in answers if a[0] == 429)
     assert isinstance(body, dict)
     assert body["code"] == -1003
     assert 0 < int(headers["Retry-After"]) <= 60

@@ -29,7 +29,8 @@ plans = st.builds(
 def units(text: str) -> int:
     whole, decimals = text.split(".")
     assert len(decimals) == 8
-    return int(whole) * UNIT + int(decimals)
+    number: int = int(whole) * UNIT + int(decimals)
+    return number
 
 
 @settings(max_examples=10, deadline=None)

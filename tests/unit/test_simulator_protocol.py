@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -231,6 +232,6 @@ def test_aggregates_are_runs_of_one_time_price_and_side() -> None:
         history.begin(chunk.trades)
         history.advance(len(chunk.trades))
     trades = list(history.from_id("ETHUSDT", 0))
-    for before, after in zip(trades, trades[1:], strict=False):
+    for before, after in pairwise(trades):
         same = [(t.time_us, t.price, t.is_buyer_maker) for t in (before, after)]
         assert after.aggregate - before.aggregate == (same[0] != same[1])

@@ -52,7 +52,7 @@ def simulate(
     connection_lives: options.ConnectionLives = 86_400.0,
     attempts: options.Attempts = 300,
     weight_limit: options.WeightLimit = 6_000,
-    history: options.History = 2_000_000,
+    history: options.History = 1_000_000,
 ) -> None:
     """Speak Binance's spot protocol, WebSocket and REST, from a generated or recorded session.
 

@@ -71,11 +71,7 @@ class Controls:
             fault = msgspec.json.decode(await request.read(), type=Fault)
         except msgspec.MsgspecError as error:
             return _answer({"error": f"that is no fault: {error}"}, status=400)
-        passed = self._player.history.passed
-        if fault.at > passed:
-            self._player.injector.plan.add(fault)
-        else:
-            await self._player.injector.inject(fault, passed)
+        self._player.injector.request(fault, self._player.history.passed)
         return _answer({"accepted": fault})
 
     async def _start(self, _: web.Request) -> web.StreamResponse:

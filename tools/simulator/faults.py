@@ -72,7 +72,7 @@ class FaultPlan:
         """Return the wishes that are due, and leave those that are not."""
         due = [fault for fault in self.waiting if fault.at <= trades_passed]
         self.waiting = [fault for fault in self.waiting if fault.at > trades_passed]
-        again = (replace_at(f, max(f.at, trades_passed) + f.every) for f in due if f.every)
+        again = (at(f, max(f.at, trades_passed) + f.every) for f in due if f.every)
         self.waiting.extend(again)
         return due
 
@@ -84,8 +84,9 @@ class FaultPlan:
         self.injected.append(replace(injected, number=len(self.injected) + 1))
 
 
-def replace_at(fault: Fault, at: int) -> Fault:
-    return msgspec.structs.replace(fault, at=at)
+def at(fault: Fault, trades: int) -> Fault:
+    """Return the same wish for a later moment."""
+    return msgspec.structs.replace(fault, at=trades)
 
 
 def parse(text: str) -> Fault:

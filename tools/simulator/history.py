@@ -46,7 +46,7 @@ class History:
     """Trades by symbol, appended as the session goes on."""
 
     symbols: Sequence[str]
-    most_trades: int = 2_000_000
+    most_trades: int = 1_000_000
     kept: int = 0
     passed: int = 0
     totals: dict[str, SymbolTotals] = field(default_factory=dict)

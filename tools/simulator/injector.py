@@ -11,7 +11,7 @@ from libs.market.clock import Clock
 from tools.simulator.chunk import TradeColumns
 from tools.simulator.connection import Connection
 from tools.simulator.draws import Int64s
-from tools.simulator.faults import MALFORMED, Fault, FaultPlan, Injected, alter
+from tools.simulator.faults import MALFORMED, Fault, FaultPlan, Injected, alter, at
 from tools.simulator.weights import WeightBudget
 
 _GOING_AWAY = 1001
@@ -35,16 +35,32 @@ class Injector:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def inject_due(self, passed: int) -> None:
+        """Do what is due, on the session's own path: a delay holds it up."""
         for fault in self.plan.take_due(passed):
-            await self.inject(fault, passed)
+            if fault.kind == "delay":
+                self._record(fault, passed, detail=f"{fault.seconds:g} s")
+                await asyncio.sleep(fault.seconds)
+            else:
+                self._inject(fault, passed)
 
-    async def inject(self, fault: Fault, passed: int) -> None:
-        """Do one fault now; skips and duplicates begin with the next trade."""
+    def request(self, fault: Fault, passed: int) -> None:
+        """Take a wish while the session plays, or stands still: what is due is done at once."""
+        if fault.kind == "delay" or fault.at > passed:
+            self.plan.add(fault)
+            return
+        self._inject(fault, passed)
+        if fault.every:
+            self.plan.add(at(fault, passed + fault.every))
+
+    def close(self) -> None:
+        """Forget the closes that wait for their time."""
+        for task in self._closing:
+            task.cancel()
+
+    def _inject(self, fault: Fault, passed: int) -> None:
         if fault.kind in ("skip", "duplicate"):
+            # From the next trade on.
             self._altering.append(fault)
-        elif fault.kind == "delay":
-            self._record(fault, passed, detail=f"{fault.seconds:g} s")
-            await asyncio.sleep(fault.seconds)
         elif fault.kind in ("rate_limit", "ban"):
             self._refuse_rest(fault, passed)
         else:

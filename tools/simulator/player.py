@@ -35,7 +35,7 @@ class PlayOptions:
     pace: float = 1.0
     hold: Hold = "never"
     eager: bool = False
-    most_history_trades: int = 2_000_000
+    most_history_trades: int = 1_000_000
 
 
 class Player:

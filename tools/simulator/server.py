@@ -67,6 +67,7 @@ class Exchange:
             self._playing.cancel()
             with suppress(asyncio.CancelledError):
                 await self._playing
+        self.player.injector.close()
         for connection in list(self.player.connections.values()):
             connection.send_shutdown(self._clock.now_us())
         await asyncio.gather(

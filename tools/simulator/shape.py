@@ -1,24 +1,26 @@
 """The shape of the market, fitted to the recorded sessions.
 
 Recorded: Binance spot, BTCUSDT and ETHUSDT, 2024-08-08T23:54 to 2024-08-09T00:05 UTC, 34,419
-trades. An order is a run of trades of one symbol with the same time and side. Statistic (BTCUSDT,
-ETHUSDT) and what fits it:
+trades. An order is a run of trades of one symbol with the same time and side. What was measured
+there, what generated sessions give at the same rate, and what is fitted to it:
 
-| statistic                                   | recorded     | fitted by          |
-|---------------------------------------------|--------------|--------------------|
-| trades per order, mean                      | 2.79, 2.93   | FILLS              |
-| trades per order, median, p90, p99          | 1, 6-7, 20-22| FILLS              |
-| Fano factor of orders in 0.1 s              | 4.3, 5.0     | OFFSPRING, DELAY_NS|
-| Fano factor of orders in 1 s                | 11.9, 16.1   | OFFSPRING, DELAY_NS|
-| Fano factor of orders in 10 s               | 28.7, 47.2   | OFFSPRING, DELAY_NS|
-| time between orders, median                 | 4, 3 ms      | DELAY_NS           |
-| side equal to the order before              | 0.70, 0.77   | KEEP_SIDE          |
-| next order, same side, at the same price    | 0.76, 0.72   | MOVE               |
-| its distance where not, p50, p90            | 0.3, 0.9 bp  | MOVE_SIZE          |
-| trades within an order at the price before  | 0.67, 0.74   | WALK               |
-| their distance where not, p50, p90          | 0.05, 0.25 bp| WALK_SIZE          |
-| notional, p50, p90, p99 (USDT)              | 29, 2760, 14k| NOTIONAL_CENTS     |
-| event time minus trade time, p50, p80       | 1.6, 9 ms    | EVENT_DELAY_US     |
+| statistic                                | BTCUSDT, ETHUSDT | generated  | fitted by            |
+|------------------------------------------|------------------|------------|----------------------|
+| trades per order, mean                   | 2.79, 2.93       | 2.9, 2.9   | FILLS                |
+| trades per order, p99                    | 22, 20           | 20, 20     | FILLS                |
+| time between orders, median, ms          | 23, 17           | 11, 15     | DELAY_NS             |
+| Fano factor of orders in 0.1 s           | 4.3, 5.0         | 4.7, 4.6   | OFFSPRING, DELAY_NS  |
+| Fano factor of orders in 1 s             | 11.9, 16.1       | 11.7, 10.8 | OFFSPRING, DELAY_NS  |
+| Fano factor of orders in 10 s            | 28.7, 47.2       | 26, 25     | OFFSPRING, DELAY_NS  |
+| side equal to that of the order before   | 0.70, 0.77       | 0.71, 0.73 | KEEP_SIDE            |
+| same price as the trade before, in order | 0.67, 0.74       | 0.71, 0.71 | WALK                 |
+| its distance where not, p50, bp          | 0.02, 0.07       | 0.05       | WALK_SIZE            |
+| same price as the same-side order before | 0.69, 0.62       | 0.68, 0.69 | MOVE                 |
+| its distance where not, p50, bp          | 0.3, 0.4         | 0.4        | MOVE_SIZE            |
+| return in a second, std, bp              | 1.25, 1.25       | 1.5, 1.0   | MOVE, MOVE_SIZE      |
+| notional, p50, USDT                      | 41, 21           | 28, 28     | NOTIONAL_CENTS       |
+| notional, p99, USDT                      | 19994, 9959      | 14800, 14100 | NOTIONAL_CENTS     |
+| event time minus trade time, p50, ms     | 1.6, 1.6         | 1.6        | EVENT_DELAY_US       |
 
 Sizes, distances and delays are heavy-tailed, so they are quantile tables rather than a named law.
 """
@@ -27,33 +29,35 @@ from __future__ import annotations
 
 from tools.simulator.draws import ONE, Quantiles
 
-# Orders that an order sets off: Poisson with mean 0.8, cumulated.
+# Orders that an order sets off: Poisson with mean 0.84, cumulated.
 OFFSPRING = Quantiles.of(
     (0.0, 0),
-    (0.449329, 0),
-    (0.449330, 1),
-    (0.808792, 1),
-    (0.808793, 2),
-    (0.952577, 2),
-    (0.952578, 3),
-    (0.990920, 3),
-    (0.990921, 4),
-    (0.998589, 4),
-    (0.998590, 5),
-    (0.999816, 5),
-    (0.999817, 6),
+    (0.431711, 0),
+    (0.431712, 1),
+    (0.794348, 1),
+    (0.794349, 2),
+    (0.946655, 2),
+    (0.946656, 3),
+    (0.989301, 3),
+    (0.989302, 4),
+    (0.998257, 4),
+    (0.998258, 5),
+    (0.999762, 5),
+    (0.999763, 6),
     (1.0, 6),
 )
 # Between an order and one it set off.
 DELAY_NS = Quantiles.of(
     (0.0, 100_000),
-    (0.35, 1_300_000),
-    (0.55, 5_000_000),
-    (0.70, 25_000_000),
-    (0.82, 120_000_000),
-    (0.92, 600_000_000),
-    (0.98, 2_000_000_000),
-    (1.0, 4_000_000_000),
+    (0.30, 1_500_000),
+    (0.50, 6_000_000),
+    (0.66, 30_000_000),
+    (0.80, 150_000_000),
+    (0.90, 700_000_000),
+    (0.93, 1_500_000_000),
+    (0.95, 3_500_000_000),
+    (0.97, 5_500_000_000),
+    (1.0, 7_500_000_000),
 )
 # Exponential with mean 1 as 2**16, for the orders that nothing set off.
 GAP = Quantiles.of(
@@ -76,31 +80,31 @@ GAP = Quantiles.of(
 )
 FILLS = Quantiles.of(
     (0.0, 1),
-    (0.575, 1),
-    (0.576, 2),
-    (0.71, 2),
-    (0.79, 4),
-    (0.87, 6),
-    (0.90, 7),
-    (0.95, 11),
-    (0.98, 16),
-    (0.99, 21),
-    (0.999, 55),
-    (0.9999, 300),
+    (0.65, 1),
+    (0.651, 2),
+    (0.77, 2),
+    (0.84, 4),
+    (0.90, 6),
+    (0.925, 7),
+    (0.962, 11),
+    (0.985, 16),
+    (0.993, 21),
+    (0.999, 50),
+    (0.9999, 250),
     (1.0, 500),
 )
-KEEP_SIDE = int(0.88 * ONE)
+KEEP_SIDE = int(0.92 * ONE)
 
 # Distances are in 1e-10 of the price, so 1 bp is 1,000,000.
-MOVE = int(0.25 * ONE)
+MOVE = int(0.30 * ONE)
 MOVE_SIZE = Quantiles.of(
-    (0.0, 2_000),
-    (0.17, 100_000),
-    (0.5, 300_000),
-    (0.79, 550_000),
-    (0.96, 1_150_000),
-    (0.996, 2_200_000),
-    (1.0, 3_200_000),
+    (0.0, 2_500),
+    (0.17, 125_000),
+    (0.5, 375_000),
+    (0.79, 700_000),
+    (0.96, 1_400_000),
+    (0.996, 2_700_000),
+    (1.0, 3_900_000),
 )
 WALK = int(0.29 * ONE)
 WALK_SIZE = Quantiles.of(
