@@ -140,18 +140,21 @@ def _pace(config: IngestorConfig) -> Pace:
 
 
 def _degradation(config: IngestorConfig) -> DegradationAgent:
-    def note(applied: Applied) -> None:
-        """Nothing to do below CIRCUIT_BREAK; what that asks for comes with the spool."""
-        log.info("level", level=applied.level.name)
-
     return DegradationAgent(
         "ingestor",
         config.name,
         config.governor_address,
         OwnReport,
-        note,
+        _bear,
         memory_limit_bytes=config.memory_limit_bytes,
     )
+
+
+def _bear(_: Applied) -> None:
+    """Do nothing: below CIRCUIT_BREAK no level asks an ingestor for anything.
+
+    What that one asks for, to stop taking new data, needs the spool first.
+    """
 
 
 def _overview(publisher: Publisher, sessions: Sequence[tuple[Session, Sequence[str]]]) -> Overview:

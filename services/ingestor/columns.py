@@ -26,6 +26,12 @@ def as_us(stamps: Int64s) -> Int64s:
     return np.where(stamps < _FIRST_MICROSECONDS, stamps * 1000, stamps)
 
 
+def run_bounds(values: npt.NDArray[np.int32]) -> list[int]:
+    """Say where runs of equal values begin, and where the last one ends."""
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    return [0, *changes.tolist(), len(values)]
+
+
 @dataclass(frozen=True, slots=True)
 class TradeColumns:
     """Trades, one array a field, in the order they came; all arrays have the same length.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -39,7 +40,7 @@ class Batch(Protocol):
     """aiokafka's BatchBuilder."""
 
     def append(
-        self, *, timestamp: None, key: bytes, value: bytes, headers: Sequence[Header] = ...
+        self, *, timestamp: int, key: bytes, value: bytes, headers: Sequence[Header] = ...
     ) -> object: ...
 
     def close(self) -> None: ...
@@ -100,6 +101,7 @@ class Delivery:
         self._producer: Producer | None = None
         self._waiting: deque[Records] = deque()
         self._in_flight: deque[_InFlight] = deque()
+        self._in_flight_records = 0
         self._refusals = 0
         self._seldom = measures.Seldom(PATIENCE_S)
 
@@ -107,10 +109,6 @@ class Delivery:
     def unacknowledged(self) -> int:
         """Records that are not safe yet."""
         return sum(len(r) for r in self._waiting) + self._in_flight_records
-
-    @property
-    def _in_flight_records(self) -> int:
-        return sum(len(sent.records) for sent in self._in_flight)
 
     async def open(self) -> None:
         """Start a producer.
@@ -138,7 +136,6 @@ class Delivery:
         while self._waiting:
             await self._send_first()
             await self.settle(MOST_IN_FLIGHT_RECORDS)
-        measures.IN_FLIGHT.set(self.unacknowledged)
 
     async def settle(self, most: int) -> None:
         """Wait until at most `most` records are under way; refused ones are sent again."""
@@ -146,13 +143,13 @@ class Delivery:
             oldest = self._in_flight[0].acknowledged
             if not oldest.done():
                 if self._in_flight_records <= most:
-                    return
+                    break
                 await self._wait_for([oldest])
             elif _succeeded(oldest):
-                self._acknowledge(self._in_flight.popleft())
+                self._acknowledge(self._take_oldest())
             else:
                 await self._recover()
-        measures.IN_FLIGHT.set(self.unacknowledged)
+        measures.IN_FLIGHT.set(self._in_flight_records)
 
     async def flush(self) -> None:
         """Return when Kafka has everything."""
@@ -169,10 +166,11 @@ class Delivery:
         acknowledged = await self._hand_over(producer, batch, first)
         if acknowledged is None:
             return
-        self._in_flight.append(
-            _InFlight(first.part(0, count), acknowledged, self._clock.monotonic_s())
-        )
-        if count == len(first):
+        whole = count == len(first)
+        taken = first if whole else first.part(0, count)
+        self._in_flight.append(_InFlight(taken, acknowledged, self._clock.monotonic_s()))
+        self._in_flight_records += count
+        if whole:
             self._waiting.popleft()
         else:
             self._waiting[0] = first.part(count)
@@ -208,12 +206,17 @@ class Delivery:
         """Have what Kafka did not acknowledge wait again, in order."""
         refused = []
         while self._in_flight:
-            sent = self._in_flight.popleft()
+            sent = self._take_oldest()
             if _succeeded(sent.acknowledged):
                 self._acknowledge(sent)
             else:
                 refused.append(sent.records)
         self._waiting.extendleft(reversed(refused))
+
+    def _take_oldest(self) -> _InFlight:
+        sent = self._in_flight.popleft()
+        self._in_flight_records -= len(sent.records)
+        return sent
 
     async def _reopened(self) -> Producer:
         failures = 0
@@ -245,15 +248,17 @@ def _fill(producer: Producer, records: Records) -> tuple[Batch, int]:
     """Build a batch of as many records as it holds; a first record always fits."""
     batch = producer.create_batch()
     append = batch.append
+    # The log stamps records itself; one look at the clock spares one a record.
+    now_ms = time.time_ns() // 1_000_000
     taken = 0
     if records.headers:
         for key, value, headers in zip(records.keys, records.values, records.headers, strict=True):
-            if append(timestamp=None, key=key, value=value, headers=headers) is None:
+            if append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
                 break
             taken += 1
     else:
         for key, value in zip(records.keys, records.values, strict=True):
-            if append(timestamp=None, key=key, value=value) is None:
+            if append(timestamp=now_ms, key=key, value=value) is None:
                 break
             taken += 1
     batch.close()

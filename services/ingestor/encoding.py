@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 
 from libs.market.trade import AssetClass, Origin
 from libs.wire.trades import encode_trades, proto_batch
-from services.ingestor.columns import Bools, Int64s, TradeColumns
+from services.ingestor.columns import Bools, Int64s, TradeColumns, run_bounds
 from services.ingestor.symbols import SymbolTable
 
 EXCHANGE = "BINANCE"
@@ -39,8 +40,7 @@ def encode(columns: TradeColumns, table: SymbolTable, schema_id: int) -> Iterato
     columns, partitions = columns.take(order), partitions[order]
     values = encode_trades(_to_batch(columns, table), schema_id)
     keys = [table.keys[code] for code in columns.codes.tolist()]
-    starts = np.flatnonzero(np.r_[True, partitions[1:] != partitions[:-1]]).tolist()
-    for start, end in zip(starts, [*starts[1:], len(values)], strict=True):
+    for start, end in pairwise(run_bounds(partitions)):
         yield PartitionValues(int(partitions[start]), keys[start:end], values[start:end])
 
 
@@ -78,7 +78,8 @@ def _vendor_data(event_times: Int64s, best_match: Bools) -> pa.MapArray:
     if best_match.all():
         offsets = np.arange(rows + 1, dtype=np.int32)
         return pa.MapArray.from_arrays(offsets, pa.repeat("E", rows), texts)
-    offsets = np.r_[0, np.cumsum(2 - best_match.astype(np.int32))].astype(np.int32)
+    offsets = np.zeros(rows + 1, np.int32)
+    np.cumsum(2 - best_match.astype(np.int32), out=offsets[1:])
     is_match = np.zeros(offsets[-1], np.bool_)
     is_match[offsets[1:][~best_match] - 1] = True
     keys = pc.if_else(pa.array(is_match), "M", "E")

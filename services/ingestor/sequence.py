@@ -16,11 +16,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from services.ingestor.columns import Bools, TradeColumns
+from services.ingestor.columns import Bools, TradeColumns, run_bounds
 
 RECENT_GAPS = 100
 
@@ -220,11 +221,8 @@ def _runs(
 ) -> Iterator[tuple[int, npt.NDArray[np.intp], int, int, bool]]:
     """Yield (code, rows, first id, last id, whether ids rise by one) for each symbol."""
     codes, ids = columns.codes[order], columns.ids[order]
-    starts = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
-    ends = np.r_[starts[1:], len(codes)]
-    jumps = np.r_[0, np.cumsum(np.diff(ids) != 1)]
-    for code, start, end in zip(
-        codes[starts].tolist(), starts.tolist(), ends.tolist(), strict=True
-    ):
+    jumps = np.zeros(len(ids), np.int64)
+    np.cumsum(np.diff(ids) != 1, out=jumps[1:])
+    for start, end in pairwise(run_bounds(codes)):
         contiguous = bool(jumps[end - 1] == jumps[start])
-        yield code, order[start:end], int(ids[start]), int(ids[end - 1]), contiguous
+        yield int(codes[start]), order[start:end], int(ids[start]), int(ids[end - 1]), contiguous

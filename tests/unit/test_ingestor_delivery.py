@@ -28,13 +28,15 @@ class FakeBatch:
 
     room: int
     values: list[bytes] = field(default_factory=list)
+    headers: list[Sequence[Header]] = field(default_factory=list)
 
     def append(
-        self, *, timestamp: None, key: bytes, value: bytes, headers: Sequence[Header] = ()
+        self, *, timestamp: int, key: bytes, value: bytes, headers: Sequence[Header] = ()
     ) -> object:
         if len(self.values) == self.room:
             return None
         self.values.append(value)
+        self.headers.append(headers)
         return object()
 
     def close(self) -> None: ...
@@ -45,6 +47,7 @@ class FakeKafka:
 
     def __init__(self, *script: KafkaError | str | None, room: int = 2) -> None:
         self.log: list[bytes] = []
+        self.headers: list[Sequence[Header]] = []
         self.script = list(script)
         self.room = room
         self.opened = 0
@@ -73,6 +76,7 @@ class FakeKafka:
             raise step
         else:
             self.log += batch.values
+            self.headers += batch.headers
             future.set_result(None)
         return future
 

@@ -1,0 +1,105 @@
+"""The publisher and its Kafka, when one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+from libs.market.clock import SystemClock
+from libs.runtime.supervisor import Supervisor
+from libs.wire.trades import decode_trade
+from services.ingestor import publisher as module
+from services.ingestor.binance import Rejected, parse
+from services.ingestor.encoding import encode
+from services.ingestor.feeds import FeedState, Rates
+from services.ingestor.messages import Ended, Received
+from services.ingestor.publisher import Destination, Publisher
+from tests.support.actors import WITHOUT_WAITING, ScriptedError
+from tests.support.binance import stamps, table, trade_frame
+from tests.support.polling import eventually
+from tests.unit.test_ingestor_delivery import FakeKafka
+
+TABLE = table("BTCUSDT", "ETHUSDT")
+
+
+def received(*ids: int, connection: int = 1, rejected: tuple[Rejected, ...] = ()) -> Received:
+    frames = [trade_frame(t=id_) for id_ in ids]
+    return Received(connection, parse(frames, stamps(len(ids)), TABLE).trades, rejected)
+
+
+def publishing(kafka: FakeKafka) -> Publisher:
+    destination = Destination("trades", "trades.dlq", schema_id=1)
+    return Publisher(
+        table=TABLE, destination=destination, open_producer=kafka.open, clock=SystemClock()
+    )
+
+
+def ids_in(kafka: FakeKafka) -> list[int | None]:
+    return [decode_trade(value).source_sequence for value in kafka.log]
+
+
+async def stopped(supervisor: Supervisor, running: asyncio.Task[None]) -> None:
+    await supervisor.stop()
+    await running
+
+
+async def test_a_failure_loses_and_doubles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The burst in hand was checked once and is encoded after the restart."""
+    failures = [ScriptedError("once")]
+
+    def fail_once(*arguments: object) -> object:
+        if failures:
+            raise failures.pop()
+        return encode(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "encode", fail_once)
+    kafka = FakeKafka(room=100)
+    publisher = publishing(kafka)
+    supervisor = Supervisor([publisher], policy=WITHOUT_WAITING)
+    running = asyncio.create_task(supervisor.run())
+    await publisher.mailbox.put(received(1, 2, 3))
+    await publisher.mailbox.put(received(3, 4))
+    await eventually(lambda: len(kafka.log) == 5)
+    await stopped(supervisor, running)
+    assert ids_in(kafka) == [1, 2, 3, 3, 4]
+    assert publisher.feeds("BINANCE", dict.fromkeys(TABLE.symbols, FeedState.LIVE))[0].gaps == 0
+
+
+async def test_everything_in_the_mailbox_is_in_kafka_when_it_has_stopped() -> None:
+    """Asked to stop, it drains and flushes; an overlapping connection's copies are left out."""
+    kafka = FakeKafka(room=100)
+    publisher = publishing(kafka)
+    await publisher.mailbox.put(received(1, 2))
+    await publisher.mailbox.put(received(2, 3, connection=2))
+    await publisher.mailbox.put(Ended(1))
+    await publisher.mailbox.put(received(4, connection=2))
+    supervisor = Supervisor([publisher], policy=WITHOUT_WAITING)
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: supervisor.started)
+    await stopped(supervisor, running)
+    assert ids_in(kafka) == [1, 2, 3, 4]
+
+
+async def test_a_sampled_burst_carries_its_traceparent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the headers of its first record alone."""
+    monkeypatch.setattr(module, "tracer", TracerProvider().get_tracer)
+    kafka = FakeKafka(room=100)
+    publisher = publishing(kafka)
+    await publisher.mailbox.put(received(1, 2))
+    await publisher.start()
+    await publisher.stop()
+    await publisher.run()
+    assert [[name for name, _ in headers] for headers in kafka.headers] == [["traceparent"], []]
+
+
+def test_rates_cover_the_last_ten_whole_seconds() -> None:
+    """And fall to nothing when nothing comes."""
+    rates = Rates(2)
+    codes = received(*range(20)).trades.codes
+    rates.add(codes, 100.5)
+    rates.add(codes, 101.5)
+    assert rates.per_second(102.0).tolist() == [4.0, 0.0]
+    assert rates.per_second(111.0).tolist() == [2.0, 0.0]
+    assert rates.per_second(200.0).tolist() == [0.0, 0.0]
