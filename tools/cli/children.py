@@ -35,7 +35,11 @@ class Command:
 
 
 class ChildProcess(Actor):
-    """Run a command until asked to stop; it is ready when its door is open and `serving` agrees."""
+    """Run a command until asked to stop; it is ready when its door is open and `serving` agrees.
+
+    Those `along` are launched with it, so that they load at the same time; each is waited for in
+    its own turn.
+    """
 
     def __init__(
         self,
@@ -45,12 +49,14 @@ class ChildProcess(Actor):
         run_dir: Path,
         log: Path,
         serving: Callable[[Door], Awaitable[bool]],
+        along: Sequence[ChildProcess] = (),
     ) -> None:
         self.name = name
         self._command = command
         self._run_dir = run_dir
         self._log = log
         self._serving = serving
+        self._along = along
         self._process: OwnedProcess | None = None
         self._stop_asked = asyncio.Event()
 
@@ -61,20 +67,28 @@ class ChildProcess(Actor):
             ChildError: it ended instead.
             UnavailableError: it lives, and is not ready in time.
         """
-        command = self._command()
-        self._process = OwnedProcess(
-            [sys.executable, "-m", command.module, *command.arguments],
-            log=self._log,
-            environment={**os.environ, **command.variables},
-        )
-        self._process.start()
+        process = self.launch()
+        for other in self._along:
+            other.launch()
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                while not await self._is_ready(self._process):
+                while not await self._is_ready(process):
                     await asyncio.sleep(POLL_S)
         except TimeoutError as error:
             text = f"{self.name} is not ready after {READY_TIMEOUT_S:g} s: see {self._log}"
             raise UnavailableError(text, process=self.name) from error
+
+    def launch(self) -> OwnedProcess:
+        """Start its process where there is none, without waiting; whoever does must close it."""
+        if self._process is None:
+            command = self._command()
+            self._process = OwnedProcess(
+                [sys.executable, "-m", command.module, *command.arguments],
+                log=self._log,
+                environment={**os.environ, **command.variables},
+            )
+            self._process.start()
+        return self._process
 
     async def run(self) -> None:
         assert self._process is not None  # noqa: S101 (for the type checker)

@@ -1,26 +1,26 @@
 """Everything K2 runs on, started in order and stopped in the reverse of it.
 
 Kafka, then the governor, writer and query, then the exchange and the ingestor: who reads is there
-before who writes, so that nothing has to catch up.
+before who writes, so that nothing has to catch up. What need not wait for another loads beside it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libs.market.errors import ExhaustedError, K2Error
+from libs.market.errors import K2Error
 from libs.runtime.actor import Actor
 from libs.runtime.doors import Door, find
 from libs.runtime.restarts import RestartPolicy
 from libs.runtime.supervisor import RestartIntensityError, Supervisor
 from tools.cli.children import STOP_GRACE_S, ChildProcess, Command
 from tools.cli.health import is_serving
+from tools.cli.ports import Ports
 from tools.kafka.broker import LocalKafka
 
 LIVE_EXCHANGE_URL = "wss://stream.binance.com:9443"
@@ -85,14 +85,17 @@ class Kafka(Actor):
 
     name = "kafka"
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, along: Sequence[ChildProcess] = ()) -> None:
         self._plan = plan
+        self._along = along
         self._broker: LocalKafka | None = None
         self._stop_asked = asyncio.Event()
         self.bootstrap = ""
 
     async def start(self) -> None:
         self._plan.on_step(self.name)
+        for other in self._along:
+            other.launch()
         self._broker = LocalKafka(self._plan.layout.data / "kafka")
         await self._broker.__aenter__()
         self.bootstrap = self._broker.bootstrap
@@ -113,8 +116,10 @@ class Fleet:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._ports: dict[int, int] = {}
-        self._kafka = None if os.environ.get("K2_KAFKA_BOOTSTRAP") else Kafka(plan)
+        self._ports = Ports()
+        self._readers = [self._service("writer"), self._service("query")]
+        self._exchange = [] if plan.exchange.live else [self._simulator()]
+        self._kafka = None if os.environ.get("K2_KAFKA_BOOTSTRAP") else Kafka(plan, self._exchange)
 
     @property
     def bootstrap(self) -> str:
@@ -133,24 +138,28 @@ class Fleet:
 
     def actors(self) -> list[Actor]:
         """Return the parts in the order of their start."""
-        services = [self._service(name) for name in ("governor", "writer", "query")]
-        exchange = [] if self._plan.exchange.live else [self._simulator()]
         kafka = [self._kafka] if self._kafka else []
-        return [*kafka, *services, *exchange, self._service("ingestor")]
+        governor = self._service("governor", along=self._readers)
+        return [*kafka, governor, *self._readers, *self._exchange, self._service("ingestor")]
 
-    def _service(self, service: str) -> ChildProcess:
+    async def close(self) -> None:
+        """End what was launched ahead and never came to its turn, and give the ports back."""
+        await asyncio.gather(*(child.close() for child in [*self._readers, *self._exchange]))
+        self._ports.close()
+
+    def _service(self, service: str, along: Sequence[ChildProcess] = ()) -> ChildProcess:
         name = f"{service}-1"
 
         def command() -> Command:
             self._plan.on_step(service)
             return Command(f"services.{service}", variables=self._variables(service, name))
 
-        return self._child(name, command, serving=_grpc_serving)
+        return self._child(name, command, serving=_grpc_serving, along=along)
 
     def _simulator(self) -> ChildProcess:
         def command() -> Command:
             self._plan.on_step("exchange")
-            port = self._address(PORTS["simulator"]).rpartition(":")[2]
+            port = self._address("simulator").rpartition(":")[2]
             arguments = ["--run-dir", str(self.layout.run), "--port", port]
             arguments += self._plan.exchange.simulator_arguments
             return Command("tools.simulator", arguments)
@@ -162,13 +171,15 @@ class Fleet:
         name: str,
         command: Callable[[], Command],
         *,
-        serving: Callable[[Door], Awaitable[bool]],
+        serving: Serving,
+        along: Sequence[ChildProcess] = (),
     ) -> ChildProcess:
         log = self.layout.logs / f"{name}.log"
-        return ChildProcess(name, command, run_dir=self.layout.run, log=log, serving=serving)
+        run_dir = self.layout.run
+        return ChildProcess(name, command, run_dir=run_dir, log=log, serving=serving, along=along)
 
     def _variables(self, service: str, name: str) -> dict[str, str]:
-        prefix, port = f"K2_{service.upper()}", PORTS[service]
+        prefix = f"K2_{service.upper()}"
         data = self.layout.data
         variables = {
             "K2_SERVICE_NAME": name,
@@ -178,20 +189,17 @@ class Fleet:
             "K2_CATALOG_URI": f"sqlite:///{data / 'catalog.db'}",
             "K2_WAREHOUSE": str(data / "warehouse"),
             "K2_SCHEMA_REGISTRY": str(data / "schemas.json"),
-            f"{prefix}_GRPC_ADDRESS": self._address(port),
-            f"{prefix}_METRICS_ADDRESS": self._address(port + METRICS_OFFSET),
+            f"{prefix}_GRPC_ADDRESS": self._address(service),
+            f"{prefix}_METRICS_ADDRESS": self._address(service, METRICS_OFFSET),
         }
         if service == "governor":
             return variables | dict(self._plan.variables)
-        variables["K2_GOVERNOR_ADDRESS"] = self.door("governor").grpc or ""
+        variables["K2_GOVERNOR_ADDRESS"] = self._address("governor")
         extra = {"writer": self._writer_variables, "ingestor": self._ingestor_variables}
         return variables | extra.get(service, dict)() | dict(self._plan.variables)
 
-    def _address(self, preferred: int) -> str:
-        """Return a loopback address that stays the same when its service is restarted."""
-        if preferred not in self._ports:
-            self._ports[preferred] = free_port(preferred)
-        return f"127.0.0.1:{self._ports[preferred]}"
+    def _address(self, service: str, offset: int = 0) -> str:
+        return self._ports.address(PORTS[service] + offset)
 
     def _writer_variables(self) -> dict[str, str]:
         return {"K2_WRITER_FLUSH_AFTER_S": f"{self._plan.flush_after_s:g}"}
@@ -199,7 +207,7 @@ class Fleet:
     def _ingestor_variables(self) -> dict[str, str]:
         websocket, rest = LIVE_EXCHANGE_URL, LIVE_REST_URL
         if not self._plan.exchange.live:
-            address = self.door("simulator").extra["http"]
+            address = self._address("simulator")
             websocket, rest = f"ws://{address}", f"http://{address}"
         return {
             "K2_INGESTOR_EXCHANGE_URL": websocket,
@@ -230,6 +238,7 @@ async def running(plan: Plan) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]
     finally:
         await supervisor.stop()
         await asyncio.wait({task})
+        await fleet.close()
         task.exception()
 
 
@@ -240,17 +249,6 @@ def raise_failure(task: asyncio.Task[None]) -> None:
         raise error.__cause__
     if error is not None:
         raise error
-
-
-def free_port(preferred: int) -> int:
-    """Return the preferred port where nobody listens on it, otherwise another one that is free."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-    raise ExhaustedError("no port is free on 127.0.0.1")
 
 
 async def _grpc_serving(door: Door) -> bool:
