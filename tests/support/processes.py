@@ -19,14 +19,8 @@ from tests.support.polling import eventually, eventually_sync
 
 ROOT = Path(__file__).parents[2]
 LAST_LINES = 40
-# The kernel kills it (9) when the test run dies (prctl 1). Before exec and not in preexec_fn,
-# which may deadlock in a process with threads, and ours has gRPC's.
-DIE_WITH_PARENT = """
-import ctypes, os, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-prctl and prctl(1, 9)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
+# The kernel kills what it starts when the test run dies.
+GUARD = ROOT / "tools/process/guarded.py"
 
 
 class Process:
@@ -49,7 +43,7 @@ class Process:
         self.run_dir = run_dir
         self.log = run_dir / f"{name}.log"
         python = sys.executable
-        self._command = [python, "-S", "-E", "-c", DIE_WITH_PARENT, python, *arguments]
+        self._command = [python, "-IS", str(GUARD), str(os.getpid()), python, *arguments]
         self._environment = _environment(name, run_dir, env or {})
         self._popen = self._start()
 
