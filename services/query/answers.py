@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import ptars
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +29,9 @@ MOST_RESPONSE_BYTES = 8 * 1024 * 1024
 IPC_BYTES = 1024 * 1024
 _ONE = 10**DECIMALS
 _TAG_FIRST_FIELD = b"\x0a"
+# Below this many, Python is faster than Arrow's kernels.
+FEW_ROWS = 48
+_NO_TEXT = pa.scalar(None, pa.string())
 _QUANTUM = Decimal(1).scaleb(-DECIMALS)
 _POOL = ptars.HandlerPool([query_pb2.DESCRIPTOR], ptars.PtarsConfig(timestamp_unit="us"))
 _TRADES = _POOL.get_for_message(query_pb2.Trade.DESCRIPTOR)
@@ -69,11 +74,24 @@ def full_notional(table: pa.Table) -> pa.ChunkedArray:
 
 def decimal_texts(numbers: pa.Array) -> pa.Array:
     """Print decimals exactly, with no exponent and no zeros after the last digit that counts."""
+    units = small_units(numbers) if len(numbers) > FEW_ROWS else None
+    if units is None:
+        return pa.array([decimal_text(number) for number in numbers.to_pylist()], pa.string())
+    return unit_texts(units)
+
+
+def small_units(numbers: pa.Array) -> npt.NDArray[np.int64] | None:
+    """Return decimals in units of 10^-12; None where one is null, negative or past 64 bits."""
+    if numbers.null_count:
+        return None
     words = np.frombuffer(numbers.buffers()[1], np.int64).reshape(-1, 2)
     words = words[numbers.offset : numbers.offset + len(numbers)]
-    if numbers.null_count or (words[:, 1] != 0).any() or (words[:, 0] < 0).any():
-        return pa.array([decimal_text(number) for number in numbers.to_pylist()], pa.string())
-    whole, rest = np.divmod(words[:, 0], _ONE)
+    fit = not words[:, 1].any() and bool((words[:, 0] >= 0).all())
+    return words[:, 0] if fit else None
+
+
+def unit_texts(units: npt.NDArray[np.int64]) -> pa.Array:
+    whole, rest = np.divmod(units, _ONE)
     fractions = pc.utf8_lpad(pc.cast(pa.array(rest), pa.string()), DECIMALS, "0")
     texts = pc.binary_join_element_wise(pc.cast(pa.array(whole), pa.string()), fractions, ".")
     return pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
@@ -111,39 +129,63 @@ def ipc_stream(rows: pa.Table) -> bytes:
     return encoded
 
 
-def repeated(payloads: Sequence[bytes]) -> bytes:
-    """Encode messages as field 1 of another one, without a Python object for each."""
-    framed = bytearray()
-    for payload in payloads:
-        framed += _TAG_FIRST_FIELD
-        framed += varint(len(payload))
-        framed += payload
-    return bytes(framed)
-
-
 def bar_payloads(bars: pa.Table) -> list[bytes]:
+    """Encode each bar; notional and VWAP stay unset where a trade's notional is too large."""
     if not bars.num_rows:
         return []
-    averages = map(vwap, bars["notional"].to_pylist(), bars["volume"].to_pylist())
-    complete = pc.equal(bars["without_notional"], 0).combine_chunks()
-    unknown = pa.scalar(None, pa.string())
-    vwaps = pa.array(map(decimal_text, averages), pa.string())
+    known = pc.equal(bars["without_notional"], 0).combine_chunks()
+    notional, volume = bars["notional"].combine_chunks(), bars["volume"].combine_chunks()
     arrays = {"time": bars["time_us"].combine_chunks().cast(TIMESTAMP)}
-    for name in ("open", "high", "low", "close", "volume", "notional"):
+    for name in ("open", "high", "low", "close", "volume"):
         arrays[name] = decimal_texts(bars[name].combine_chunks())
-    arrays["notional"] = pc.if_else(complete, arrays["notional"], unknown)
-    arrays["vwap"] = pc.if_else(complete, vwaps, unknown)
+    arrays["notional"] = pc.if_else(known, decimal_texts(notional), _NO_TEXT)
+    arrays["vwap"] = pc.if_else(known, vwap_texts(notional, volume), _NO_TEXT)
     arrays["trades"] = bars["trades"].combine_chunks()
     batch = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
     payloads: list[bytes] = _BARS.record_batch_to_array(batch).to_pylist()
     return payloads
 
 
+def vwap_texts(notional: pa.Array, volume: pa.Array) -> pa.Array:
+    """Divide to 12 decimals, half even, in whole numbers: exact at any size."""
+    money, amount = small_units(notional), small_units(volume)
+    if money is None or amount is None:
+        numbers = map(vwap, notional.to_pylist(), volume.to_pylist())
+        return pa.array([decimal_text(number) for number in numbers], pa.string())
+    pairs = zip(money.tolist(), amount.tolist(), strict=True)
+    quotients = [rounded_quotient(m * _ONE, a) for m, a in pairs]
+    if max(quotients) > np.iinfo(np.int64).max:
+        texts = [decimal_text(Decimal(units).scaleb(-DECIMALS, DIVISION)) for units in quotients]
+        return pa.array(texts, pa.string())
+    return unit_texts(np.array(quotients, np.int64))
+
+
+def rounded_quotient(dividend: int, divisor: int) -> int:
+    quotient, rest = divmod(dividend, divisor)
+    return quotient + (2 * rest > divisor or (2 * rest == divisor and quotient & 1))
+
+
 def vwap(notional: Decimal | None, volume: Decimal) -> Decimal | None:
     """Divide to 12 decimals, half even; None where the notional is not known."""
-    if notional is None or not volume:
+    if notional is None:
         return None
     return DIVISION.quantize(DIVISION.divide(notional, volume), _QUANTUM)
+
+
+def repeated(payloads: Sequence[bytes]) -> bytes:
+    """Encode messages as field 1 of another one, without a message object for each."""
+    return b"".join([part for payload in payloads for part in (prefix(len(payload)), payload)])
+
+
+@lru_cache(maxsize=16_384)
+def prefix(size_bytes: int) -> bytes:
+    """Return the tag of field 1 and the length, as Protobuf writes them."""
+    encoded = bytearray(_TAG_FIRST_FIELD)
+    while size_bytes > 0x7F:
+        encoded.append(size_bytes & 0x7F | 0x80)
+        size_bytes >>= 7
+    encoded.append(size_bytes)
+    return bytes(encoded)
 
 
 def trade_payloads(table: pa.Table) -> list[bytes]:
@@ -157,15 +199,6 @@ def trade_payloads(table: pa.Table) -> list[bytes]:
     batch = pa.RecordBatch.from_arrays(arrays, names=table.column_names)
     payloads: list[bytes] = _TRADES.record_batch_to_array(batch).to_pylist()
     return payloads
-
-
-def varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
 
 
 def provenance(state: State) -> query_pb2.Provenance:

@@ -9,6 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from libs.lake.files import FileEntry
+from libs.lake.seam import TopicPartition
 from libs.market.errors import InvalidError
 from services.query import sql
 from services.query.answers import full_notional
@@ -16,8 +17,17 @@ from services.query.asked import Order, Selection, Times, stored_columns
 from services.query.engine import Reader
 from services.query.offsets import ahead
 from services.query.plan import Bands
-from services.query.rows import WIDER, Listing, files_of, paths_in, tail_rows, tail_sources
+from services.query.rows import (
+    WIDER,
+    Listing,
+    files_in,
+    files_of,
+    paths_in,
+    tail_rows,
+    tail_sources,
+)
 from services.query.state import State
+from services.query.tail import rows_of
 
 FIRST_BAND_ROWS = 1_000_000
 INPUTS = ("price", "quantity", "notional")
@@ -65,12 +75,15 @@ def band_bars(
     source, tables = union(state, listing, paths_in(files, listing.wanted.times))
     if not source:
         return NO_BARS
+    place = place_sql(state, listing, files)
     try:
-        bars = reader.read(bars_sql(source, asked.interval_us), tables)
+        bars = reader.read(bars_sql(source, asked.interval_us, place), tables)
         if not any(bars["without_notional"].to_pylist()):
             return bars
         filled = with_notional(reader.read(source, tables))
-        return reader.read(bars_sql(f"FROM {TAIL_NAME}", asked.interval_us), {TAIL_NAME: filled})
+        return reader.read(
+            bars_sql(f"FROM {TAIL_NAME}", asked.interval_us, place), {TAIL_NAME: filled}
+        )
     except duckdb.OutOfRangeException as error:
         raise InvalidError(
             "a bar's sums need more than 38 digits: ask for a shorter interval", field="interval"
@@ -92,9 +105,29 @@ def union(state: State, listing: Listing, paths: Sequence[str]) -> tuple[str, di
     return " UNION ALL ".join(parts), tables
 
 
-def bars_sql(source: str, interval_us: int) -> str:
-    """Aggregate rows to bars; open and close go by the rows' total order."""
-    place = "(timestamp, kafka_topic, kafka_partition, kafka_offset)"
+def place_sql(state: State, listing: Listing, files: Sequence[FileEntry]) -> str:
+    """Name a row's place in the total order; one number where all are of one partition.
+
+    A symbol has one partition in each topic, so it nearly always is: 1 ms of 8 for a day's bars.
+    """
+    inside = files_in(files, listing.wanted.times)
+    positions = {file.position for file in inside} | tail_positions(state, listing)
+    if len(positions) == 1 and None not in positions:
+        return "epoch_us(timestamp)::HUGEINT * 9223372036854775808 + kafka_offset"
+    return "(timestamp, kafka_topic, kafka_partition, kafka_offset)"
+
+
+def tail_positions(state: State, listing: Listing) -> set[TopicPartition | None]:
+    batches = rows_of(state.tail, listing.wanted, ("kafka_topic", "kafka_partition"))
+    return {
+        TopicPartition(batch["kafka_topic"][0].as_py(), partition)
+        for batch in batches
+        for partition in batch["kafka_partition"].unique().to_pylist()
+    }
+
+
+def bars_sql(source: str, interval_us: int, place: str) -> str:
+    """Aggregate rows to bars; open and close go by the rows' total order, `place`."""
     return f"""
         SELECT epoch_us(timestamp) // {interval_us:d} * {interval_us:d} AS time_us,
                arg_min(price, {place}) AS open, max(price) AS high, min(price) AS low,

@@ -26,7 +26,7 @@ from services.query.tail import rows_of
 
 # A symbol has a small part of its files' rows: the first band expects more than is wanted, and
 # each further one is wider.
-FIRST_BAND_FACTOR = 4
+FIRST_BAND_FACTOR = 16
 WIDER = 4
 SCAN_BAND_ROWS = 100_000
 
@@ -150,8 +150,12 @@ def band_rows(
 
 
 def paths_in(files: Sequence[FileEntry], times: Times) -> list[str]:
+    return [file.path for file in files_in(files, times)]
+
+
+def files_in(files: Sequence[FileEntry], times: Times) -> list[FileEntry]:
     return [
-        file.path
+        file
         for file in files
         if file.time_min_us < times.end_us and file.time_max_us >= times.start_us
     ]

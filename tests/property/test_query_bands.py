@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from hypothesis import given
@@ -47,7 +48,7 @@ def test_bands_cover_every_time_once_and_in_order(
         found.append(band)
     edges = found if order is Order.OLDEST_FIRST else found[::-1]
     assert all(band.start_us < band.end_us for band in found)
-    assert all(a.end_us == b.start_us for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a.end_us == b.start_us for a, b in pairwise(edges))
     if times.start_us < times.end_us:
         assert (edges[0].start_us, edges[-1].end_us) == times
     else:

@@ -16,13 +16,14 @@ from libs.degradation.level import Level
 from libs.lake.tables import bucket_of
 from libs.market.clock import SystemClock
 from services.query.asked import Order, RowKey, Selection
+from services.query.chunk import chunk_of
 from services.query.engine import Engine, Pool
 from services.query.keeper import Committed, Keeper, Read, Target
 from services.query.queries import Queries
 from services.query.requests import NOW, PageAsked
 from services.query.rows import Listing, key_of
 from services.query.state import Board
-from tests.support.query import FIRST_US, History, chunk_of, history_in, trade_rows
+from tests.support.query import FIRST_US, History, history_in, trade_rows
 
 SYMBOLS = {symbol: bucket_of(symbol) for symbol in ("BTCUSDT", "ETHUSDT")}
 COLUMNS = ("symbol", "price", "vendor_data", "message_id")

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
+import grpc
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -27,7 +29,7 @@ from services.query.config import QueryConfig
 from tests.support.polling import eventually
 from tests.support.query import History, history_in, trade_rows
 
-Stub = query_pb2_grpc.QueryServiceStub
+Stub: TypeAlias = "query_pb2_grpc.QueryServiceAsyncStub"
 
 
 @dataclass
@@ -106,12 +108,17 @@ class QueryWorld:
         service = await build(self.config())
         async with running(service) as run, client.channel(run.grpc_address) as channel:
             await eventually(service.ready, 30, what="the query service is ready")
-            yield query_pb2_grpc.QueryServiceStub(channel)
+            yield stub_on(channel)
+
+
+def stub_on(channel: grpc.aio.Channel) -> Stub:
+    return query_pb2_grpc.QueryServiceStub(channel)
 
 
 async def list_all(stub: Stub, request: query_pb2.ListTradesRequest) -> list[query_pb2.Trade]:
     """Read page after page to the end."""
-    trades, asked = [], query_pb2.ListTradesRequest()
+    trades: list[query_pb2.Trade] = []
+    asked = query_pb2.ListTradesRequest()
     asked.CopyFrom(request)
     while True:
         page = await client.call(stub.ListTrades, asked)

@@ -1,0 +1,119 @@
+"""Bars from real data files and the tail are what plain arithmetic gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from libs.lake.tables import bucket_of
+from libs.wire.schema import NOTIONAL, NUMBER
+from services.query.answers import bar_payloads
+from services.query.asked import Selection, Times
+from services.query.bars import BarsAsked, newest_bars
+from services.query.engine import Cursor, Engine
+from tests.support.query import FIRST_US, History, history_in, tail_of, trade_rows
+
+SYMBOL = "BTCUSDT"
+MINUTE_US = 60_000_000
+Bar = tuple[int, Decimal, Decimal, Decimal, Decimal, Decimal, Decimal | None, int]
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    made = history_in(tmp_path)
+    with closing(made.lake):
+        yield made
+
+
+@pytest.fixture
+def cursor(tmp_path: Path) -> Iterator[Cursor]:
+    engine = Engine(threads=1, memory_limit_bytes=2**28, spill_dir=tmp_path / "spill")
+    with closing(engine), closing(engine.cursor()) as made:
+        yield made
+
+
+def commit(history: History, rows: pa.RecordBatch) -> None:
+    at = rows["kafka_offset"].to_pylist()
+    history.commit(rows, {bucket_of(SYMBOL): (min(at), max(at) + 1)})
+
+
+def plain_bars(*batches: pa.RecordBatch) -> list[Bar]:
+    """Make bars row by row in Python."""
+    rows = sorted(
+        zip(*(column_values(batches, name) for name in PLAIN_COLUMNS), strict=True),
+    )
+    bars: dict[int, list[tuple[int, int, Decimal, Decimal]]] = {}
+    for row in rows:
+        bars.setdefault(row[0] // MINUTE_US * MINUTE_US, []).append(row)
+    return [plain_bar(time_us, found) for time_us, found in bars.items()]
+
+
+PLAIN_COLUMNS = ("timestamp", "kafka_offset", "price", "quantity")
+
+
+def column_values(batches: tuple[pa.RecordBatch, ...], name: str) -> list[object]:
+    found = pa.concat_batches(batches)[name]
+    values: list[object] = (found.view(pa.int64()) if name == "timestamp" else found).to_pylist()
+    return values
+
+
+def plain_bar(time_us: int, rows: list[tuple[int, int, Decimal, Decimal]]) -> Bar:
+    prices = [price for _, _, price, _ in rows]
+    volume = sum((quantity for *_, quantity in rows), Decimal(0))
+    money = sum((price * quantity for _, _, price, quantity in rows), Decimal(0))
+    return (time_us, prices[0], max(prices), min(prices), prices[-1], volume, money, len(rows))
+
+
+def found_bars(bars: pa.Table) -> list[Bar]:
+    names = ("time_us", "open", "high", "low", "close", "volume", "notional", "trades")
+    return list(zip(*(bars[name].to_pylist() for name in names), strict=True))
+
+
+@pytest.mark.parametrize("enriched", [True, False])
+def test_bars_are_plain_arithmetic(history: History, cursor: Cursor, enriched: bool) -> None:
+    """Over files and tail, with ties in time, whether the notional was stored or skipped."""
+    random = np.random.default_rng(5)
+    times = FIRST_US + np.sort(random.integers(0, 600, 900)) * 1_000_000
+    old = trade_rows(SYMBOL, range(500), times_us=times[:500], enriched=enriched)
+    new = trade_rows(SYMBOL, range(500, 900), times_us=times[500:], enriched=enriched)
+    commit(history, old)
+    asked = BarsAsked(Selection(symbol=SYMBOL), MINUTE_US, 1_000)
+    found = newest_bars(history.state(tail_of(new)), asked, cursor)
+    assert found_bars(found) == plain_bars(old, new)
+
+
+def test_the_newest_bars_are_kept_and_bounds_hold(history: History, cursor: Cursor) -> None:
+    """A limit keeps the newest; a start inside a minute cuts that bar, not the ones after."""
+    old, new = trade_rows(SYMBOL, range(500)), trade_rows(SYMBOL, range(500, 900))
+    commit(history, old)
+    state, everything = history.state(tail_of(new)), plain_bars(old, new)
+    asked = BarsAsked(Selection(symbol=SYMBOL), MINUTE_US, 4)
+    assert found_bars(newest_bars(state, asked, cursor)) == everything[-4:]
+    times = Times(FIRST_US + 90_000_000, FIRST_US + 300_000_000)
+    bounded = BarsAsked(Selection(symbol=SYMBOL, times=times), MINUTE_US, 100)
+    found = found_bars(newest_bars(state, bounded, cursor))
+    assert found == plain_bars(old.slice(90, 210))
+    nothing = BarsAsked(Selection(symbol="NONE"), MINUTE_US, 100)
+    assert newest_bars(state, nothing, cursor).num_rows == 0
+
+
+def test_a_notional_too_large_leaves_the_bar_without(history: History, cursor: Cursor) -> None:
+    """Open, high, low, close and volume stand; notional and VWAP are left out, not wrong."""
+    rows = trade_rows(SYMBOL, range(3))
+    largest = pa.array([Decimal(10**16 - 1)] * 3, NUMBER)
+    columns = [*rows.columns]
+    for name in ("price", "quantity"):
+        columns[rows.schema.get_field_index(name)] = largest
+    columns[rows.schema.get_field_index("notional")] = pa.nulls(3, NOTIONAL)
+    huge = pa.RecordBatch.from_arrays(columns, schema=rows.schema)
+    commit(history, huge)
+    asked = BarsAsked(Selection(symbol=SYMBOL), MINUTE_US, 10)
+    bars = newest_bars(history.state(), asked, cursor)
+    assert bars["without_notional"].to_pylist() == [3]
+    assert len(bar_payloads(bars)) == 1
