@@ -62,7 +62,9 @@ def test_what_was_interrupted_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match=r"log-1\.0\.jar could not be downloaded"):
         ensure_jars(tmp_path, JARS, no_progress, FakeRepository(broken={"log": 9}).fetch)
     (half,) = tmp_path.glob("*.partial")
-    (half / JARS[2].path).write_bytes(b"half")
+    interrupted = half / JARS[2].path
+    interrupted.parent.mkdir(parents=True, exist_ok=True)
+    interrupted.write_bytes(b"half")
 
     repository = FakeRepository()
     paths = ensure_jars(tmp_path, JARS, no_progress, repository.fetch)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 from rich.console import Console
@@ -20,7 +22,6 @@ from libs.market.errors import (
     NotFoundError,
     UnavailableError,
 )
-from tools.cli import demo, exchange, governor, market, stack
 
 EXIT_CODES: dict[type[K2Error], int] = {
     InvalidError: 2,
@@ -32,25 +33,40 @@ EXIT_CODES: dict[type[K2Error], int] = {
 OTHER_FAILURE = 5
 INTERRUPTED = 130
 
-app = typer.Typer(
-    help="K2: every trade captured, kept for ever, and queried together with the last millisecond.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running,"
-    " 4 not found, 5 anything else.",
-)
-demo.register(app)
-stack.register(app)
-market.register(app)
-governor.register(app)
-exchange.register(app)
+# A module loads what its commands need, half a second's worth: only the one asked for is imported.
+MODULES = {
+    "demo": ("demo",),
+    "stack": ("up", "down", "status"),
+    "market": ("trades", "bars", "tail", "symbols", "snapshots"),
+    "governor": ("governor",),
+    "exchange": ("simulate", "record"),
+}
+
+
+def application(words: Sequence[str]) -> typer.Typer:
+    """Build the command: all of it, or as much as these words ask for."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        epilog="Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running,"
+        " 4 not found, 5 anything else.",
+    )
+    app.callback()(k2)
+    asked = [module for module, commands in MODULES.items() if words and words[0] in commands]
+    for module in asked or MODULES:
+        import_module(f"tools.cli.{module}").register(app)
+    return app
+
+
+def k2() -> None:
+    """K2: every trade captured, kept for ever, and queried together with the last millisecond."""
 
 
 def main() -> None:
     """Run the command; an error is one sentence on stderr and an exit code."""
     try:
-        app()
+        application(sys.argv[1:])()
     except K2Error as error:
         Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error.message}")
         sys.exit(exit_code(error))

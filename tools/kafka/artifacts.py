@@ -10,10 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from jgo.config import GlobalSettings
-from jgo.maven import MavenContext
-from requests import RequestException
-
 from libs.market.errors import CorruptError, UnavailableError
 from libs.wire.filelock import exclusive
 
@@ -76,6 +72,10 @@ def ensure_jars(
 
 def fetch_with_jgo(jar: Jar, repository: Path) -> Path:
     """Download one jar, from the repositories of the user's jgo.conf where there is one."""
+    # A quarter of a second to import, and needed once.
+    from jgo.config import GlobalSettings
+    from jgo.maven import MavenContext
+
     repositories = GlobalSettings.load().repositories or None
     maven = MavenContext(repo_cache=repository, remote_repos=repositories, timeout=30)
     artifact = maven.project(jar.group, jar.name).at_version(jar.version).artifact()
@@ -119,7 +119,7 @@ def _fetch(partial: Path, jar: Jar, fetch: Callable[[Jar, Path], Path]) -> None:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             fetch(jar, partial)
-        except (RequestException, RuntimeError, OSError) as error:
+        except (RuntimeError, OSError) as error:
             (partial / jar.path).unlink(missing_ok=True)
             if attempt == _ATTEMPTS:
                 raise UnavailableError(
