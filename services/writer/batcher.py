@@ -32,7 +32,7 @@ from services.writer.positions import Partition
 log = structlog.get_logger()
 
 # Fetches that wait: each may hold as many records as one poll takes.
-WAITING_FETCHES = 1
+WAITING_FETCHES = 2
 LAST_COMMIT_S = 10.0
 
 

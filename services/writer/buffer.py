@@ -33,13 +33,13 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A partition's share of a commit."""
+    """A partition's share of a commit. Its batches are emptied once they are in a file."""
 
     partition: Partition
     generation: int
     start: int
     following: int
-    batches: tuple[pa.RecordBatch, ...]
+    batches: list[pa.RecordBatch]
     rejected: tuple[Rejected, ...]
 
     @property
@@ -117,7 +117,7 @@ def _part(partition: Partition, gathering: _Gathering) -> Part:
         gathering.generation,
         gathering.start,
         gathering.following,
-        tuple(chunk.batch for chunk in chunks if chunk.batch.num_rows),
+        [chunk.batch for chunk in chunks if chunk.batch.num_rows],
         tuple(rejected for chunk in chunks for rejected in chunk.rejected),
     )
 

@@ -19,8 +19,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol, TypeVar
 
+import pyarrow as pa
 import structlog
 
 from libs.lake.commit import Kind, LakeFile, Prepared
@@ -67,7 +69,7 @@ class Table(Protocol):
         """Raises UnavailableError, MissingSeamError."""
         ...
 
-    def write(self, parts: tuple[Part, ...]) -> list[LakeFile]:
+    def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
         """Raises OSError, UnavailableError."""
         ...
 
@@ -147,12 +149,12 @@ class TableCommitter(MailboxActor[ToCommitter]):
 
     async def _commit(self, message: Commit) -> Flushed:
         with spans.start_as_current_span("commit") as span, metrics.COMMIT_SECONDS.time():
-            files = await self._persist("write data files", lambda: self._write(message.parts))
+            await self._persist("write data files", lambda: self._write(message))
             await reach("writer.after_upload")
             await self._persist("dead-letter", lambda: self._dead_letters.send(message.parts))
-            prepared = prepare(message, files, self._cluster_id)
+            prepared = prepare(message, self._cluster_id)
             outcome = await self._persist("commit", lambda: self._send(prepared))
-            span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(files)})
+            span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(message.files)})
         self._tell_fenced(message.parts, outcome)
         await self._blocking(give_back)
         return self._conclude(message, outcome)
@@ -171,8 +173,14 @@ class TableCommitter(MailboxActor[ToCommitter]):
         self._show(lost=self.view.lost + lost, snapshot_id=outcome.snapshot_id)
         return Flushed(outcome.snapshot_id)
 
-    async def _write(self, parts: tuple[Part, ...]) -> list[LakeFile]:
-        return await self._blocking(lambda: self._table.write(parts))
+    async def _write(self, message: Commit) -> None:
+        """Write what is not written yet, one part after the other."""
+        for part in message.parts:
+            batches = part.batches.copy()
+            if batches:
+                files = await self._blocking(partial(self._table.write, batches))
+                message.files.extend(files)
+                part.batches.clear()
 
     async def _send(self, prepared: Prepared) -> Landed | Fenced:
         return await self._blocking(lambda: self._table.commit(prepared))
@@ -258,10 +266,10 @@ async def answer_with(reply: asyncio.Future[R], work: Awaitable[R]) -> None:
         refuse(reply, error)
 
 
-def prepare(message: Commit, files: list[LakeFile], cluster_id: str) -> Prepared:
+def prepare(message: Commit, cluster_id: str) -> Prepared:
     """Put a buffer's parts and files into the form that the commit's fence is checked by."""
     ranges = {
         TopicPartition(*part.partition): OffsetRange(part.start, part.following)
         for part in message.parts
     }
-    return Prepared(message.commit_id, ranges, tuple(files), cluster_id=cluster_id)
+    return Prepared(message.commit_id, ranges, tuple(message.files), cluster_id=cluster_id)

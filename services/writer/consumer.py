@@ -112,6 +112,7 @@ class Consumer(Actor):
 
     async def close(self) -> None:
         kafka, self._kafka = self._kafka, None
+        self._positions.revoke()
         if kafka is not None:
             with suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(self._options.hand_over_s):
@@ -296,7 +297,7 @@ class Consumer(Actor):
         return self._positions.placed_at(partition)
 
     def _end(self, partition: Partition) -> int | None:
-        with suppress(KafkaError):
+        with suppress(KafkaError, MailboxClosedError):
             end: int | None = self._consumer.highwater(TopicPartition(*partition))
             return end
         return None

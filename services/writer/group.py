@@ -11,7 +11,7 @@ from services.writer.rebalance import Rebalance
 
 START_TIMEOUT_S = 15.0
 # All partitions' shares of one response; together with the buffers this bounds memory.
-FETCH_MAX_BYTES = 8 * 1024 * 1024
+FETCH_MAX_BYTES = 16 * 1024 * 1024
 FETCH_MIN_BYTES = 64 * 1024
 MAX_POLL_INTERVAL_MS = 60_000
 

@@ -10,7 +10,6 @@ from libs.lake.committer import Committer, Fenced, Landed, Patience
 from libs.lake.datafile import write_trades
 from libs.lake.tables import TRADES
 from libs.runtime.faultpoint import reach_sync
-from services.writer.buffer import Part
 from services.writer.messages import TableState
 
 # The committer actor goes on by itself, and says meanwhile why nothing is committed.
@@ -32,17 +31,9 @@ class TradesTable:
         head = head_of(self._lake.load_table(TRADES).metadata)
         return TableState(head.seam, head.cluster_id)
 
-    def write(self, parts: tuple[Part, ...]) -> list[LakeFile]:
-        """Write one part after the other: sorting copies, and one part is less than all."""
+    def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
         table = self._lake.load_table(TRADES)
-        return [
-            file
-            for part in parts
-            if part.batches
-            for file in write_trades(
-                table, pa.Table.from_batches(part.batches), on_row_group=hold_mid_file
-            )
-        ]
+        return write_trades(table, pa.Table.from_batches(batches), on_row_group=hold_mid_file)
 
     def commit(self, prepared: Prepared) -> Landed | Fenced:
         return self._committer.commit(prepared)

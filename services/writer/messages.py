@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from libs.degradation.level import Level
 from libs.kafka.runs import Ints
+from libs.lake.commit import LakeFile
 from libs.lake.seam import Ranges, Seam
 from services.writer.buffer import Part
 from services.writer.positions import Partition
@@ -59,11 +60,15 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """To the committer: one buffer, one commit-id for ever."""
+    """To the committer: one buffer, one commit-id for ever.
+
+    As parts are written they give up their batches for `files`, so that memory falls meanwhile.
+    """
 
     commit_id: str
     parts: tuple[Part, ...]
     done: asyncio.Future[Flushed]
+    files: list[LakeFile] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def test_rejected_records_count_and_stay_with_their_part() -> None:
     buffer.add(Chunk(P0, 1, 5, 6, empty, (rejected,)), now_s=1)
     assert buffer.size_bytes == 3
     (part,) = buffer.take()
-    assert (part.rows, part.rejected, part.batches) == (0, (rejected,), ())
+    assert (part.rows, part.rejected, part.batches) == (0, (rejected,), [])
 
 
 @pytest.mark.parametrize(
