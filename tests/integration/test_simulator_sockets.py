@@ -177,6 +177,14 @@ async def test_a_connection_ends_after_its_day() -> None:
     assert closed.value.rcvd.code == 1001
 
 
+async def test_a_thousand_streams_fit_into_one_address() -> None:
+    """A reader of many symbols names them all when it connects."""
+    session = generated(1, symbols=1_000, trades=3_000)
+    async with simulated_exchange(session) as exchange:
+        received = await receive(combined_url(exchange, session.streams), 3_000)
+    assert received == messages(session)
+
+
 async def test_more_than_five_requests_a_second_disconnect() -> None:
     """The sixth request within a second ends the connection."""
     async with (

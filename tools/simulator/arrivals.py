@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -45,8 +46,8 @@ def joined(parts: Sequence[Orders]) -> Orders:
 def zipf_thresholds(symbols: int) -> Int64s:
     """Cumulated activity of symbols in units of 2**-32: the k-th has 1/k of the first's."""
     weights = [ONE * 256 // rank for rank in range(1, symbols + 1)]
-    cumulated = [sum(weights[:k]) * ONE // sum(weights) for k in range(1, symbols)]
-    return np.array(cumulated, dtype=np.int64)
+    total = sum(weights)
+    return np.array([part * ONE // total for part in accumulate(weights[:-1])], dtype=np.int64)
 
 
 class OrderArrivals:

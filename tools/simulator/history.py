@@ -63,9 +63,8 @@ class History:
     def advance(self, rows: int) -> None:
         """Let trades of the newest chunk pass, up to row `rows`."""
         stretch = self._stretches[-1]
-        new = slice(stretch.passed, rows)
-        for symbol in np.unique(stretch.trades.symbol[new]).tolist():
-            self._count(stretch.trades, int(symbol), new)
+        if rows > stretch.passed:
+            self._count(stretch.trades, stretch.passed, rows)
         self.passed += rows - stretch.passed
         stretch.passed = rows
 
@@ -108,13 +107,18 @@ class History:
             self._aggregates[symbol] = int(numbers[rows[-1]])
         return numbers
 
-    def _count(self, trades: TradeColumns, symbol: int, new: slice) -> None:
-        rows = np.flatnonzero(trades.symbol[new] == symbol) + new.start
-        totals = self.totals.setdefault(self.symbols[symbol], SymbolTotals())
-        totals.first_id = totals.first_id if totals.trades else int(trades.trade_id[rows[0]])
-        totals.trades += len(rows)
-        totals.last_id = int(trades.trade_id[rows[-1]])
-        totals.last_price = trades.price[int(rows[-1])].as_py()
+    def _count(self, trades: TradeColumns, start: int, end: int) -> None:
+        symbols = trades.symbol[start:end]
+        _, first, counts = np.unique(symbols, return_index=True, return_counts=True)
+        present, last = np.unique(symbols[::-1], return_index=True)
+        columns = (present, first + start, end - 1 - last, counts)
+        for symbol, first_row, last_row, count in zip(*(c.tolist() for c in columns), strict=True):
+            totals = self.totals.setdefault(self.symbols[symbol], SymbolTotals())
+            if totals.trades == 0:
+                totals.first_id = int(trades.trade_id[first_row])
+            totals.trades += count
+            totals.last_id = int(trades.trade_id[last_row])
+            totals.last_price = trades.price[last_row].as_py()
 
     def _rows(self, stretch: _Stretch, symbol: str) -> Int64s:
         index = self.symbols.index(symbol)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from libs.market.clock import Clock
-from tools.simulator.chunk import Chunk
+from tools.simulator.chunk import Chunk, Form
 from tools.simulator.connection import ChunkFrames, Connection, Stretch
 from tools.simulator.history import History
 from tools.simulator.injector import Injector
@@ -21,7 +21,8 @@ from tools.simulator.timeline import Timeline
 Hold: TypeAlias = Literal["never", "nobody", "missing"]
 # Some 350 KB: enough to make a write worth its while, little enough to stop soon.
 _MOST_MESSAGES_A_WRITE = 2_048
-_LONGEST_WAIT_S = 0.05
+# The event loop's timers are no finer than the first.
+_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.001, 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ class Player:
     async def run(self) -> None:
         """Play to the end of the session."""
         with ThreadPoolExecutor(1, thread_name_prefix="session") as executor:
-            async for chunk in self._chunks(executor):
-                self.history.begin(chunk.trades)
-                await self._play(chunk)
+            async for frames in self._chunks(executor):
+                self.history.begin(frames.chunk.trades)
+                await self._play(frames)
         self.done = True
 
     def changed(self) -> None:
@@ -89,17 +90,20 @@ class Player:
     def playing(self) -> bool:
         return self.started and not self.paused and not self.done and self._heard
 
-    async def _chunks(self, executor: ThreadPoolExecutor) -> AsyncIterator[Chunk]:
-        """Read one chunk ahead, in a thread: making one must not hold up messages that are due."""
+    async def _chunks(self, executor: ThreadPoolExecutor) -> AsyncIterator[ChunkFrames]:
+        """Read and frame one chunk ahead, in a thread: it must not hold up what is due."""
         loop = asyncio.get_running_loop()
         chunks = self.session.chunks()
-        coming = loop.run_in_executor(executor, next, chunks, None)
-        while (chunk := await coming) is not None:
-            coming = loop.run_in_executor(executor, next, chunks, None)
-            yield chunk
+        coming = loop.run_in_executor(executor, _read, chunks, self._forms())
+        while (frames := await coming) is not None:
+            coming = loop.run_in_executor(executor, _read, chunks, self._forms())
+            yield frames
 
-    async def _play(self, chunk: Chunk) -> None:
-        frames = ChunkFrames(chunk)
+    def _forms(self) -> set[Form]:
+        return {connection.subscriptions.form for connection in self.connections.values()}
+
+    async def _play(self, frames: ChunkFrames) -> None:
+        chunk = frames.chunk
         position = 0
         while position < len(chunk):
             await self.injector.inject_due(self.history.passed)
@@ -148,7 +152,7 @@ class Player:
 
     async def _wait_for(self, session_ns: int) -> None:
         wait_s = self._timeline.wait_s(session_ns, self._clock.monotonic_s())
-        await asyncio.sleep(min(wait_s, _LONGEST_WAIT_S))
+        await asyncio.sleep(min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S))
 
     async def _send(self, frames: ChunkFrames, start: int, end: int) -> None:
         chunk = frames.chunk
@@ -167,3 +171,14 @@ class Player:
             await connection.drained()
         # A reader that keeps up never makes drain wait, and others must have their turn.
         await asyncio.sleep(0)
+
+
+def _read(chunks: Iterator[Chunk], forms: Iterable[Form]) -> ChunkFrames | None:
+    """Read the next chunk and render it as its readers of now want it."""
+    chunk = next(chunks, None)
+    if chunk is None:
+        return None
+    frames = ChunkFrames(chunk)
+    for form in forms:
+        frames.of(form)
+    return frames

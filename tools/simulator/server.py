@@ -22,6 +22,8 @@ from tools.simulator.weights import WeightBudget
 
 _GOING_AWAY = 1001
 _STOP_TIMEOUT_S = 5.0
+# 1024 stream names fit.
+_LONGEST_REQUEST_LINE = 64 << 10
 
 
 class Exchange:
@@ -55,7 +57,12 @@ class Exchange:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.add_routes([*self._doors.routes(), *self._rest.routes(), *self._controls.routes()])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_STOP_TIMEOUT_S)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            shutdown_timeout=_STOP_TIMEOUT_S,
+            max_line_size=_LONGEST_REQUEST_LINE,
+        )
         await self._runner.setup()
         self.address = await _listen(self._runner, *self._where)
         self._playing = asyncio.create_task(self.player.run())
