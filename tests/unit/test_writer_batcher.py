@@ -1,0 +1,191 @@
+"""The batcher: one commit under way, the next buffer filling, and then it holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from libs.degradation.level import Level
+from libs.market.clock import SystemClock
+from libs.runtime.actor import MailboxActor, answer
+from libs.wire.registry import SchemaRegistry
+from libs.wire.trades import TradeDecoder, encode_trade, register_trades
+from services.writer.batcher import Batcher, Decoded
+from services.writer.buffer import FlushRule
+from services.writer.messages import (
+    Commit,
+    Fetched,
+    Flush,
+    Flushed,
+    RawChunk,
+    Tick,
+    ToCommitter,
+)
+from tests.support.polling import eventually
+from tests.support.wire import a_trade
+
+P3 = ("trades", 3)
+NOW = Tick(Level.NORMAL, Level.NORMAL)
+
+
+class HeldCommitter(MailboxActor[ToCommitter]):
+    """Keeps commits until the test lets them land."""
+
+    def __init__(self) -> None:
+        super().__init__("committer")
+        self.commits: list[Commit] = []
+
+    async def handle(self, message: ToCommitter) -> None:
+        assert isinstance(message, Commit)
+        self.commits.append(message)
+
+    def land(self, number: int = -1) -> None:
+        rows = sum(part.rows for part in self.commits[number].parts)
+        answer(self.commits[number].done, Flushed(number + 100, rows))
+
+
+class Bench:
+    def __init__(self, folder: Path, rule: FlushRule) -> None:
+        registry = SchemaRegistry(folder / "schemas.json")
+        self.value = encode_trade(a_trade(), register_trades(registry, "trades"))
+        self.committer = HeldCommitter()
+        self.executor = ThreadPoolExecutor(1)
+        self.batcher = Batcher(
+            self.committer, TradeDecoder(registry), self.executor, rule, SystemClock()
+        )
+        self.tasks = [
+            asyncio.create_task(self.committer.run()),
+            asyncio.create_task(self.batcher.run()),
+        ]
+
+    async def fetched(self, start: int, end: int, *, generation: int = 1) -> None:
+        values = pa.array([self.value] * (end - start), pa.binary())
+        chunk = RawChunk(P3, generation, start, end, np.arange(start, end), values)
+        await self.batcher.tell(Fetched((chunk,)))
+
+    async def flush(self) -> asyncio.Future[Flushed]:
+        reply: asyncio.Future[Flushed] = asyncio.get_running_loop().create_future()
+        await self.batcher.tell(Flush(reply))
+        return reply
+
+
+@pytest.fixture
+async def patient(tmp_path: Path) -> AsyncIterator[Bench]:
+    """Give a batcher that flushes when asked alone."""
+    async for bench in lived(Bench(tmp_path, FlushRule(1 << 30, 1e9))):
+        yield bench
+
+
+@pytest.fixture
+async def eager(tmp_path: Path) -> AsyncIterator[Bench]:
+    """Give a batcher whose buffer is full with any record."""
+    async for bench in lived(Bench(tmp_path, FlushRule(1, 1e9))):
+        yield bench
+
+
+async def lived(bench: Bench) -> AsyncIterator[Bench]:
+    yield bench
+    landing = asyncio.create_task(land_all(bench))
+    await bench.batcher.stop()
+    await bench.tasks[1]
+    await bench.committer.stop()
+    await bench.tasks[0]
+    landing.cancel()
+    bench.executor.shutdown()
+
+
+async def land_all(bench: Bench) -> None:
+    while True:
+        for number in range(len(bench.committer.commits)):
+            bench.committer.land(number)
+        await asyncio.sleep(0.01)
+
+
+async def test_a_flush_is_answered_when_the_commit_has_landed(patient: Bench) -> None:
+    """With its snapshot and rows."""
+    await patient.fetched(0, 3)
+    reply = await patient.flush()
+    await eventually(lambda: patient.committer.commits)
+    assert not reply.done()
+    patient.committer.land()
+    assert await reply == Flushed(99, 3)
+
+
+async def test_a_flush_of_nothing_is_answered_at_once(patient: Bench) -> None:
+    """No commit is made for it."""
+    assert await (await patient.flush()) == Flushed()
+    assert not patient.committer.commits
+
+
+async def test_a_flush_waits_for_the_commit_under_way(patient: Bench) -> None:
+    """What was fetched before is in the table when it answers."""
+    await patient.fetched(0, 3)
+    await patient.flush()
+    await eventually(lambda: patient.committer.commits)
+    second = await patient.flush()
+    await asyncio.sleep(0)
+    assert not second.done()
+    patient.committer.land()
+    assert (await second).rows == 3
+
+
+async def test_a_full_buffer_holds_while_a_commit_is_under_way(eager: Bench) -> None:
+    """One commit in hand, one buffer full: the mailbox fills, and memory is bounded."""
+    await eager.fetched(0, 3)
+    await eventually(lambda: eager.committer.commits)
+    await eager.fetched(3, 6)
+    await eventually(lambda: eager.batcher.buffered_rows == 3)
+    while eager.batcher.mailbox.offer(NOW):
+        pass
+    assert len(eager.committer.commits) == 1
+    eager.committer.land(0)
+    await eventually(lambda: len(eager.committer.commits) == 2)
+
+
+async def test_commits_have_ids_of_their_own(eager: Bench) -> None:
+    """One a buffer."""
+    await eager.fetched(0, 3)
+    await eventually(lambda: eager.committer.commits)
+    eager.committer.land(0)
+    await eager.fetched(3, 6)
+    await eventually(lambda: len(eager.committer.commits) == 2)
+    first, second = eager.committer.commits
+    assert first.commit_id != second.commit_id
+    assert second.parts[0].start == 3
+
+
+async def test_decoded_positions_are_shown_by_placing(patient: Bench) -> None:
+    """The gauge of lag goes by what is decoded, not by what is committed."""
+    await patient.fetched(0, 3)
+    await patient.fetched(0, 2, generation=2)
+    await eventually(lambda: patient.batcher.decoded.get(P3) == Decoded(2, 2))
+    assert patient.batcher.buffered_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("tick", "enriched"),
+    [(NOW, True), (Tick(Level.SOFT, Level.NORMAL), False), (Tick(Level.NORMAL, Level.SOFT), False)],
+)
+async def test_soft_skips_enrichment(patient: Bench, tick: Tick, enriched: bool) -> None:
+    """Notional stays null, and the query derives it."""
+    await patient.batcher.tell(tick)
+    await patient.fetched(0, 1)
+    await patient.flush()
+    await eventually(lambda: patient.committer.commits)
+    (part,) = patient.committer.commits[0].parts
+    assert (part.batches[0]["notional"][0].as_py() is not None) is enriched
+
+
+async def test_a_stopped_batcher_commits_what_it_holds(tmp_path: Path) -> None:
+    """Drain, flush, and wait for the commit."""
+    bench = Bench(tmp_path, FlushRule(1 << 30, 1e9))
+    await bench.fetched(0, 3)
+    async for _ in lived(bench):
+        pass
+    assert [part.rows for part in bench.committer.commits[0].parts] == [3]

@@ -1,0 +1,203 @@
+"""The committer against a table and dead letters that fail to order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import pyarrow as pa
+import pytest
+
+from libs.lake.commit import LakeFile, Prepared
+from libs.lake.committer import Fenced, Landed
+from libs.lake.seam import TopicPartition
+from libs.market.clock import SystemClock
+from libs.market.errors import UnavailableError
+from libs.runtime.actor import ask
+from libs.runtime.mailbox import Mailbox
+from libs.wire.trades import Reason, Rejected
+from services.writer.buffer import Part
+from services.writer.committer import TableCommitter
+from services.writer.messages import (
+    Commit,
+    FencedOff,
+    Flushed,
+    ReadTable,
+    TableState,
+    ToCommitter,
+    ToConsumer,
+)
+from tests.support.lake import made_up_file
+from tests.support.polling import eventually
+
+P3, P5 = ("trades", 3), ("trades", 5)
+
+
+class FakeTable:
+    """Says what was asked of it, in order; raises first what it is told to."""
+
+    def __init__(self, journal: list[str]) -> None:
+        self.journal = journal
+        self.failures: list[Exception] = []
+        self.fenced: dict[TopicPartition, int] = {}
+        self.commits: list[Prepared] = []
+
+    def state(self) -> TableState:
+        return TableState({"trades": {3: 7}}, "kafka-1")
+
+    def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
+        self.journal.append("write")
+        offsets = [offset for batch in batches for offset in batch["kafka_offset"].to_pylist()]
+        return [made_up_file(3, offsets[0], offsets[-1], topic="trades")]
+
+    def commit(self, prepared: Prepared) -> Landed | Fenced:
+        self.journal.append("commit")
+        self.commits.append(prepared)
+        if self.failures:
+            raise self.failures.pop(0)
+        valid = {p: r for p, r in prepared.ranges.items() if p not in self.fenced}
+        if not valid:
+            return Fenced(self.fenced)
+        rows = sum(file.rows for file in prepared.files)
+        return Landed(11, rows, valid, {}, self.fenced, 1)
+
+
+class FakeDeadLetters:
+    def __init__(self, journal: list[str]) -> None:
+        self.journal = journal
+        self.failures: list[Exception] = []
+
+    async def send(self, parts: tuple[Part, ...]) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+        self.journal.extend(f"letter {r.offset}" for part in parts for r in part.rejected)
+
+
+class Bench:
+    """A committer with its fakes, and the consumer's mailbox it tells."""
+
+    def __init__(self) -> None:
+        self.journal: list[str] = []
+        self.table = FakeTable(self.journal)
+        self.letters = FakeDeadLetters(self.journal)
+        self.to_consumer: Mailbox[ToConsumer] = Mailbox("consumer", 8)
+        self.executor = ThreadPoolExecutor(1)
+        self.committer = TableCommitter(
+            self.table,
+            self.letters,
+            self.to_consumer,
+            self.executor,
+            SystemClock(),
+            cluster_id="kafka-1",
+        )
+
+    async def commit(self, *parts: Part, commit_id: str = "one") -> Flushed:
+        def message(done: asyncio.Future[Flushed]) -> ToCommitter:
+            return Commit(commit_id, parts, done)
+
+        return await ask(self.committer, message, timeout_s=10)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    async with running(made.committer):
+        yield made
+    made.executor.shutdown()
+
+
+@asynccontextmanager
+async def running(committer: TableCommitter) -> AsyncIterator[None]:
+    task = asyncio.create_task(committer.run())
+    try:
+        yield
+    finally:
+        await committer.stop()
+        await task
+
+
+def part(
+    partition: tuple[str, int] = P3, start: int = 0, end: int = 5, *rejected: int, rows: bool = True
+) -> Part:
+    batch = pa.record_batch({"kafka_offset": list(range(start, end))})
+    letters = tuple(Rejected(offset, Reason.EMPTY, "no bytes", b"") for offset in rejected)
+    return Part(partition, 1, start, end, [batch] if rows else [], letters)
+
+
+async def test_dead_letters_are_in_kafka_before_the_commit(bench: Bench) -> None:
+    """Nothing passes a record by that is nowhere yet."""
+    assert await bench.commit(part(P3, 0, 5, 2)) == Flushed(11, 5)
+    assert bench.journal == ["write", "letter 2", "commit"]
+
+
+async def test_without_dead_letters_nothing_is_committed(bench: Bench) -> None:
+    """Kafka away for letters: tried again, and only then committed."""
+    bench.letters.failures = [UnavailableError("no Kafka"), UnavailableError("no Kafka")]
+    await bench.commit(part(P3, 0, 5, 2))
+    assert bench.journal == ["write", "letter 2", "commit"]
+
+
+async def test_a_part_of_rejects_alone_covers_its_range(bench: Bench) -> None:
+    """No file, and yet the seam passes."""
+    assert await bench.commit(part(P3, 5, 6, 5, rows=False)) == Flushed(11, 0)
+    assert bench.journal == ["letter 5", "commit"]
+    assert bench.table.commits[0].ranges == {TopicPartition(*P3): (5, 6)}
+
+
+async def test_an_unknown_outcome_is_asked_again_with_the_same_commit(bench: Bench) -> None:
+    """Same id, same files: the table says whether it landed."""
+    bench.table.failures = [UnavailableError("no answer"), UnavailableError("no answer")]
+    await bench.commit(part(), commit_id="kept")
+    first, *others = bench.table.commits
+    assert [c.commit_id for c in bench.table.commits] == ["kept"] * 3
+    assert all(c.files == first.files for c in others)
+    assert bench.journal.count("write") == 1
+    assert bench.committer.view.stopped_because == ""
+
+
+async def test_while_the_catalog_is_away_the_view_says_so(bench: Bench) -> None:
+    """And counts the failures, for the governor."""
+    bench.table.failures = [UnavailableError("the catalog is away")] * 4
+    flushing = asyncio.create_task(bench.commit(part()))
+    await eventually(lambda: bench.committer.view.failures >= 2)
+    assert "cannot commit: the catalog is away" in bench.committer.view.stopped_because
+    await flushing
+    assert bench.committer.view.failures == 0
+
+
+async def test_a_stopping_committer_gives_up_what_fails(bench: Bench) -> None:
+    """Kafka still has it; waiting for the catalog would hold the stop."""
+    bench.table.failures = [UnavailableError("the catalog is away")] * 1_000
+    flushing = asyncio.create_task(bench.commit(part()))
+    await eventually(lambda: bench.committer.view.failures >= 1)
+    await bench.committer.stop()
+    with pytest.raises(UnavailableError, match="stopped before it could commit"):
+        await flushing
+
+
+async def test_the_consumer_hears_of_fenced_parts_with_their_generation(bench: Bench) -> None:
+    """The others landed."""
+    bench.table.fenced = {TopicPartition(*P5): 90}
+    await bench.commit(part(P3), part(P5, 7, 9, rows=False))
+    assert await bench.to_consumer.get() == FencedOff({P5: 1})
+    assert bench.committer.view.offsets == {P3: 5, P5: 90}
+
+
+async def test_a_wholly_fenced_commit_adds_nothing(bench: Bench) -> None:
+    """It is counted, told, and dropped."""
+    bench.table.fenced = {TopicPartition(*P3): 9}
+    assert await bench.commit(part(P3)) == Flushed()
+    assert bench.to_consumer.depth == 1
+    assert bench.committer.view.commits == 0
+
+
+async def test_the_table_is_read_after_the_commits_before(bench: Bench) -> None:
+    """A placing must see what was on its way."""
+    committing = asyncio.create_task(bench.commit(part()))
+    await asyncio.sleep(0)
+    state = await ask(bench.committer, ReadTable, timeout_s=5)
+    assert committing.done() or bench.journal[-1] == "commit"
+    assert state.cluster_id == "kafka-1"
+    await committing
