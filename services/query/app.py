@@ -31,14 +31,15 @@ FULL_NAME = query_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
 async def build(config: QueryConfig) -> Service:
     """Wire the service; nothing runs yet."""
     clock, board = SystemClock(), Board()
+    spill_dir = config.spill_dir / config.name
     lake = await asyncio.to_thread(open_lake, config.catalog_uri, config.warehouse)
     engine = Engine(
         threads=config.engine_threads,
         memory_limit_bytes=config.engine_memory_bytes,
-        spill_dir=config.spill_dir,
+        spill_dir=spill_dir,
     )
-    points = Pool("point", engine, workers=config.point_workers, most_waiting=config.most_waiting)
-    scans = Pool("scan", engine, workers=config.scan_workers, most_waiting=config.most_waiting)
+    points = pool_of(config, engine, "point", config.point_workers)
+    scans = pool_of(config, engine, "scan", config.scan_workers)
     keeper = Keeper(board, clock, memory_bytes=config.tail_memory_bytes, spill_dir=config.spill_dir)
     watcher = CatalogWatcher(lake, keeper, poll_s=config.catalog_poll_s)
     reader = TailReader(
@@ -89,6 +90,16 @@ async def build(config: QueryConfig) -> Service:
         ready=lambda: keeper.caught_up,
         release=release,
         run_dir=config.run_dir,
+    )
+
+
+def pool_of(config: QueryConfig, engine: Engine, name: str, workers: int) -> Pool:
+    return Pool(
+        name,
+        engine,
+        workers=workers,
+        most_waiting=config.most_waiting,
+        timeout_s=config.timeout_s,
     )
 
 

@@ -118,6 +118,14 @@ def select(
     return [batch for batch in found if batch.num_rows]
 
 
+def edge_us(chunk: Chunk, wanted: Selection, *, newest: bool) -> int | None:
+    """Return the newest or oldest time of a symbol's rows; None where it has none."""
+    for start, stop in spans_of(chunk, wanted):
+        if start < stop:
+            return int(chunk.timestamps_us[stop - 1 if newest else start])
+    return None
+
+
 def spans_of(chunk: Chunk, wanted: Selection) -> list[Span]:
     """Return the slices of the symbols wanted, narrowed to the times."""
     if wanted.symbol:

@@ -89,6 +89,12 @@ class QueryConfig(ServiceConfig):
         ge=0,
         description="queries that wait in each pool; further ones are refused",
     )
+    timeout_s: float = Field(
+        60,
+        validation_alias="K2_QUERY_TIMEOUT_S",
+        gt=0,
+        description="seconds a query may take, waiting included; a caller's deadline may be nearer",
+    )
     catalog_poll_s: float = Field(
         0.2,
         validation_alias="K2_QUERY_CATALOG_POLL_S",

@@ -100,7 +100,16 @@ class Engine:
 class Pool:
     """Runs queries in its own threads, so many at a time, with so many more waiting."""
 
-    def __init__(self, name: str, engine: Engine, *, workers: int, most_waiting: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        *,
+        workers: int,
+        most_waiting: int,
+        timeout_s: float = 60,
+    ) -> None:
+        self._timeout_s = timeout_s
         self._name = name
         self._engine = engine
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix=f"query-{name}")
@@ -112,7 +121,7 @@ class Pool:
         """Run `query` with a cursor of its own; interrupt it where the caller is cancelled.
 
         Raises:
-            ExhaustedError: too many are waiting already.
+            ExhaustedError: too many are waiting already, or it took too long.
         """
         if self._under_way >= self._most_under_way:
             raise ExhaustedError(
@@ -125,10 +134,16 @@ class Pool:
         work = self._executor.submit(closing, cursor, query)
         work.add_done_callback(self._leave(asyncio.get_running_loop()))
         try:
-            return await asyncio.wrap_future(work)
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.wrap_future(work)
         except asyncio.CancelledError:
             cursor.interrupt()
             raise
+        except TimeoutError as error:
+            cursor.interrupt()
+            raise ExhaustedError(
+                f"the query took longer than {self._timeout_s:g} s: ask for less at once"
+            ) from error
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -92,9 +92,10 @@ class Queries:
         return state, self._read_bands(state, listing)
 
     async def bars(self, asked: BarsAsked, at: At) -> tuple[State, pa.Table]:
-        admit(self._level(), Weight.POINT)
+        short = span_us(asked) <= MOST_POINT_SPAN_US
+        admit(self._level(), Weight.POINT if short else Weight.RANGE)
         state = await self._state_for(at, None)
-        pool = self._points if span_us(asked) <= MOST_POINT_SPAN_US else self._scans
+        pool = self._points if short else self._scans
         return state, await pool.run(lambda reader: newest_bars(state, asked, reader))
 
     async def symbols(self) -> tuple[State, Activities]:

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from operator import itemgetter
 
+import numpy as np
 import pyarrow as pa
 
 from services.query.asked import Selection
-from services.query.chunk import Chunk, from_seam, merged, reaches_past, select
-from services.query.completeness import Covered, Span, from_offset, joined
-from services.query.offsets import Offsets, offset_at
+from services.query.chunk import Chunk, edge_us, from_seam, ints, merged, reaches_past, select
+from services.query.completeness import Covered, Span, from_offset
+from services.query.offsets import Offsets, furthest, offset_at
 
 FAN_IN = 8
 TIERS_ROWS = (64, 512, 4_096)
@@ -54,23 +56,19 @@ EMPTY_TAIL = Tail()
 def appended(
     tail: Tail, topic: str, chunk: Chunk | None, spans: Mapping[int, Span], seam: Offsets
 ) -> Tail:
-    """Add what was read of a topic; rows below the seam are in Iceberg already.
+    """Add what was read of a topic; an empty span says where reading begins or goes on.
 
-    An empty span says where reading begins.
+    Rows below the seam are in Iceberg already. Rows below the tail's end were read before: a
+    reader that starts again does not know what is still on its way here.
     """
     chunks = (chunk,) if chunk is not None else ()
     fresh = Tail(chunks, {topic: {partition: (span,) for partition, span in spans.items()}})
-    fresh = cut(fresh, seam)
+    fresh = cut(fresh, furthest(seam, tail.high))
     covered = {name: dict(partitions) for name, partitions in tail.covered.items()}
     known = covered.setdefault(topic, {})
     for partition, read in fresh.covered[topic].items():
-        known[partition] = united(known.get(partition, ()), read)
+        known[partition] = up_to((*known.get(partition, ()), *read), 0)
     return Tail(merged_tiers((*tail.chunks, *fresh.chunks), topic), covered)
-
-
-def united(known: Sequence[Span], read: Sequence[Span]) -> Sequence[Span]:
-    """Join spans, keeping the empty one that says where reading begins."""
-    return joined((*known, *read)) or tuple(read) or tuple(known)
 
 
 def cut(tail: Tail, seam: Offsets) -> Tail:
@@ -78,7 +76,7 @@ def cut(tail: Tail, seam: Offsets) -> Tail:
     kept = (from_seam(chunk, seam) for chunk in tail.chunks)
     covered = {
         topic: {
-            partition: spans_from(spans, offset_at(seam, topic, partition))
+            partition: up_to(spans, offset_at(seam, topic, partition))
             for partition, spans in partitions.items()
         }
         for topic, partitions in tail.covered.items()
@@ -86,10 +84,11 @@ def cut(tail: Tail, seam: Offsets) -> Tail:
     return Tail(tuple(chunk for chunk in kept if chunk is not None), covered)
 
 
-def spans_from(spans: Sequence[Span], offset: int) -> Sequence[Span]:
-    """Return what lies at or past an offset, or where that would begin."""
-    end = max(spans[-1][1], offset)
-    return from_offset(spans, offset) or ((end, end),)
+def up_to(spans: Sequence[Span], floor: int) -> Sequence[Span]:
+    """Return what lies at or past an offset; an empty last span where the end is further."""
+    end = max(floor, *(high for _, high in spans))
+    left = from_offset(spans, floor)
+    return left if left and left[-1][1] == end else (*left, (end, end))
 
 
 def rows_of(
@@ -100,13 +99,40 @@ def rows_of(
     most: int | None = None,
     newest: bool = True,
 ) -> list[pa.RecordBatch]:
-    """Return the wanted rows as batches, each in row order, the batches in none."""
+    """Return the wanted rows as batches, each in row order, the batches in none.
+
+    With `most`, at least the so many nearest to the newest or oldest end, of each symbol; their
+    columns must have the timestamp.
+    """
+    floor = wanted.floor
+    chunks = [chunk for chunk in tail.chunks if floor is None or reaches_past(chunk, floor)]
+    if most is not None and wanted.symbol:
+        return nearest(chunks, wanted, columns, most=most, newest=newest)
     return [
         batch
-        for chunk in tail.chunks
-        if wanted.floor is None or reaches_past(chunk, wanted.floor)
+        for chunk in chunks
         for batch in select(chunk, wanted, columns, most=most, newest=newest)
     ]
+
+
+def nearest(
+    chunks: Sequence[Chunk], wanted: Selection, columns: Sequence[str], *, most: int, newest: bool
+) -> list[pa.RecordBatch]:
+    """Take rows chunk by chunk from one end; a chunk whose rows all lie further is not touched."""
+    edges = {chunk: edge_us(chunk, wanted, newest=newest) for chunk in chunks}
+    sign = -1 if newest else 1
+    found: list[pa.RecordBatch] = []
+    distances = np.empty(0, np.int64)
+    for edge, chunk in sorted(
+        ((sign * edge, chunk) for chunk, edge in edges.items() if edge is not None),
+        key=itemgetter(0),
+    ):
+        if len(distances) >= most and edge > np.partition(distances, most - 1)[most - 1]:
+            break
+        batches = select(chunk, wanted, columns, most=most, newest=newest)
+        distances = np.concatenate([distances, *(sign * ints(b["timestamp"]) for b in batches)])
+        found += batches
+    return found
 
 
 def merged_tiers(chunks: tuple[Chunk, ...], topic: str) -> tuple[Chunk, ...]:

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from prometheus_client import Counter
 
-from libs.kafka.admin import begin_offsets, end_offsets
+from libs.kafka.admin import begin_offsets, end_offsets, ensure_topics
 from libs.kafka.client import start_consumer, stop_client
-from libs.market.errors import CorruptError, NotFoundError, UnavailableError
+from libs.market.errors import CorruptError, UnavailableError
 from libs.runtime.actor import Actor
 from libs.wire.schema import TRADE_SCHEMA
 from libs.wire.trades import TradeDecoder
@@ -31,10 +31,9 @@ REJECTED = Counter("k2_query_rejected_total", "Records the tail cannot decode", 
 FETCH_WAIT_MS = 50
 KAFKA_TIMEOUT_S = 30.0
 MOST_RECORDS = 20_000
-TOPIC_POLL_S = 0.5
 # Rows come in bursts; a short wait lets a burst be decoded in one go and costs no freshness.
 PAUSE_S = 0.004
-PAUSE_WHILE_FULL_S = 0.2
+PAUSE_WHILE_FULL_S = 1.0
 
 Records = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 
@@ -67,6 +66,7 @@ class TailReader(Actor):
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tail")
 
     async def start(self) -> None:
+        await ensure_topics(self._bootstrap, self._topics)
         self._consumer = await start_consumer(
             self._bootstrap, self._client_id, fetch_max_wait_ms=FETCH_WAIT_MS
         )
@@ -122,19 +122,13 @@ class TailReader(Actor):
         log.info("tail_began", partitions=len(self._next))
 
     async def _log_bounds(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
-        """Return where a topic begins and ends, waiting for it to be created."""
-        while True:
-            try:
-                begins = await begin_offsets(self._bootstrap, topic, timeout_s=KAFKA_TIMEOUT_S)
-                return begins, await end_offsets(self._bootstrap, topic, timeout_s=KAFKA_TIMEOUT_S)
-            except NotFoundError:
-                if self._stopping.is_set():
-                    raise
-                log.info("waiting_for_topic", topic=topic)
-                await asyncio.sleep(TOPIC_POLL_S)
+        """Return where a topic begins and ends."""
+        begins = await begin_offsets(self._reading, topic, timeout_s=KAFKA_TIMEOUT_S)
+        return begins, await end_offsets(self._reading, topic, timeout_s=KAFKA_TIMEOUT_S)
 
     async def _read_once(self) -> None:
         if self._full():
+            await self._tell_ends()
             return
         try:
             async with asyncio.timeout(KAFKA_TIMEOUT_S):
@@ -158,6 +152,12 @@ class TailReader(Actor):
             self._next[partition] = found[-1].offset + 1
         if spans:
             await self._keeper.tell(Read(topic, chunk, spans, self._ends(topic)))
+
+    async def _tell_ends(self) -> None:
+        """Say how far the log has gone on while reading waits."""
+        for topic in self._topics:
+            ends = await end_offsets(self._reading, topic, timeout_s=KAFKA_TIMEOUT_S)
+            await self._keeper.tell(Read(topic, None, {}, ends))
 
     def _ends(self, topic: str) -> dict[int, int]:
         """Return the ends of the log that came with the last fetches."""
@@ -195,6 +195,8 @@ class TailReader(Actor):
             for partition, offset in starts(topic, at, begins, ends).items():
                 self._next[partition] = offset
                 self._reading.seek(partition, offset)
+            spans = {p.partition: (n, n) for p, n in self._next.items() if p.topic == topic}
+            await self._keeper.tell(Read(topic, None, spans, ends))
 
 
 def starts(

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from libs.kafka.topics import TRADES_BINANCE
 from services.query.asked import Selection, Times
 from services.query.chunk import chunk_of
+from services.query.completeness import missing
 from services.query.spill import spilled
 from services.query.tail import EMPTY_TAIL, appended, cut, rows_of
 from tests.support.query import FIRST_US, tail_of, trade_rows
 
 
 def offsets(tail: object, wanted: Selection | None = None, **options: object) -> list[int]:
-    batches = rows_of(tail, wanted or Selection(), ("kafka_offset",), **options)  # type: ignore[arg-type]
+    batches = rows_of(tail, wanted or Selection(), ("timestamp", "kafka_offset"), **options)  # type: ignore[arg-type]
     return sorted(at for batch in batches for at in batch["kafka_offset"].to_pylist())
 
 
@@ -43,6 +44,24 @@ def test_rows_read_late_are_not_taken_twice() -> None:
     seam = {TRADES_BINANCE: {1: 7}}
     chunk = chunk_of(TRADES_BINANCE, trade_rows("A", range(10), partition=1))
     assert offsets(appended(EMPTY_TAIL, TRADES_BINANCE, chunk, {1: (0, 10)}, seam)) == [7, 8, 9]
+
+
+def test_rows_read_again_are_not_taken_twice() -> None:
+    """A reader that started again gives rows that are here already."""
+    tail = tail_of(*(trade_rows("A", range(*span), partition=1) for span in ((0, 8), (5, 12))))
+    assert offsets(tail) == list(range(12))
+    assert tail.covered == {TRADES_BINANCE: {1: ((0, 12),)}}
+
+
+def test_what_was_skipped_is_missing_before_more_comes() -> None:
+    """Where the log now begins past the tail's end, the hole shows at once."""
+    tail = tail_of(trade_rows("A", range(8), partition=1))
+    skipped = appended(tail, TRADES_BINANCE, None, {1: (20, 20)}, {})
+    lacks = missing({}, skipped.high, skipped.covered)
+    assert [(lack.start, lack.end) for lack in lacks] == [(8, 20)]
+    assert skipped.high == {TRADES_BINANCE: {1: 20}}
+    assert missing({}, cut(skipped, {TRADES_BINANCE: {1: 20}}).high, skipped.covered) == lacks
+    assert not missing({TRADES_BINANCE: {1: 20}}, skipped.high, skipped.covered)
 
 
 def test_small_chunks_are_merged() -> None:
@@ -91,3 +110,23 @@ def test_the_newest_rows_of_a_symbol_are_its_slices_end() -> None:
     tail = tail_of(trade_rows("A", range(5), times_us=times, partition=1))
     assert offsets(tail, Selection(symbol="A"), most=2, newest=True) == [2, 4]
     assert offsets(tail, Selection(symbol="A"), most=2, newest=False) == [1, 3]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=8), min_size=1, max_size=6),
+    st.integers(1, 12),
+    st.booleans(),
+)
+def test_the_nearest_rows_are_among_those_found(
+    parts: list[list[int]], most: int, newest: bool
+) -> None:
+    """Chunks left untouched hold none of the rows asked for, ties in time included."""
+    times = [time for part in parts for time in part]
+    batches, first = [], 0
+    for part in parts:
+        at = [FIRST_US + time for time in part]
+        batches.append(trade_rows("A", range(first, first + len(part)), times_us=at, partition=1))
+        first += len(part)
+    found = offsets(tail_of(*batches), Selection(symbol="A"), most=most, newest=newest)
+    ranked = sorted(range(len(times)), key=lambda at: (times[at], at), reverse=newest)
+    assert set(ranked[:most]) <= set(found)
