@@ -7,13 +7,16 @@ import hashlib
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from libs.market.errors import ConflictError, CorruptError, NotFoundError
+from libs.market.errors import ConflictError, CorruptError, NotFoundError, UnavailableError
 from tools.simulator import truth
 from tools.simulator.generated import START_US
+from tools.simulator.instruments import known
 from tools.simulator.record import RecordingFile, write_session
 from tools.simulator.recorded import read_lines
 from tools.simulator.session import generated, recorded
@@ -65,6 +68,25 @@ def test_the_rate_is_the_one_asked_for() -> None:
     session = generated(1, symbols=20, duration_s=120, rate=2_000)
     trades = sum(len(chunk.trades) for chunk in session.chunks())
     assert 0.8 < trades / (120 * 2_000) < 1.2
+
+
+def test_orders_trade_at_the_touch_the_book_ticker_told() -> None:
+    """The trade after a ticker is at its bid where the taker sold, else at its ask."""
+    session = generated(5, symbols=4, trades=5_000, book_ticker=True)
+    messages = [msgspec.json.decode(message)["data"] for _, message in session]
+    assert "b" in messages[0]
+    for ticker, trade in pairwise(messages):
+        if "b" in ticker:
+            assert trade["s"] == ticker["s"]
+            assert trade["p"] == ticker["b" if trade["m"] else "a"]
+            assert float(ticker["b"]) < float(ticker["a"])
+
+
+def test_a_recorded_symbol_has_its_base_and_quote() -> None:
+    """Symbols that are not well known are split at the quote assets the exchange has."""
+    assert (known("ETHBTC").base, known("ETHBTC").quote) == ("ETH", "BTC")
+    assert (known("XYZFDUSD").base, known("XYZFDUSD").quote) == ("XYZ", "FDUSD")
+    assert (known("BTCUSDT").tick, known("BTCUSDT").lot) == (1_000_000, 1_000)
 
 
 def test_the_hash_is_as_documented() -> None:
@@ -150,6 +172,8 @@ def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
     write_session([(1, TRADE)], tmp_path / "one.gz")
     with pytest.raises(ConflictError, match="another file"):
         write_session([(1, TRADE)], tmp_path / "one.gz")
+    with pytest.raises(UnavailableError, match="cannot be written"):
+        write_session([(1, TRADE)], tmp_path / "nowhere" / "one.gz")
 
 
 def test_a_later_start_never_meets_the_ids_of_an_earlier_one() -> None:

@@ -180,7 +180,7 @@ class Connection:
     async def _drain(self) -> bool:
         try:
             await self._writer.drain()
-        except ConnectionResetError:
+        except ConnectionError:  # aiohttp raises the plain one where the transport is gone
             return False
         return True
 

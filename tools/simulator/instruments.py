@@ -11,6 +11,7 @@ DECIMALS = 8
 UNIT = 10**DECIMALS
 
 _QUOTE = "USDT"
+_QUOTES = (_QUOTE, "USDC", "FDUSD", "TUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL", "JPY")
 # Base asset; price, tick and lot in 1e-8. Ticks and lots as on the exchange in 2024.
 _WELL_KNOWN = (
     ("BTC", 6_170_000_000_000, 1_000_000, 1_000),
@@ -81,6 +82,6 @@ def known(symbol: str) -> Instrument:
     for index, (base, *_) in enumerate(_WELL_KNOWN):
         if symbol == base + _QUOTE:
             return _instrument(index, 0, 0)
-    base = symbol.removesuffix(_QUOTE)
-    quote = _QUOTE if base != symbol else ""
+    quote = next((q for q in _QUOTES if symbol.endswith(q) and symbol != q), "")
+    base = symbol.removesuffix(quote)
     return Instrument(base, quote, UNIT, 1, 1, 0, _LARGEST_QUANTITY)

@@ -25,7 +25,9 @@ _FAULT_HELP = (
     " shutdown rate_limit ban. Keys: at every count symbol seconds connection."
 )
 
-Seed = Annotated[int, typer.Option(help="The same seed gives the same session, byte for byte.")]
+Seed = Annotated[
+    int, typer.Option(min=0, help="The same seed gives the same session, byte for byte.")
+]
 Symbols = Annotated[int, typer.Option(min=1, help="How many; the k-th trades 1/k as much.")]
 Duration = Annotated[
     float | None, typer.Option(min=0, help="The session's length in its own seconds. [no end]")
