@@ -34,6 +34,7 @@ from tools.simulator.faults import MALFORMED, Fault
 from tools.simulator.player import PlayOptions
 from tools.simulator.record import record
 from tools.simulator.recorded import read_lines
+from tools.simulator.server import Exchange
 from tools.simulator.session import generated, recorded
 from tools.simulator.websocket import Limits
 
@@ -92,6 +93,27 @@ async def test_a_slow_reader_loses_nothing() -> None:
             assert stalled_at < 60_000
             rest = [await next_message(connection) for _ in range(59_999)]
         assert [first, *rest] == messages(session)
+
+
+async def waits_for_its_reader(exchange: Exchange) -> bool:
+    """Say whether the session has begun and stands still."""
+    sent = exchange.player.trades_sent
+    await asyncio.sleep(0.2)
+    return 0 < sent == exchange.player.trades_sent
+
+
+async def test_a_reader_that_dies_ends_neither_session_nor_exchange() -> None:
+    """A connection that breaks while the exchange waits for it leaves the session playing."""
+    session = generated(1, symbols=2, trades=200_000, rate=20_000)
+    async with simulated_exchange(session) as exchange:
+        url = combined_url(exchange, session.streams)
+        async with websockets.connect(url, max_queue=1) as connection:
+            await next_message(connection)
+            await eventually(lambda: waits_for_its_reader(exchange))
+            connection.transport.abort()
+        async with connected(url) as survivor:
+            await next_message(survivor)
+            await eventually(lambda: exchange.player.trades_sent == 200_000, 20)
 
 
 async def test_streams_can_be_subscribed_on_a_bare_connection() -> None:
