@@ -194,7 +194,7 @@ class Connection:
         try:
             async with asyncio.timeout(timeout_s):
                 await self.websocket.close(code=code, message=reason.encode())
-        except (TimeoutError, ConnectionResetError):
+        except (TimeoutError, ConnectionError):
             self.abort()
 
     def _write(self, data: bytes | memoryview) -> None:
