@@ -64,9 +64,9 @@ class Buffer:
 
     def __init__(self) -> None:
         self._parts: dict[Partition, _Gathering] = {}
+        self._since_s: float | None = None
         self.size_bytes = 0
         self.rows = 0
-        self.since_s: float | None = None
 
     def add(self, chunk: Chunk, *, now_s: float) -> int:
         """Append a chunk; return how many rows of an earlier placing it drove out.
@@ -83,17 +83,18 @@ class Buffer:
         part.chunks.append(chunk)
         part.following = chunk.following
         self._count(chunk, 1)
-        self.since_s = now_s if self.since_s is None else self.since_s
+        self._since_s = now_s if self._since_s is None else self._since_s
         return dropped
 
     def take(self) -> tuple[Part, ...]:
         """Hand over everything, and be empty."""
         parts = tuple(_part(partition, p) for partition, p in sorted(self._parts.items()))
-        self.__init__()  # type: ignore[misc]
+        self._parts.clear()
+        self._since_s, self.size_bytes, self.rows = None, 0, 0
         return parts
 
     def age_s(self, now_s: float) -> float:
-        return 0.0 if self.since_s is None else now_s - self.since_s
+        return 0.0 if self._since_s is None else now_s - self._since_s
 
     def __bool__(self) -> bool:
         return bool(self._parts)

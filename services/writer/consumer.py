@@ -7,7 +7,6 @@ Three loops over one state: `_poll` takes records, `_place` asks the table where
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ from libs.runtime.actor import Actor
 from libs.runtime.faultpoint import reach
 from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from services.writer import metrics
-from services.writer.messages import FencedOff, Fetched, Flush, Flushed, RawChunk, ToConsumer
+from services.writer.messages import FencedOff, Fetched, Flush, RawChunk, ToConsumer
+from services.writer.outbox import Outbox
 from services.writer.positions import Partition, Positions, Refuse, Seek, Verdict
 from services.writer.rebalance import Rebalance
 
@@ -84,7 +84,7 @@ class Consumer(Actor):
         self._batcher = batcher
         self._options = options or ConsumerOptions()
         self._positions = Positions()
-        self._outbox: deque[Fetched | Flush] = deque()
+        self._outbox = Outbox(batcher, hand_over_s=self._options.hand_over_s)
         self._unplaced = asyncio.Event()
         self._stopping = asyncio.Event()
         self._kafka: AIOKafkaConsumer | None = None
@@ -95,7 +95,7 @@ class Consumer(Actor):
         self._positions.revoke()
         self._outbox.clear()
         self._kafka = await self._open(
-            Rebalance(self._positions, self._unplaced.set, self._hand_over_all)
+            Rebalance(self._positions, self._unplaced.set, self._outbox.hand_over)
         )
 
     async def run(self) -> None:
@@ -129,18 +129,19 @@ class Consumer(Actor):
     async def _poll(self) -> None:
         while not self._stopping.is_set():
             await self._obey()
-            self._hand_over()
+            self._outbox.offer()
             if self._outbox:
                 await self._getmany(NOWHERE, timeout_ms=HELD_POLL_MS)
             else:
                 await self._fetch()
-        await self._hand_over_all(self._positions.assigned)
+        if self._positions.assigned:
+            await self._outbox.hand_over()
 
     async def _obey(self) -> None:
         while self._mailbox.depth:
             message = await self._mailbox.get()
             if isinstance(message, Flush):
-                self._outbox.append(message)
+                self._outbox.put(message)
             elif isinstance(message, FencedOff):
                 self._forget(self._positions.fence(message.generations))
 
@@ -152,7 +153,7 @@ class Consumer(Actor):
         chunks = tuple(self._taken(delivered))
         metrics.FETCHED.inc(sum(len(chunk.offsets) for chunk in chunks))
         if chunks:
-            self._outbox.append(Fetched(chunks))
+            self._outbox.put(Fetched(chunks))
 
     async def _getmany(
         self, *partitions: TopicPartition, timeout_ms: int
@@ -203,29 +204,6 @@ class Consumer(Actor):
         )
         if verdict is Verdict.SEEK:
             self._consumer.seek(tp, expected)
-
-    def _hand_over(self) -> None:
-        """Give the batcher what it takes now; what it does not take holds the polling."""
-        while self._outbox and self._batcher.mailbox.offer(self._outbox[0]):
-            self._outbox.popleft()
-
-    async def _hand_over_all(self, partitions: Iterable[Partition]) -> None:
-        """Have what was fetched committed before these partitions go to another writer.
-
-        Best effort: what is not committed by then is read again by whoever has the partition.
-        """
-        if not partitions:
-            return
-        reply: asyncio.Future[Flushed] = asyncio.get_running_loop().create_future()
-        self._outbox.append(Flush(reply))
-        try:
-            async with asyncio.timeout(self._options.hand_over_s):
-                while self._outbox and not reply.done():
-                    self._hand_over()
-                    await asyncio.wait({reply}, timeout=HELD_POLL_MS / 1000)
-                await reply
-        except (TimeoutError, K2Error) as error:
-            log.warning("handed_over_uncommitted", why=str(error) or "no commit in time")
 
     def _forget(self, partitions: Iterable[Partition]) -> None:
         """Pause partitions until they are placed again."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from services.writer.positions import Partition, Positions
+from services.writer.positions import Positions
 
 
 class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -20,7 +20,7 @@ class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
         self,
         positions: Positions,
         on_assigned: Callable[[], None],
-        on_revoked: Callable[[Collection[Partition]], Awaitable[None]],
+        on_revoked: Callable[[], Awaitable[None]],
     ) -> None:
         self._positions = positions
         self._on_assigned = on_assigned
@@ -32,7 +32,8 @@ class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         self._pause(revoked)
-        await self._on_revoked([(tp.topic, tp.partition) for tp in revoked])
+        if revoked:
+            await self._on_revoked()
         self._positions.revoke()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
