@@ -133,4 +133,4 @@ def after_read(state: State, read: Read) -> State:
     """Return the state with what was read added."""
     tail = appended(state.tail, read.topic, read.chunk, read.spans, state.seam)
     ends = {**state.log_ends, read.topic: {**state.log_ends.get(read.topic, {}), **read.log_ends}}
-    return State.of(state.index, tail, ends, state.table)
+    return state.grown(tail, ends)

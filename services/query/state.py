@@ -46,6 +46,12 @@ class State:
         lacks = missing(index.seam, index.seam, {})
         return cls(index, EMPTY_TAIL, index.seam, lacks, log_ends)
 
+    def grown(self, tail: Tail, log_ends: Offsets) -> State:
+        """Return the same snapshot with a tail that has more, cut at the seam already."""
+        high = furthest(self.seam, tail.high)
+        lacks = missing(self.seam, high, tail.covered)
+        return replace(self, tail=tail, high=high, lacks=lacks, log_ends=log_ends)
+
     @property
     def seam(self) -> Offsets:
         return self.index.seam

@@ -86,6 +86,8 @@ def cut(tail: Tail, seam: Offsets) -> Tail:
 
 def up_to(spans: Sequence[Span], floor: int) -> Sequence[Span]:
     """Return what lies at or past an offset; an empty last span where the end is further."""
+    if len(spans) == 1 and spans[0][0] >= floor:
+        return spans
     end = max(floor, *(high for _, high in spans))
     left = from_offset(spans, floor)
     return left if left and left[-1][1] == end else (*left, (end, end))
