@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from libs.kafka.client import start_consumer, stop_client
@@ -53,6 +55,4 @@ async def test_runs_hold_what_records_hold(kafka: str, topic: str) -> None:
     assert [o for run in runs for o in run.offsets.tolist()] == [r.offset for r in records]  # type: ignore[attr-defined]
     assert [v for run in runs for v in run.values.to_pylist()] == [r.value for r in records]  # type: ignore[attr-defined]
     assert runs[0].start == 0
-    assert all(
-        before.following <= after.start for before, after in zip(runs, runs[1:], strict=False)
-    )
+    assert all(before.following <= after.start for before, after in pairwise(runs))
