@@ -11,7 +11,7 @@ from libs.degradation.level import Level
 from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
 from libs.lake.catalog import open_lake
-from libs.market.clock import SystemClock
+from libs.market.clock import Clock, SystemClock
 from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
@@ -42,24 +42,8 @@ async def build(config: QueryConfig) -> Service:
     scans = pool_of(config, engine, "scan", config.scan_workers)
     keeper = Keeper(board, clock, memory_bytes=config.tail_memory_bytes, spill_dir=config.spill_dir)
     watcher = CatalogWatcher(lake, keeper, poll_s=config.catalog_poll_s)
-    reader = TailReader(
-        config.kafka_bootstrap,
-        config.topics,
-        board,
-        keeper,
-        TradeDecoder(SchemaRegistry(config.schema_registry)),
-        client_id=config.name,
-        most_bytes=config.tail_bytes,
-    )
-    agent = DegradationAgent(
-        KIND,
-        config.name,
-        config.governor_address,
-        OwnReport,
-        ignore,
-        memory_limit_bytes=config.memory_limit_bytes,
-        clock=clock,
-    )
+    reader = reader_of(config, board, keeper)
+    agent = agent_of(config, clock)
 
     def level() -> Level:
         return agent.applied.memory_level
@@ -90,6 +74,30 @@ async def build(config: QueryConfig) -> Service:
         ready=lambda: keeper.caught_up,
         release=release,
         run_dir=config.run_dir,
+    )
+
+
+def reader_of(config: QueryConfig, board: Board, keeper: Keeper) -> TailReader:
+    return TailReader(
+        config.kafka_bootstrap,
+        config.topics,
+        board,
+        keeper,
+        TradeDecoder(SchemaRegistry(config.schema_registry)),
+        client_id=config.name,
+        most_bytes=config.tail_bytes,
+    )
+
+
+def agent_of(config: QueryConfig, clock: Clock) -> DegradationAgent:
+    return DegradationAgent(
+        KIND,
+        config.name,
+        config.governor_address,
+        OwnReport,
+        ignore,
+        memory_limit_bytes=config.memory_limit_bytes,
+        clock=clock,
     )
 
 
