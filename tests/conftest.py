@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 pytest_plugins = [
+    "tests.support.cli",
     "tests.support.kafka",
     "tests.support.writer",
     "tests.support.serving",

@@ -1,13 +1,16 @@
-"""Child processes as actors: they never outlive their parent, and one that fails is restarted."""
+"""The parts of a running K2 as actors; child processes never outlive their parent."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
@@ -34,7 +37,24 @@ class Command:
     variables: Mapping[str, str] = field(default_factory=dict)
 
 
-class ChildProcess(Actor):
+class Part(Actor):
+    """A part of a running K2. It remembers what made a start fail: the first must not."""
+
+    start_failure: K2Error | None = None
+
+    async def start(self) -> None:
+        try:
+            await self.begin()
+        except K2Error as error:
+            self.start_failure = error
+            raise
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Do what `start` does."""
+
+
+class ChildProcess(Part):
     """Run a command until asked to stop; it is ready when its door is open and `serving` agrees.
 
     Those `along` are launched with it, so that they load at the same time; each is waited for in
@@ -60,7 +80,7 @@ class ChildProcess(Actor):
         self._process: OwnedProcess | None = None
         self._stop_asked = asyncio.Event()
 
-    async def start(self) -> None:
+    async def begin(self) -> None:
         """Start it and wait until it serves.
 
         Raises:
@@ -119,6 +139,16 @@ class ChildProcess(Actor):
 
 
 def last_words(log: Path) -> str:
-    """Return the last line of a log that is not empty."""
+    """Return the last line of a log that is not empty; of a log event, its error."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    try:
+        event = msgspec.json.decode(last, type=_LogEvent)
+    except msgspec.DecodeError:
+        return last
+    return event.error or event.event or last
+
+
+class _LogEvent(msgspec.Struct):
+    error: str = ""
+    event: str = ""

@@ -33,6 +33,8 @@ REFRESH_S = 0.25
 LINE_EVERY_S = 2.0
 # No new row for this long after the session's end: what is missing then will not come.
 STALLED_AFTER_S = 15.0
+# The same where all that was received can be queried: nothing is on its way.
+SETTLED_AFTER_S = 3.0
 
 
 def register(app: typer.Typer) -> None:
@@ -51,6 +53,10 @@ def demo(
         list[Path] | None, typer.Option(help="Replay this session instead; may be given again.")
     ] = None,
     pace: Annotated[str, typer.Option(help=PACES)] = "1",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="Let the exchange misbehave, as `k2 simulate` can: skip:at=500."),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data folder.")] = False,
 ) -> None:
     """Run a session through the whole system, and prove that nothing is missing or twice.
@@ -59,7 +65,9 @@ def demo(
     with 1 where the proof fails.
     """
     session_s = duration or SESSION_S
-    source = Source(seed, symbols, session_s, rate, tuple(recording or ()), None, pace)
+    source = Source(
+        seed, symbols, session_s, rate, tuple(recording or ()), None, pace, tuple(fault or ())
+    )
     remove_dead_demos()
     layout = Layout(home() / "demo" / str(os.getpid()))
     show = Demo(source, layout, stays=duration is None)
@@ -97,11 +105,15 @@ class Demo:
         )
         async with running(plan) as (fleet, ended):
             work = asyncio.create_task(self._show(console, fleet))
-            await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
+            try:
+                await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
+                if ended.done():
+                    raise_failure(ended)
+                return await work
+            finally:
+                # Before the parts end, or it would ask those that are gone.
                 work.cancel()
-                raise_failure(ended)
-            return await work
+                await asyncio.wait({work})
 
     async def _show(self, console: Console, fleet: Fleet) -> bool:
         expected = await asyncio.to_thread(truth.expected, self.source.session())
@@ -127,7 +139,9 @@ async def watch(console: Console, fleet: Fleet, total: int) -> None:
             display.show(flow, progress)
             if visible(flow) != rows:
                 rows, moved_s = visible(flow), time.monotonic()
-            stalled = time.monotonic() - moved_s > STALLED_AFTER_S
+            settled = flow.received is not None and visible(flow) >= flow.received
+            patience_s = SETTLED_AFTER_S if settled else STALLED_AFTER_S
+            stalled = time.monotonic() - moved_s > patience_s
             if progress.done and (rows >= total or stalled):
                 return
             await asyncio.sleep(REFRESH_S)

@@ -13,15 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from libs.market.errors import K2Error
-from libs.runtime.actor import Actor
+from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.doors import Door, find
 from libs.runtime.restarts import RestartPolicy
 from libs.runtime.supervisor import RestartIntensityError, Supervisor
-from tools.cli.children import STOP_GRACE_S, ChildProcess, Command
+from tools.cli.broker import Kafka, KafkaElsewhere, OwnKafka
+from tools.cli.children import STOP_GRACE_S, ChildProcess, Command, Part
 from tools.cli.health import is_serving
 from tools.cli.ports import Ports
-from tools.kafka.broker import LocalKafka
 
 LIVE_EXCHANGE_URL = "wss://stream.binance.com:9443"
 LIVE_REST_URL = "https://api.binance.com"
@@ -80,37 +79,6 @@ class Plan:
     on_step: Callable[[str], None] = field(default=lambda _: None)
 
 
-class Kafka(Actor):
-    """The broker this K2 starts for itself."""
-
-    name = "kafka"
-
-    def __init__(self, plan: Plan, along: Sequence[ChildProcess] = ()) -> None:
-        self._plan = plan
-        self._along = along
-        self._broker: LocalKafka | None = None
-        self._stop_asked = asyncio.Event()
-        self.bootstrap = ""
-
-    async def start(self) -> None:
-        self._plan.on_step(self.name)
-        for other in self._along:
-            other.launch()
-        self._broker = LocalKafka(self._plan.layout.data / "kafka")
-        await self._broker.__aenter__()
-        self.bootstrap = self._broker.bootstrap
-
-    async def run(self) -> None:
-        await self._stop_asked.wait()
-
-    async def stop(self) -> None:
-        self._stop_asked.set()
-
-    async def close(self) -> None:
-        if self._broker is not None:
-            await self._broker.__aexit__(None, None, None)
-
-
 class Fleet:
     """The parts of one running K2, and what each must be told."""
 
@@ -119,11 +87,11 @@ class Fleet:
         self._ports = Ports()
         self._readers = [self._service("writer"), self._service("query")]
         self._exchange = [] if plan.exchange.live else [self._simulator()]
-        self._kafka = None if os.environ.get("K2_KAFKA_BOOTSTRAP") else Kafka(plan, self._exchange)
+        self._kafka = self._broker()
 
     @property
     def bootstrap(self) -> str:
-        return self._kafka.bootstrap if self._kafka else os.environ["K2_KAFKA_BOOTSTRAP"]
+        return self._kafka.bootstrap
 
     @property
     def layout(self) -> Layout:
@@ -134,18 +102,33 @@ class Fleet:
         return find(self._plan.layout.run)
 
     def door(self, service: str) -> Door:
-        return next(door for door in self.doors().values() if door.service == service)
+        """Return the open door of a service.
 
-    def actors(self) -> list[Actor]:
+        Raises:
+            UnavailableError: it has none at this moment.
+        """
+        for door in self.doors().values():
+            if door.service == service:
+                return door
+        raise UnavailableError(f"the {service} does not run: see {self.layout.logs}")
+
+    def parts(self) -> list[Part]:
         """Return the parts in the order of their start."""
-        kafka = [self._kafka] if self._kafka else []
         governor = self._service("governor", along=self._readers)
-        return [*kafka, governor, *self._readers, *self._exchange, self._service("ingestor")]
+        ingestor = self._service("ingestor")
+        return [self._kafka, governor, *self._readers, *self._exchange, ingestor]
 
     async def close(self) -> None:
         """End what was launched ahead and never came to its turn, and give the ports back."""
         await asyncio.gather(*(child.close() for child in [*self._readers, *self._exchange]))
         self._ports.close()
+
+    def _broker(self) -> Kafka:
+        elsewhere = os.environ.get("K2_KAFKA_BOOTSTRAP")
+        if elsewhere:
+            return KafkaElsewhere(elsewhere, along=self._exchange)
+        data = self.layout.data / "kafka"
+        return OwnKafka(data, on_step=self._plan.on_step, along=self._exchange)
 
     def _service(self, service: str, along: Sequence[ChildProcess] = ()) -> ChildProcess:
         name = f"{service}-1"
@@ -195,7 +178,11 @@ class Fleet:
         if service == "governor":
             return variables | dict(self._plan.variables)
         variables["K2_GOVERNOR_ADDRESS"] = self._address("governor")
-        extra = {"writer": self._writer_variables, "ingestor": self._ingestor_variables}
+        extra = {
+            "writer": self._writer_variables,
+            "query": self._query_variables,
+            "ingestor": self._ingestor_variables,
+        }
         return variables | extra.get(service, dict)() | dict(self._plan.variables)
 
     def _address(self, service: str, offset: int = 0) -> str:
@@ -203,6 +190,9 @@ class Fleet:
 
     def _writer_variables(self) -> dict[str, str]:
         return {"K2_WRITER_FLUSH_AFTER_S": f"{self._plan.flush_after_s:g}"}
+
+    def _query_variables(self) -> dict[str, str]:
+        return {"K2_QUERY_SPILL_DIR": str(self.layout.data / "spill")}
 
     def _ingestor_variables(self) -> dict[str, str]:
         websocket, rest = LIVE_EXCHANGE_URL, LIVE_REST_URL
@@ -227,11 +217,14 @@ async def running(plan: Plan) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]
     """
     plan.layout.make()
     fleet = Fleet(plan)
-    supervisor = Supervisor(fleet.actors(), policy=plan.restarts, stop_timeout_s=STOP_TIMEOUT_S)
+    parts = fleet.parts()
+    supervisor = Supervisor(parts, policy=plan.restarts, stop_timeout_s=STOP_TIMEOUT_S)
     task = asyncio.create_task(supervisor.run(), name="fleet")
     try:
         while not supervisor.started and not task.done():
+            raise_failed_start(parts)
             await asyncio.sleep(POLL_S)
+        raise_failed_start(parts)
         if task.done():
             raise_failure(task)
         yield fleet, task
@@ -240,6 +233,13 @@ async def running(plan: Plan) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]
         await asyncio.wait({task})
         await fleet.close()
         task.exception()
+
+
+def raise_failed_start(parts: Sequence[Part]) -> None:
+    """Raise what kept a part from starting: before all have, it is not worth another try."""
+    for part in parts:
+        if part.start_failure is not None:
+            raise part.start_failure
 
 
 def raise_failure(task: asyncio.Task[None]) -> None:

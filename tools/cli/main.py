@@ -1,82 +1,18 @@
-"""The `k2` command.
-
-Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running or not answering,
-4 not found, 5 anything else, 130 interrupted.
-"""
+"""Where `k2` begins."""
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
-from importlib import import_module
 
-import typer
-from rich.console import Console
-
-from libs.market.errors import (
-    ConfigError,
-    ExhaustedError,
-    InvalidError,
-    K2Error,
-    NotFoundError,
-    UnavailableError,
-)
-
-EXIT_CODES: dict[type[K2Error], int] = {
-    InvalidError: 2,
-    ConfigError: 2,
-    UnavailableError: 3,
-    ExhaustedError: 3,
-    NotFoundError: 4,
-}
-OTHER_FAILURE = 5
 INTERRUPTED = 130
-
-# A module loads what its commands need, half a second's worth: only the one asked for is imported.
-MODULES = {
-    "demo": ("demo",),
-    "stack": ("up", "down", "status"),
-    "market": ("trades", "bars", "tail", "symbols", "snapshots"),
-    "governor": ("governor",),
-    "exchange": ("simulate", "record"),
-}
-
-
-def application(words: Sequence[str]) -> typer.Typer:
-    """Build the command: all of it, or as much as these words ask for."""
-    app = typer.Typer(
-        no_args_is_help=True,
-        rich_markup_mode="rich",
-        pretty_exceptions_enable=False,
-        epilog="Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running,"
-        " 4 not found, 5 anything else.",
-    )
-    app.callback()(k2)
-    asked = [module for module, commands in MODULES.items() if words and words[0] in commands]
-    for module in asked or MODULES:
-        import_module(f"tools.cli.{module}").register(app)
-    return app
-
-
-def k2() -> None:
-    """K2: every trade captured, kept for ever, and queried together with the last millisecond."""
 
 
 def main() -> None:
-    """Run the command; an error is one sentence on stderr and an exit code."""
+    """Run the command; Ctrl-C ends it without a word."""
     try:
-        application(sys.argv[1:])()
-    except K2Error as error:
-        Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error.message}")
-        sys.exit(exit_code(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Half a second of imports, and Ctrl-C in it is Ctrl-C too.
+        from tools.cli.application import run
+
+        run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-def exit_code(error: K2Error) -> int:
-    """Return the exit code for an error, by its nearest kind."""
-    kinds = (EXIT_CODES.get(kind) for kind in type(error).__mro__ if issubclass(kind, K2Error))
-    return next((code for code in kinds if code is not None), OTHER_FAILURE)

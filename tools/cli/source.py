@@ -7,6 +7,7 @@ from pathlib import Path
 
 from libs.market.errors import InvalidError
 from tools.cli.fleet import Exchange
+from tools.simulator.faults import parse
 from tools.simulator.session import Session, generated, recorded
 
 ENDLESS_S = 10 * 365 * 86_400.0
@@ -24,6 +25,7 @@ class Source:
     recordings: tuple[Path, ...] = ()
     live: str | None = None
     pace: str = "1"
+    faults: tuple[str, ...] = ()
 
     def session(self) -> Session:
         """Return the session that the simulator will play."""
@@ -41,13 +43,16 @@ class Source:
         """Return what to start for it.
 
         Raises:
-            InvalidError: the pace is not one, or a recording is not there.
+            InvalidError: the pace or a fault is not one, or a recording is not there.
         """
         check_pace(self.pace)
         if self.live is not None:
             return Exchange(live=True, symbols=self.live)
         # No trade is sent before everything of the session is listened to: none is missed.
-        arguments = ("--pace", self.pace, "--hold", "missing", *self._session_arguments())
+        arguments = ["--pace", self.pace, "--hold", "missing", *self._session_arguments()]
+        for fault in self.faults:
+            parse(fault)
+            arguments += ["--fault", fault]
         return Exchange(simulator_arguments=arguments)
 
     def _session_arguments(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -46,6 +47,7 @@ class LocalKafka:
         self._progress = progress
         self._lock: BinaryIO | None = None
         self._process: OwnedProcess | None = None
+        self._stop_asked = threading.Event()
         self._identity: Identity | None = None
 
     @property
@@ -71,8 +73,10 @@ class LocalKafka:
             ConfigError: there is no Java that fits.
             ConflictError: another process runs this data folder, or has its port.
             CorruptError: the data folder is not one Kafka can use.
-            UnavailableError: the jars cannot be had, or Kafka did not start in time.
+            UnavailableError: the jars cannot be had, Kafka did not start in time, or `stop` was
+                called meanwhile.
         """
+        self._stop_asked.clear()
         java = find_java(self._java)
         jars = ensure_jars(tools_dir() / "kafka", locked_jars(), self._progress, fetch_with_jgo)
         command = [str(java), *JVM_OPTIONS, "-cp", os.pathsep.join(map(str, jars))]
@@ -85,7 +89,12 @@ class LocalKafka:
             raise
 
     def stop(self) -> None:
-        """End Kafka: in order, or by force after a while. Safe to call at any time."""
+        """End Kafka: in order, or by force after a while.
+
+        Safe to call at any time; a start under way in another thread ends soon, and then leaves
+        nothing where this is called once more.
+        """
+        self._stop_asked.set()
         if self._process is not None:
             self._process.stop(patience_s=STOP_TIMEOUT_S)
             self._process = None
@@ -94,7 +103,16 @@ class LocalKafka:
             self._lock = None
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.start)
+        starting = asyncio.create_task(asyncio.to_thread(self.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread cannot be cancelled: leave only when it holds nothing any more.
+            self._stop_asked.set()
+            await asyncio.wait({starting})
+            starting.exception()
+            await asyncio.to_thread(self.stop)
+            raise
         return self
 
     async def __aexit__(
@@ -117,11 +135,14 @@ class LocalKafka:
         self._process = OwnedProcess(command, log=output, inherit=lock)
         self._process.start()
         folder.wait(lambda: STARTED in output.read_bytes() or self._ended(), START_TIMEOUT_S)
+        if self._stop_asked.is_set():
+            raise UnavailableError("Kafka was stopped while it started")
         if STARTED not in output.read_bytes():
             raise _start_failure(self._layout, self._known(), self._process.exit_code())
 
     def _ended(self) -> bool:
-        return self._process is not None and self._process.exit_code() is not None
+        ended = self._process is not None and self._process.exit_code() is not None
+        return ended or self._stop_asked.is_set()
 
 
 def _start_failure(layout: Layout, identity: Identity, exit_code: int | None) -> K2Error:

@@ -1,0 +1,146 @@
+"""`k2 demo` and `k2 up` from the outside: what they prove, and what they leave behind."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import pytest
+
+from tests.support.cli import START_TIMEOUT_S, Home
+from tests.support.polling import eventually_sync
+
+SHORT = ("demo", "--duration", "3", "--symbols", "4", "--rate", "300")
+INTERRUPTED = 130
+PROOF_FAILED = 1
+
+
+def assert_nothing_is_left(home: Home) -> None:
+    assert home.processes() == []
+    assert list((home.root / "demo").iterdir()) == []
+    assert {path.name for path in home.folder.iterdir()} <= {".k2", "demo.txt"}
+
+
+def test_a_session_is_proven(home: Home) -> None:
+    """Every symbol equal, exit code 0, and the folder is gone."""
+    answer = home.k2(*SHORT, timeout_s=START_TIMEOUT_S)
+    assert answer.code == 0, answer
+    assert "PROVEN" in answer.text
+    assert "nothing missing, nothing twice" in answer.text
+    assert_nothing_is_left(home)
+
+
+@pytest.mark.parametrize(
+    ("fault", "column"), [("skip:at=100,count=2", "missing"), ("duplicate:at=100,count=2", "twice")]
+)
+def test_a_lying_exchange_fails_the_proof(home: Home, fault: str, column: str) -> None:
+    """Trades of the session that the exchange did not send, or sent twice: exit code 1."""
+    answer = home.k2(*SHORT, "--pace", "max", "--fault", fault, timeout_s=START_TIMEOUT_S)
+    assert answer.code == PROOF_FAILED, answer
+    assert "FAILED" in answer.text
+    assert_nothing_is_left(home)
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "starting kafka"),
+        (signal.SIGTERM, "starting query"),
+        (signal.SIGINT, "starting ingestor"),
+        (signal.SIGTERM, "sent "),
+        (signal.SIGINT, "PROVEN"),
+    ],
+)
+def test_a_signal_leaves_nothing(home: Home, number: signal.Signals, moment: str) -> None:
+    """Ctrl-C and SIGTERM at any moment: no process, no port, no folder, no traceback."""
+    words = [word for word in SHORT if moment != "PROVEN" or word not in ("--duration", "3")]
+    if moment == "PROVEN":
+        words += ["--pace", "max"]
+    with home.started(*words) as demo:
+        demo.until(moment)
+        code = demo.end(number)
+        assert "Traceback" not in demo.text
+    assert code == (0 if moment == "PROVEN" else INTERRUPTED)
+    assert_nothing_is_left(home)
+
+
+def test_what_was_killed_is_cleared_by_the_next(home: Home) -> None:
+    """SIGKILL leaves a folder and nothing that runs; the next demo removes it."""
+    with home.started(*SHORT) as demo:
+        demo.until("sent ")
+        ports = home.listening()
+        demo.end(signal.SIGKILL)
+        eventually_sync(lambda: not home.processes(), what="no process left")
+        eventually_sync(lambda: not listening_now(ports), what="no port listens")
+    assert [path.name for path in (home.root / "demo").iterdir()] == [str(demo.process.pid)]
+    with home.started(*SHORT) as successor:
+        successor.until("starting kafka")
+        assert successor.end(signal.SIGINT) == INTERRUPTED
+    assert_nothing_is_left(home)
+
+
+def listening_now(ports: list[int]) -> list[int]:
+    return [port for port in ports if _answers(port)]
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_kafka_that_is_not_there_is_one_sentence(home: Home) -> None:
+    """Within seconds, with the address, and nothing half-started."""
+    home.variables["K2_KAFKA_BOOTSTRAP"] = "127.0.0.1:1"
+    answer = home.k2(*SHORT, timeout_s=30)
+    assert answer.code == 3
+    assert "127.0.0.1:1" in answer.said
+    assert answer.said.count("\n") <= 2, answer.said
+    assert_nothing_is_left(home)
+
+
+def test_up_goes_on_where_it_ended(home: Home) -> None:
+    """A second up is refused; down ends the first; up again serves old rows and new, none twice."""
+    started = home.k2("up", "--detach", "--symbols", "2", "--flush-after-s", "1", timeout_s=120)
+    assert started.code == 0, started
+    try:
+        refused = home.k2("up")
+        assert (refused.code, refused.said.count("\n")) == (5, 1), refused
+        assert "k2 down" in refused.said
+        before = rows_of(home)
+        assert home.k2("down", timeout_s=120).code == 0
+        assert home.processes() == []
+        again = home.k2("up", "--detach", "--symbols", "2", "--flush-after-s", "1", timeout_s=120)
+        assert again.code == 0, again
+        after = eventually_sync(lambda: more_rows(home, than=len(before)), 30, what="new rows")
+    finally:
+        assert home.k2("down", timeout_s=120).code == 0
+    assert after[: len(before)] == before
+    assert len(set(after)) == len(after)
+    assert home.k2("down").text == "K2 is not up\n"
+
+
+def rows_of(home: Home) -> list[str]:
+    words = ("trades", "BTCUSDT", "--limit", "0", "--oldest-first", "--columns", "trade_id")
+    return home.k2(*words, "-o", "csv").text.splitlines()
+
+
+def more_rows(home: Home, *, than: int) -> list[str]:
+    rows = rows_of(home)
+    return rows if len(rows) > than else []
+
+
+@pytest.mark.parametrize(
+    "damaged", ["data/kafka/kafka.json", "data/catalog.db", "data/schemas.json", "run/door.json"]
+)
+def test_damaged_data_is_one_sentence(home: Home, damaged: str) -> None:
+    """It names the file and what to do, at the first attempt, and nothing runs on."""
+    file = home.root / "up" / damaged
+    file.parent.mkdir(parents=True)
+    file.write_text("garbage")
+    answer = home.k2("up", timeout_s=START_TIMEOUT_S)
+    assert answer.code == 5
+    assert answer.said.count("\n") == 1, answer.said
+    assert str(file.parent) in answer.said
+    assert "remove it" in answer.said or "move it away" in answer.said
+    assert answer.text.count("starting writer") <= 1
+    assert home.processes() == []

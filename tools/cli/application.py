@@ -1,0 +1,90 @@
+"""The `k2` command.
+
+Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running or not answering,
+4 not found, 5 anything else, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from libs.market.errors import (
+    ConfigError,
+    ExhaustedError,
+    InvalidError,
+    K2Error,
+    NotFoundError,
+    UnavailableError,
+)
+
+EXIT_CODES: dict[type[K2Error], int] = {
+    InvalidError: 2,
+    ConfigError: 2,
+    UnavailableError: 3,
+    ExhaustedError: 3,
+    NotFoundError: 4,
+}
+OTHER_FAILURE = 5
+
+# A module loads what its commands need, half a second's worth: only the one asked for is imported.
+MODULES = {
+    "demo": ("demo",),
+    "stack": ("up", "down", "status"),
+    "market": ("trades", "bars", "tail", "symbols", "snapshots"),
+    "governor": ("governor",),
+    "exchange": ("simulate", "record"),
+}
+
+
+def application(words: Sequence[str]) -> typer.Typer:
+    """Build the command: all of it, or as much as these words ask for."""
+    app = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        epilog="Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running,"
+        " 4 not found, 5 anything else.",
+    )
+    app.callback()(k2)
+    asked = [module for module, commands in MODULES.items() if words and words[0] in commands]
+    for module in asked or MODULES:
+        import_module(f"tools.cli.{module}").register(app)
+    return app
+
+
+def k2() -> None:
+    """K2: every trade captured, kept for ever, and queried together with the last millisecond."""
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the command; an error is one sentence on stderr and an exit code."""
+    # Libraries warn on their own of what ends as our one sentence.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        application(words)(words)
+    except K2Error as error:
+        say(error.message)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(sentence: str) -> None:
+    """Print an error on stderr: whole words on a terminal, whole lines elsewhere."""
+    console = Console(stderr=True, highlight=False)
+    text = Text.assemble(("error: ", "bold red"), sentence)
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def exit_code(error: K2Error) -> int:
+    """Return the exit code for an error, by its nearest kind."""
+    kinds = (EXIT_CODES.get(kind) for kind in type(error).__mro__ if issubclass(kind, K2Error))
+    return next((code for code in kinds if code is not None), OTHER_FAILURE)

@@ -1,0 +1,79 @@
+"""The Kafka that a K2 runs on: its own, or one that is there already."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from libs.kafka.admin import cluster_id
+from libs.market.errors import UnavailableError
+from tools.cli.children import ChildProcess, Part
+from tools.kafka.broker import LocalKafka
+
+ELSEWHERE_TIMEOUT_S = 10.0
+
+
+class Kafka(Part):
+    """Knows the address of a broker once it has started."""
+
+    name = "kafka"
+
+    def __init__(self, along: Sequence[ChildProcess]) -> None:
+        self._along = along
+        self._stop_asked = asyncio.Event()
+        self.bootstrap = ""
+
+    async def begin(self) -> None:
+        for other in self._along:
+            other.launch()
+
+    async def run(self) -> None:
+        await self._stop_asked.wait()
+
+    async def stop(self) -> None:
+        self._stop_asked.set()
+
+
+class OwnKafka(Kafka):
+    """The broker this K2 starts for itself; those `along` are launched meanwhile."""
+
+    def __init__(
+        self, data: Path, *, on_step: Callable[[str], None], along: Sequence[ChildProcess]
+    ) -> None:
+        super().__init__(along)
+        self._on_step = on_step
+        self._broker = LocalKafka(data)
+
+    async def begin(self) -> None:
+        self._on_step(self.name)
+        await super().begin()
+        await self._broker.__aenter__()
+        self.bootstrap = self._broker.bootstrap
+
+    async def close(self) -> None:
+        await self._broker.__aexit__(None, None, None)
+
+
+class KafkaElsewhere(Kafka):
+    """The broker that K2_KAFKA_BOOTSTRAP names."""
+
+    def __init__(self, bootstrap: str, *, along: Sequence[ChildProcess]) -> None:
+        super().__init__(along)
+        self.bootstrap = bootstrap
+
+    async def begin(self) -> None:
+        """See that it answers.
+
+        Raises:
+            UnavailableError: it does not.
+        """
+        try:
+            await cluster_id(self.bootstrap, timeout_s=ELSEWHERE_TIMEOUT_S)
+        except UnavailableError as error:
+            text = (
+                f"no Kafka answers at {self.bootstrap}: start it, correct K2_KAFKA_BOOTSTRAP,"
+                " or unset that and K2 starts its own"
+            )
+            raise UnavailableError(text, bootstrap=self.bootstrap) from error
+        await super().begin()
