@@ -105,8 +105,10 @@ class SchemaRegistry:
     def _reload(self) -> None:
         stamp = self._stat()
         if stamp is None:
-            self._state = _State()
-        if stamp is None or stamp == self._stamp:
+            # Forget the stamp too: a file moved away and back has the one it had.
+            self._state, self._stamp = _State(), None
+            return
+        if stamp == self._stamp:
             return
         try:
             self._state = msgspec.json.decode(self._path.read_bytes(), type=_State)

@@ -159,6 +159,19 @@ def test_an_id_registered_elsewhere_is_found(path: Path) -> None:
     assert reader.get(writer.register(SUBJECT, trade_schema())) == trade_schema()
 
 
+def test_a_file_that_was_away_is_read_again(path: Path) -> None:
+    """It comes back with the time, inode and size it had; its schemas are known again."""
+    registry = SchemaRegistry(path)
+    schema_id = registry.register("a-value", trade_schema())
+    away = path.rename(path.with_suffix(".away"))
+    with pytest.raises(UnknownSchemaError):
+        registry.get(schema_id + 1)
+
+    away.rename(path)
+
+    assert registry.get(schema_id) == trade_schema()
+
+
 def test_a_damaged_file_is_one_sentence(path: Path) -> None:
     """It names the file and says what to do, and is not written over."""
     path.parent.mkdir()
