@@ -28,9 +28,11 @@ class Door:
 
     @property
     def open(self) -> bool:
-        """True while the process that published it lives."""
+        """True while the process that published it lives; a zombie does not."""
         try:
-            return psutil.Process(self.pid).create_time() == self.process_started_s
+            process = psutil.Process(self.pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return alive and process.create_time() == self.process_started_s
         except psutil.NoSuchProcess:
             return False
 

@@ -52,6 +52,21 @@ def test_door_of_a_dead_process_is_passed_over(tmp_path: Path) -> None:
     assert find(tmp_path)["writer-1"].pid == os.getpid()
 
 
+def test_a_killed_process_that_nobody_waits_for_is_dead(tmp_path: Path) -> None:
+    """In a container without an init it keeps its id for ever; its name is free all the same."""
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with killed:
+        began_s = psutil.Process(killed.pid).create_time()
+        publish(tmp_path, Door("writer-1", "writer", pid=killed.pid, process_started_s=began_s))
+        assert "writer-1" in find(tmp_path)
+
+        killed.kill()
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)
+
+        assert find(tmp_path) == {}
+        publish(tmp_path, Door("writer-1", "writer"))
+
+
 def test_reused_process_id_is_not_mistaken(tmp_path: Path) -> None:
     """The same id with another start time is another process."""
     publish(tmp_path, Door("writer-1", "writer", process_started_s=1.0))
