@@ -49,7 +49,7 @@ async def measure(run: Run) -> list[Figure]:
     history_rows, tail_rows = run.sized(HISTORY_ROWS), run.sized(TAIL_ROWS)
     plan = Plan(
         Layout(run.folder / "latency"),
-        Exchange(),
+        Exchange(live=True),
         COMMIT_EVERY_S,
         variables={"K2_WRITER_TOPICS": WRITTEN_TOPIC},
     )

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from libs.runtime.actor import Actor
 from libs.runtime.doors import Door
+from tools.cli.children import Part
 from tools.cli.fleet import Fleet, Plan
 
 POLL_S = 0.02
@@ -19,15 +19,15 @@ class Parts:
     """A fleet whose parts wait for `start`."""
 
     fleet: Fleet
-    actors: dict[str, Actor]
+    by_name: dict[str, Part]
 
     async def start(self, *names: str) -> None:
         """Start these, one after the other; each serves before the next one starts."""
         for name in names:
-            await self.actors[name].start()
+            await self.by_name[name].start()
 
     async def stop(self, name: str) -> None:
-        await self.actors[name].close()
+        await self.by_name[name].close()
 
     async def door(self, name: str) -> Door:
         """Wait for the door of a part that is being started."""
@@ -41,10 +41,10 @@ async def parts(plan: Plan) -> AsyncIterator[Parts]:
     """Give the parts, none of them started; leaving ends those that are."""
     plan.layout.make()
     fleet = Fleet(plan)
-    actors = fleet.actors()
+    all_parts = fleet.parts()
     try:
-        yield Parts(fleet, {actor.name: actor for actor in actors})
+        yield Parts(fleet, {part.name: part for part in all_parts})
     finally:
-        for actor in reversed(actors):
-            await actor.close()
+        for part in reversed(all_parts):
+            await part.close()
         await fleet.close()
