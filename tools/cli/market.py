@@ -238,8 +238,10 @@ def _footnote(rows: int, provenance: pb.Provenance) -> None:
             for gap in provenance.lacks
         )
         verdict = f"[yellow]not complete[/]: lacks {lacks or 'what is not known yet'}"
+    hint = "" if rows else ": `k2 symbols` lists what there is"
     behind = f", {provenance.behind_log} behind the log" if provenance.behind_log else ""
     Console(stderr=True, highlight=False).print(
         f"[dim]{rows} rows, snapshot {provenance.snapshot_id or 'none'} and the tail{behind},[/]"
-        f" {verdict}"
+        f" {verdict}{hint}",
+        soft_wrap=True,
     )

@@ -92,11 +92,19 @@ def _sink(file: Path | None) -> Iterator[BinaryIO]:
         return
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
-        with unfinished.open("wb") as sink:
+        with _created(unfinished, file) as sink:
             yield sink
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _created(unfinished: Path, file: Path) -> BinaryIO:
+    try:
+        return unfinished.open("wb")
+    except OSError as error:
+        text = f"cannot write {file}: {error.strerror}; name a file in a folder that is there"
+        raise InvalidError(text, field="file") from error
 
 
 def _write_json(batches: Iterable[pa.RecordBatch], _: pa.Schema, sink: BinaryIO) -> int:

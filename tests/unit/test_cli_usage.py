@@ -1,0 +1,89 @@
+"""What `k2` says before it asks anybody, in this process: exit code and one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools.cli.application import run
+
+USAGE, NOT_RUNNING = 2, 3
+QUESTIONS = (
+    ("trades", "BTCUSDT"),
+    ("bars", "BTCUSDT"),
+    ("tail",),
+    ("symbols",),
+    ("snapshots",),
+    ("governor", "state"),
+    ("status",),
+)
+
+
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("K2_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ended(words: tuple[str, ...]) -> int:
+    with pytest.raises(SystemExit) as end:
+        run(words)
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+@pytest.mark.parametrize("words", QUESTIONS)
+def test_where_nothing_runs_it_says_how_to_start(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 3, one line, and the command to give next."""
+    assert ended(words) == NOT_RUNNING
+    answer = capsys.readouterr()
+    assert (answer.out, answer.err.count("\n")) == ("", 1)
+    assert "k2 up" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("trades", "BTCUSDT", "--from", "yesterday"), "--from"),
+        (("trades", "BTCUSDT", "--as-of", "soon"), "--as-of"),
+        (("trades", "BTCUSDT", "--file", "btc.xlsx"), "--output"),
+        (("trades", "BTCUSDT", "--snapshot-id", "1", "--as-of", "2026-01-01"), "not both"),
+        (("trades",), "symbol"),
+        (("trades", "BTCUSDT", "--colour"), "--colour"),
+        (("bars", "BTCUSDT", "--interval", "7m"), "1m"),
+        (("tail", "-o", "parquet"), "json"),
+        (("demo", "--pace", "fast"), "max"),
+        (("demo", "--duration", "0"), "--duration"),
+        (("demo", "--recording", "not-there.gz"), "not-there.gz"),
+        (("demo", "--fault", "explode"), "malformed"),
+        (("up", "--recording", "not-there.gz"), "not-there.gz"),
+        (("record", "BTCUSDT", "--out", "a.gz", "--streams", "trades"), "bookTicker"),
+        (("tradez",), "trades"),
+    ],
+)
+def test_wrong_usage_is_told_what_is_wrong(
+    words: tuple[str, ...], hint: str, capsys: pytest.CaptureFixture[str], empty_home: Path
+) -> None:
+    """Exit code 2, what to change on stderr, and nothing written."""
+    assert ended(words) == USAGE
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert hint in answer.err
+    assert not [path for path in empty_home.rglob("*") if path.is_file()]
+
+
+def test_down_where_nothing_is_up_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    """What was asked for is so already."""
+    assert ended(("down",)) == 0
+    assert capsys.readouterr().out == "K2 is not up\n"
+
+
+@pytest.mark.parametrize("words", [("--help",), ("trades", "--help"), ("governor", "--help")])
+def test_help_is_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    """It names what there is, and ends with 0."""
+    assert ended(words) == 0
+    assert "Usage" in capsys.readouterr().out
