@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from libs.kafka.client import start_consumer, stop_client
-from libs.kafka.deadline import deadline, unreachable
+from libs.kafka.client import start_admin, start_consumer, stop_client
+from libs.kafka.deadline import deadline
 from libs.kafka.topics import PARTITIONS, TOPIC_CONFIG
 from libs.market.errors import ConfigError, NotFoundError
 
@@ -80,14 +80,12 @@ async def end_offsets(
 
 @asynccontextmanager
 async def _admin(bootstrap: str, timeout_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id="k2-admin")
+    admin = await start_admin(bootstrap, "k2-admin", timeout_s=timeout_s)
     try:
-        async with deadline(unreachable(bootstrap), timeout_s):
-            await admin.start()
         async with deadline(f"Kafka at {bootstrap} did not do as asked", timeout_s):
             yield admin
     finally:
-        await admin.close()
+        await stop_client(admin)
 
 
 @asynccontextmanager

@@ -1,15 +1,18 @@
-"""Producers and consumers, made the one way K2 uses them."""
+"""Producers, consumers and admin clients, made the one way K2 uses them."""
 
 from __future__ import annotations
 
-from typing import Literal
+from contextlib import suppress
+from typing import Literal, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.kafka.deadline import deadline, unreachable
 from libs.kafka.partitioner import partition_of_key
 from libs.market.errors import UnavailableError
 
+Client: TypeAlias = AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient
 Compression = Literal["lz4", "zstd"]
 
 START_TIMEOUT_S = 15.0
@@ -79,22 +82,36 @@ async def start_consumer(
     return consumer
 
 
-async def stop_client(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
-    """Stop a producer (sending what it holds) or a consumer.
+async def start_admin(
+    bootstrap: str, client_id: str, *, timeout_s: float = START_TIMEOUT_S
+) -> AIOKafkaAdminClient:
+    """Start an admin client.
+
+    Raises:
+        UnavailableError: no broker answered within `timeout_s`.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id=client_id)
+    await _start(admin, bootstrap, timeout_s)
+    return admin
+
+
+async def stop_client(client: Client, *, timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Stop a client; a producer sends what it holds.
 
     Raises:
         UnavailableError: Kafka went away and did not come back in time.
     """
-    async with deadline("the Kafka client did not stop", STOP_TIMEOUT_S):
-        await client.stop()
+    stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+    async with deadline("the Kafka client did not stop", timeout_s):
+        await stop()
 
 
-async def _start(
-    client: AIOKafkaProducer | AIOKafkaConsumer, bootstrap: str, timeout_s: float
-) -> None:
+async def _start(client: Client, bootstrap: str, timeout_s: float) -> None:
     try:
         async with deadline(unreachable(bootstrap), timeout_s):
             await client.start()
-    except UnavailableError:
-        await stop_client(client)
+    except BaseException:
+        # A cancelled start too leaves connections behind, and the first error is the one to tell.
+        with suppress(UnavailableError):
+            await stop_client(client)
         raise

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from libs.degradation.messages import Partition
 from libs.kafka.admin import begin_offsets, end_offsets
-from libs.kafka.client import start_consumer, stop_client
+from libs.kafka.client import start_admin, start_consumer, stop_client
 from libs.kafka.deadline import deadline
 from libs.market.errors import NotFoundError, UnavailableError
 from services.governor.lag import LogBounds
@@ -64,11 +64,10 @@ class KafkaOffsets:
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         admin, self._admin = self._admin, None
-        with suppress(UnavailableError):
-            if consumer is not None:
-                await stop_client(consumer)
-        if admin is not None:
-            await _close(admin)
+        for client in (consumer, admin):
+            if client is not None:
+                with suppress(UnavailableError):
+                    await stop_client(client, timeout_s=READ_TIMEOUT_S)
 
     async def _connected(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
         if self._consumer is None:
@@ -76,7 +75,7 @@ class KafkaOffsets:
                 self._bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S
             )
         if self._admin is None:
-            self._admin = await _open_admin(self._bootstrap)
+            self._admin = await start_admin(self._bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S)
         return self._consumer, self._admin
 
     async def _bounds(self, consumer: AIOKafkaConsumer) -> dict[Partition, LogBounds]:
@@ -114,20 +113,3 @@ class KafkaOffsets:
         if len(found) < len(wanted):
             raise UnavailableError(f"Kafka did not tell every offset of {group}", group=group)
         return {(tp.topic, tp.partition): at.offset for tp, at in found.items() if at.offset >= 0}
-
-
-async def _open_admin(bootstrap: str) -> AIOKafkaAdminClient:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id=CLIENT_ID)
-    try:
-        async with deadline(f"no Kafka answers at {bootstrap}", CONNECT_TIMEOUT_S):
-            await admin.start()
-    except UnavailableError:
-        await _close(admin)
-        raise
-    return admin
-
-
-async def _close(admin: AIOKafkaAdminClient) -> None:
-    with suppress(UnavailableError):
-        async with deadline("the Kafka client did not close", READ_TIMEOUT_S):
-            await admin.close()

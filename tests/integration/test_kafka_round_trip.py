@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from random import Random
 
@@ -11,7 +11,7 @@ from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from libs.kafka import dead_letters
 from libs.kafka.admin import begin_offsets, cluster_id, end_offsets, ensure_topics
-from libs.kafka.client import start_consumer, start_producer, stop_client
+from libs.kafka.client import start_admin, start_consumer, start_producer, stop_client
 from libs.kafka.dead_letters import DeadLetter
 from libs.kafka.partitioner import bucket
 from libs.kafka.send import MAX_RECORD_BYTES, RecordTooLargeError, send_values
@@ -195,3 +195,29 @@ async def test_no_kafka_is_one_sentence() -> None:
     ):
         with pytest.raises(UnavailableError, match=f"no Kafka answers at {NOBODY}.*k2 up"):
             await attempt
+
+
+@pytest.mark.parametrize("start", [start_admin, start_consumer, start_producer])
+async def test_a_cancelled_start_leaves_nothing_open(
+    start: Callable[[str, str], Awaitable[object]],
+) -> None:
+    """A Kafka that takes connections and says nothing: the client closes its own when cancelled."""
+    closed_by_client = asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        while await reader.read(1024):
+            continue
+        closed_by_client.set()
+        writer.close()
+
+    connected = asyncio.Event()
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        starting = asyncio.ensure_future(start(f"{host}:{port}", "test"))
+        async with asyncio.timeout(5):
+            await connected.wait()
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            await closed_by_client.wait()
