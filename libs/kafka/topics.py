@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-PARTITIONS = 16
+from libs.market.bucket import BUCKETS
+
+PARTITIONS = BUCKETS
 DEAD_LETTER_SUFFIX = ".dlq"
 
 TOPIC_CONFIG: dict[str, str] = {

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.lake.seam import TopicPartition
-from libs.lake.tables import bucket_of
+from libs.market.bucket import bucket_of
+from libs.market.trade import DAY_US
 
-DAY_US = 86_400_000_000
 # Above this many possible groups a lookup table costs more than sorting the keys.
 WIDEST_LOOKUP = 1 << 22
 WIDEST_SPAN = 1 << 31

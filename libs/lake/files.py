@@ -21,7 +21,7 @@ from pyiceberg.table.snapshots import Snapshot
 from libs.lake.durable import local_path
 from libs.lake.seam import EMPTY_SEAM, Seam, TopicPartition, seam_at, seam_of
 from libs.lake.statistics import primitive
-from libs.lake.tables import bucket_of
+from libs.market.bucket import bucket_of
 from libs.market.errors import K2Error, NotFoundError
 
 EARLIEST_US = -(1 << 63)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol
 
-import mmh3
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -22,11 +20,12 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
+from libs.market.bucket import BUCKETS
+from libs.market.bucket import bucket_of as bucket_of
 from libs.market.errors import ConfigError, NotFoundError
 from libs.market.trade import DECIMALS, INTEGER_DIGITS
 
 TRADES = "market.trades"
-BUCKETS = 16
 
 NUMBER = DecimalType(INTEGER_DIGITS + DECIMALS, DECIMALS)
 NOTIONAL = DecimalType(38, DECIMALS)
@@ -137,9 +136,3 @@ def partition_shape(schema: Schema, spec: PartitionSpec) -> list[tuple[str | Non
     return [
         (schema.find_column_name(field.source_id), str(field.transform)) for field in spec.fields
     ]
-
-
-@lru_cache(maxsize=65_536)
-def bucket_of(symbol: str) -> int:
-    """Return Iceberg's bucket[16] of a symbol."""
-    return (mmh3.hash(symbol.encode()) & 0x7FFF_FFFF) % BUCKETS

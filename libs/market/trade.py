@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
@@ -11,6 +12,11 @@ from libs.market.errors import PrecisionError
 
 DECIMALS = 12
 INTEGER_DIGITS = 16
+
+DAY_US = 86_400_000_000
+# No trade is older, none is received later, and none is stamped over a day after its receipt.
+EARLIEST_US = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
+LATEST_RECEIPT_US = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 class AssetClass(StrEnum):

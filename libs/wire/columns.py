@@ -11,17 +11,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.market.trade import DAY_US, EARLIEST_US, LATEST_RECEIPT_US
 from libs.wire.decimals import parse_decimals
 from libs.wire.notional import notional
-from libs.wire.plain import (
-    ASSET_CLASSES,
-    DAY_US,
-    EARLIEST_US,
-    LATEST_RECEIPT_US,
-    ORIGINS,
-    REQUIRED_TEXTS,
-    SIDES,
-)
+from libs.wire.plain import ASSET_CLASSES, ORIGINS, REQUIRED_TEXTS, SIDES
 from libs.wire.schema import NOTIONAL, NUMBER, TIMESTAMP, VENDOR_DATA
 
 Mask = npt.NDArray[np.bool_]

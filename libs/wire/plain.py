@@ -6,7 +6,6 @@ trades.py does the same by the batch and must agree; a property test holds them 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TypeVar
 
@@ -15,7 +14,15 @@ from google.protobuf.message import DecodeError
 from k2.market.v1 import market_pb2
 
 from libs.market.errors import InvalidError, PrecisionError
-from libs.market.trade import AssetClass, Origin, Side, Trade
+from libs.market.trade import (
+    DAY_US,
+    EARLIEST_US,
+    LATEST_RECEIPT_US,
+    AssetClass,
+    Origin,
+    Side,
+    Trade,
+)
 from libs.wire.decimals import parse_decimal
 from libs.wire.framing import frame, unframe
 from libs.wire.rejection import Reason, RejectedError
@@ -27,10 +34,6 @@ REQUIRED_TEXTS = ("exchange", "symbol", "trade_id", "currency")
 ASSET_CLASSES = (None, *AssetClass)
 SIDES = tuple(Side)
 ORIGINS = (None, *Origin)
-
-DAY_US = 86_400_000_000
-EARLIEST_US = int(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
-LATEST_RECEIPT_US = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
 
 
 def trade_schema() -> FileDescriptorProto:

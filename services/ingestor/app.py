@@ -16,8 +16,8 @@ from libs.degradation.obedience import Applied
 from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer
 from libs.kafka.dead_letters import DEAD_LETTER_PARTITIONS
-from libs.kafka.partitioner import bucket
 from libs.kafka.topics import dead_letter_topic
+from libs.market.bucket import bucket_of
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.serving import Service
@@ -86,7 +86,7 @@ async def _symbols(config: IngestorConfig) -> SymbolTable:
         log.warning("currencies_derived", because=error.message)
     symbols = chosen(config.symbols, listed)
     currencies = {found.symbol: found.quote_asset for found in listed}
-    return symbol_table(symbols, currencies, [bucket(symbol) for symbol in symbols])
+    return symbol_table(symbols, currencies, [bucket_of(symbol) for symbol in symbols])
 
 
 async def _destination(config: IngestorConfig) -> Destination:

@@ -11,11 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.market.errors import InvalidError
+from libs.market.trade import DAY_US, EARLIEST_US
 from libs.wire.decimals import parse_decimal, parse_decimals
 from services.ingestor.columns import Int64s, TradeColumns
-
-YEAR_2000_US = 946_684_800_000_000
-DAY_US = 86_400_000_000
 
 _ZERO = Decimal(0)
 
@@ -46,7 +44,7 @@ def _unknown_symbols(columns: TradeColumns, symbols: Sequence[str]) -> Iterable[
 
 
 def _wrong_times(times_us: Int64s, received_us: Int64s) -> Iterable[Misfit]:
-    wrong = (times_us < YEAR_2000_US) | (times_us > received_us + DAY_US)
+    wrong = (times_us < EARLIEST_US) | (times_us > received_us + DAY_US)
     for row in np.flatnonzero(wrong).tolist():
         detail = f"T is {times_us[row]} us, before 2000 or more than a day after its receipt"
         yield Misfit(row, "TIMESTAMP", detail)

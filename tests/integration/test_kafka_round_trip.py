@@ -13,9 +13,9 @@ from libs.kafka import dead_letters
 from libs.kafka.admin import begin_offsets, cluster_id, end_offsets, ensure_topics
 from libs.kafka.client import start_admin, start_consumer, start_producer, stop_client
 from libs.kafka.dead_letters import DeadLetter
-from libs.kafka.partitioner import bucket
 from libs.kafka.send import MAX_RECORD_BYTES, RecordTooLargeError, send_values
 from libs.kafka.topics import PARTITIONS, dead_letter_topic
+from libs.market.bucket import bucket_of
 from libs.market.errors import ConfigError, NotFoundError, UnavailableError
 from libs.wire.framing import frame
 from libs.wire.registry import SchemaRegistry
@@ -23,7 +23,7 @@ from libs.wire.trades import Reason, TradeDecoder, encode_trade, register_trades
 from tests.support.wire import a_trade, trades_of
 
 SYMBOL = "BTCUSDT"
-PARTITION = bucket(SYMBOL)
+PARTITION = bucket_of(SYMBOL)
 NOBODY = "127.0.0.1:1"
 
 

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from pyiceberg.transforms import BucketTransform
 from pyiceberg.types import StringType
 
-from libs.kafka.partitioner import bucket, partition_of_key
+from libs.kafka.partitioner import partition_of_key
 from libs.kafka.topics import PARTITIONS
+from libs.market.bucket import bucket_of
 
 iceberg_bucket = BucketTransform[str](PARTITIONS).transform(StringType())
 
@@ -14,9 +15,9 @@ iceberg_bucket = BucketTransform[str](PARTITIONS).transform(StringType())
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_partition_is_icebergs_bucket(symbol: str) -> None:
     """A symbol's Kafka partition is its Iceberg bucket, whatever characters it has."""
-    assert bucket(symbol) == iceberg_bucket(symbol)
+    assert bucket_of(symbol) == iceberg_bucket(symbol)
     partitions = list(range(PARTITIONS))
-    assert partition_of_key(symbol.encode(), partitions, partitions) == bucket(symbol)
+    assert partition_of_key(symbol.encode(), partitions, partitions) == bucket_of(symbol)
 
 
 @given(st.binary() | st.none(), st.integers(1, 40))

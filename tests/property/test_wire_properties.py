@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from k2.market.v1 import market_pb2
 
 from libs.market.errors import InvalidError
-from libs.market.trade import Trade
+from libs.market.trade import DAY_US, EARLIEST_US, LATEST_RECEIPT_US, Trade
 from libs.wire.decimals import parse_decimal, parse_decimals
 from libs.wire.framing import frame, unframe
 from libs.wire.notional import notional
-from libs.wire.plain import DAY_US, EARLIEST_US, LATEST_RECEIPT_US
 from libs.wire.registry import SchemaRegistry
 from libs.wire.schema import NUMBER, TRADE_SCHEMA
 from libs.wire.trades import (

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from libs.market.trade import AssetClass, Origin, Side, Trade
-from libs.wire.plain import EARLIEST_US, LATEST_RECEIPT_US
+from libs.market.trade import EARLIEST_US, LATEST_RECEIPT_US, AssetClass, Origin, Side, Trade
 
 A_TRADE = Trade(
     exchange="BINANCE",
