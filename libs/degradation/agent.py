@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -18,13 +17,13 @@ from libs.degradation.obedience import Applied, Obedience, applied, hear, watch
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
+from libs.runtime.backoff import Backoff
 from libs.runtime.mailbox import Mailbox
 
 log = structlog.get_logger()
 
 REPORT_EVERY_S = 1.0
-BACKOFF_S = 0.2
-MOST_BACKOFF_S = 5.0
+BACKOFF = Backoff(first_s=0.2, most_s=5.0)
 # Longer without a word, and the stream is taken for dead: a stopped governor keeps its sockets.
 LONGEST_SILENCE_S = 30.0
 WAITING_MESSAGES = 8
@@ -184,7 +183,7 @@ class DegradationAgent(Actor):
                 failures = 1 if self._state.directive is not heard_before else failures + 1
                 if failures == 1:
                     log.warning("governor_away", address=address, error=error.message)
-            await asyncio.sleep(backoff_s(failures, random.random()))  # noqa: S311 (jitter)
+            await asyncio.sleep(BACKOFF.wait_s(failures))
 
     async def _converse(self, stream: GovernorStream) -> None:
         outbox: Mailbox[Report | Acknowledgement] = Mailbox("degradation outbox", WAITING_MESSAGES)
@@ -218,12 +217,6 @@ async def _send(stream: GovernorStream, outbox: Mailbox[Report | Acknowledgement
 def _first(errors: BaseExceptionGroup[K2Error]) -> K2Error:
     first = errors.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def backoff_s(failures: int, jitter: float) -> float:
-    """Wait before the next try: doubling, capped, and between half and all of it by `jitter`."""
-    longest_s = min(MOST_BACKOFF_S, BACKOFF_S * 2.0 ** min(failures - 1, 16))
-    return longest_s * (0.5 + 0.5 * jitter)
 
 
 def _to_do(now: Applied) -> tuple[object, ...]:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from libs.kafka.deadline import deadline
 from libs.market.errors import InvalidError
 
 SEND_TIMEOUT_S = 30.0
 MAX_RECORD_BYTES = 900_000
+
+Header = tuple[str, bytes]
+
+
+class Batch(Protocol):
+    """aiokafka's BatchBuilder."""
+
+    def append(
+        self, *, timestamp: int, key: bytes, value: bytes, headers: Sequence[Header] = ...
+    ) -> object: ...
+
+    def close(self) -> None: ...
 
 
 class RecordTooLargeError(InvalidError):
@@ -43,19 +55,37 @@ async def send_values(
         acknowledgements = []
         while sent < len(values):
             batch = producer.create_batch()
-            sent = _fill(batch, keys, values, sent)
+            sent += fill(batch, keys[sent:], values[sent:])
             acknowledgements.append(await producer.send_batch(batch, topic, partition=partition))
         await asyncio.gather(*acknowledgements)
 
 
-def _fill(batch: BatchBuilder, keys: Sequence[bytes], values: Sequence[bytes], start: int) -> int:
+def fill(
+    batch: Batch,
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+    headers: Sequence[Sequence[Header]] = (),
+) -> int:
+    """Put in as many records as the batch holds, close it, and return how many; one always fits.
+
+    `headers` is one list a record, or empty for none.
+    """
+    append = batch.append
+    # The log stamps records itself; one look at the clock spares one a record.
     now_ms = time.time_ns() // 1_000_000
-    end = start
-    for end in range(start, len(values)):
-        if batch.append(timestamp=now_ms, key=keys[end], value=values[end]) is None:
-            return end
+    taken = 0
+    if headers:
+        for key, value, said in zip(keys, values, headers, strict=True):
+            if append(timestamp=now_ms, key=key, value=value, headers=said) is None:
+                break
+            taken += 1
+    else:
+        for key, value in zip(keys, values, strict=True):
+            if append(timestamp=now_ms, key=key, value=value) is None:
+                break
+            taken += 1
     batch.close()
-    return end + 1
+    return taken
 
 
 def _check_sizes(topic: str, keys: Sequence[bytes], values: Sequence[bytes]) -> None:

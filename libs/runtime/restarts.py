@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from libs.runtime.backoff import Backoff
+
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
@@ -15,10 +17,9 @@ class RestartPolicy:
     backoff_s: float = 0.1
     max_backoff_s: float = 5
 
-    def backoff_after(self, failures: int) -> float:
-        """Longest wait after the given number of failures in a row (1 is the first)."""
-        doublings = min(failures - 1, 32)
-        return min(self.max_backoff_s, self.backoff_s * 2.0**doublings)
+    @property
+    def backoff(self) -> Backoff:
+        return Backoff(self.backoff_s, self.max_backoff_s)
 
 
 class RestartHistory:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -190,8 +189,7 @@ class _Child:
         facts = failure.facts if isinstance(failure, K2Error) else {}
         exc_info = None if isinstance(failure, K2Error) else failure
         log.error("actor_failed", actor=name, error=str(failure), facts=facts, exc_info=exc_info)
-        longest_s = self._policy.backoff_after(self._failures_in_a_row)
-        await self._wait_for_stop(random.uniform(0.5, 1) * longest_s)  # noqa: S311 (jitter)
+        await self._wait_for_stop(self._policy.backoff.wait_s(self._failures_in_a_row))
 
     async def _wait_for_stop(self, timeout_s: float) -> None:
         with suppress(TimeoutError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from libs.kafka.send import Header
 from services.ingestor.binance import Rejected
-from services.ingestor.delivery import Header, Records
+from services.ingestor.delivery import Records
 from services.ingestor.encoding import EXCHANGE
 
 # Kafka's default bound is a megabyte a record. What is longer is no trade of any exchange; its

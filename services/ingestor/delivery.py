@@ -9,8 +9,6 @@ order, through a new producer.
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -20,30 +18,19 @@ from typing import Protocol
 import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from libs.kafka.send import Batch, Header, fill
 from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
-from libs.runtime.restarts import RestartPolicy
+from libs.runtime.backoff import Backoff
 from services.ingestor import measures
 
 log = structlog.get_logger()
 
-Header = tuple[str, bytes]
-
-BACKOFF = RestartPolicy(backoff_s=0.2, max_backoff_s=10)
+BACKOFF = Backoff(first_s=0.2, most_s=10)
 HAND_OVER_TIMEOUT_S = 60.0
 # How long Kafka may keep silent before it is said in the log.
 PATIENCE_S = 5.0
 MOST_IN_FLIGHT_RECORDS = 65_536
-
-
-class Batch(Protocol):
-    """aiokafka's BatchBuilder."""
-
-    def append(
-        self, *, timestamp: int, key: bytes, value: bytes, headers: Sequence[Header] = ...
-    ) -> object: ...
-
-    def close(self) -> None: ...
 
 
 class Producer(Protocol):
@@ -162,7 +149,8 @@ class Delivery:
             self._producer = await self._reopened()
         producer = self._producer
         first = self._waiting[0]
-        batch, count = _fill(producer, first)
+        batch = producer.create_batch()
+        count = fill(batch, first.keys, first.values, first.headers)
         acknowledged = await self._hand_over(producer, batch, first)
         if acknowledged is None:
             return
@@ -187,7 +175,7 @@ class Delivery:
         except KafkaError as error:
             self._complain(f"Kafka refuses records: {error!r}")
             if error.retriable:
-                await asyncio.sleep(_backoff_s(1))
+                await asyncio.sleep(BACKOFF.wait_s(1))
             else:
                 await self._recover()
         return None
@@ -199,7 +187,7 @@ class Delivery:
             await self._wait_for(pending)
         await self.close()
         measures.RESENDS.inc()
-        await asyncio.sleep(_backoff_s(self._refusals))
+        await asyncio.sleep(BACKOFF.wait_s(self._refusals))
         self._producer = await self._reopened()
 
     def _take_back(self) -> None:
@@ -226,7 +214,7 @@ class Delivery:
             except UnavailableError as error:
                 failures += 1
                 self._complain(error.message)
-                await asyncio.sleep(_backoff_s(failures))
+                await asyncio.sleep(BACKOFF.wait_s(failures))
 
     async def _wait_for(self, futures: Sequence[asyncio.Future[object]]) -> None:
         await asyncio.wait(futures, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -244,31 +232,6 @@ class Delivery:
             log.warning("kafka_away", what=what, waiting_records=self.unacknowledged)
 
 
-def _fill(producer: Producer, records: Records) -> tuple[Batch, int]:
-    """Build a batch of as many records as it holds; a first record always fits."""
-    batch = producer.create_batch()
-    append = batch.append
-    # The log stamps records itself; one look at the clock spares one a record.
-    now_ms = time.time_ns() // 1_000_000
-    taken = 0
-    if records.headers:
-        for key, value, headers in zip(records.keys, records.values, records.headers, strict=True):
-            if append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
-                break
-            taken += 1
-    else:
-        for key, value in zip(records.keys, records.values, strict=True):
-            if append(timestamp=now_ms, key=key, value=value) is None:
-                break
-            taken += 1
-    batch.close()
-    return batch, taken
-
-
 def _succeeded(acknowledged: asyncio.Future[object]) -> bool:
     """Tell whether Kafka said yes; what it has not answered is not."""
     return acknowledged.done() and not acknowledged.cancelled() and acknowledged.exception() is None
-
-
-def _backoff_s(failures: int) -> float:
-    return BACKOFF.backoff_after(failures) * random.uniform(0.5, 1)  # noqa: S311 (jitter)

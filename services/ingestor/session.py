@@ -14,8 +14,8 @@ import structlog
 from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
+from libs.runtime.backoff import Backoff
 from libs.runtime.mailbox import Mailbox
-from libs.runtime.restarts import RestartPolicy
 from services.ingestor import measures
 from services.ingestor.binance import Parsed, parse
 from services.ingestor.connection import ConnectionClosed, FeedConnection
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 Open = Callable[[str], Awaitable[FeedConnection]]
 
 # Binance allows 300 connection attempts in five minutes: one a second.
-BACKOFF = RestartPolicy(backoff_s=0.2, max_backoff_s=10)
+BACKOFF = Backoff(first_s=0.2, most_s=10)
 LIVED_S = 1.0
 
 
@@ -243,9 +243,8 @@ class Session(Actor):
     async def _back_off(self, failures: int) -> None:
         if not failures:
             return
-        wait_s = BACKOFF.backoff_after(failures) * random.uniform(0.5, 1)  # noqa: S311 (jitter)
         with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):
+            async with asyncio.timeout(BACKOFF.wait_s(failures)):
                 await self._stopping.wait()
 
     def _patience_s(self, link: Link) -> float:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from libs.degradation.agent import MOST_BACKOFF_S, Connect, DegradationAgent, backoff_s
+from libs.degradation.agent import Connect, DegradationAgent
 from libs.degradation.level import Cause, Level, Rules, Thresholds
 from libs.degradation.memory import MemoryUse
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
@@ -239,13 +239,6 @@ async def test_agent_never_raises_because_the_governor_is_away() -> None:
     assert not running.done()
     assert not world.agent.connected
     await _end(world, running)
-
-
-def test_backoff_doubles_up_to_its_cap_and_is_jittered() -> None:
-    """Between half and all of the wait."""
-    assert [backoff_s(n, 1.0) for n in range(1, 5)] == pytest.approx([0.2, 0.4, 0.8, 1.6])
-    assert backoff_s(1_000_000, 1.0) == MOST_BACKOFF_S
-    assert backoff_s(1_000_000, 0.0) == MOST_BACKOFF_S / 2
 
 
 async def _end(world: World, running: asyncio.Task[None]) -> None:

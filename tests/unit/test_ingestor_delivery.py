@@ -15,10 +15,12 @@ from aiokafka.errors import (
     ProducerClosed,
 )
 
+from libs.kafka.send import Batch, Header
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
+from libs.runtime.backoff import Backoff
 from services.ingestor import delivery
-from services.ingestor.delivery import Delivery, Header, Records
+from services.ingestor.delivery import Delivery, Records
 from tests.support.polling import eventually
 
 
@@ -65,7 +67,7 @@ class FakeKafka:
         return FakeBatch(self.room)
 
     async def send_batch(
-        self, batch: delivery.Batch, topic: str, *, partition: int
+        self, batch: Batch, topic: str, *, partition: int
     ) -> asyncio.Future[object]:
         assert isinstance(batch, FakeBatch)
         step = self.script.pop(0) if self.script else None
@@ -96,7 +98,7 @@ class FakeKafka:
 
 @pytest.fixture(autouse=True)
 def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "_backoff_s", lambda _: 0.0)
+    monkeypatch.setattr(delivery, "BACKOFF", Backoff(0, 0))
 
 
 def records(*numbers: int, partition: int = 0) -> Records:

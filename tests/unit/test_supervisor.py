@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
@@ -295,7 +294,8 @@ async def test_actor_that_returns_is_done() -> None:
     ("failures", "longest_s"), [(1, 0.1), (2, 0.2), (4, 0.8), (20, 5), (5_000, 5)]
 )
 def test_backoff_doubles_up_to_its_cap(failures: int, longest_s: float) -> None:
-    """However often it failed, the wait stays finite."""
-    backoff: Callable[[int], float] = RestartPolicy().backoff_after
+    """However often it failed, the wait stays finite; between half and all of it is waited."""
+    backoff = RestartPolicy().backoff
 
-    assert backoff(failures) == pytest.approx(longest_s)
+    assert backoff.longest_s(failures) == pytest.approx(longest_s)
+    assert 0.5 <= backoff.wait_s(failures) / backoff.longest_s(failures) <= 1
