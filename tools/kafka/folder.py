@@ -78,14 +78,17 @@ def _identity(layout: Layout, port: int) -> Identity:
     except FileNotFoundError as error:
         if layout.log_dir.exists():
             raise corrupt(layout, f"{layout.identity.name} is missing") from error
-        kept = Identity(_new_cluster_id(), port or _free_port(), _free_port())
+        kept = Identity(new_cluster_id(), port or _free_port(), _free_port())
     except msgspec.DecodeError as error:
         raise corrupt(layout, f"{layout.identity.name} is not readable") from error
     return msgspec.structs.replace(kept, port=port or kept.port)
 
 
-def _new_cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+def new_cluster_id(random_bytes: Callable[[], bytes] = lambda: uuid.uuid4().bytes) -> str:
+    """Make one that does not begin with a dash: Kafka's tool would take it for an option."""
+    while (made := base64.urlsafe_b64encode(random_bytes()).rstrip(b"=").decode()).startswith("-"):
+        continue
+    return made
 
 
 def _free_port() -> int:
