@@ -38,16 +38,24 @@ class Command:
 
 
 class Part(Actor):
-    """A part of a running K2. It remembers what made a start fail: the first must not."""
+    """A part of a running K2.
+
+    Where its very first start fails it says so in `start_failure` and stays as it is: whoever runs
+    the parts ends them all, for another try would fail as well.
+    """
 
     start_failure: K2Error | None = None
+    _was_up = False
 
     async def start(self) -> None:
         try:
             await self.begin()
         except K2Error as error:
+            if self._was_up:
+                raise
             self.start_failure = error
-            raise
+            await asyncio.Event().wait()
+        self._was_up = True
 
     @abstractmethod
     async def begin(self) -> None:
