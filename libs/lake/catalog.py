@@ -7,36 +7,38 @@ that passed its bound may still land: `UnavailableError` from `commit_table` mea
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from typing import Protocol, TypeVar
-from urllib.parse import urlsplit
 
 import pydantic
 import pyiceberg.exceptions as iceberg
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.io import FileIO
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableResponse, Table
-from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from libs.lake.durable import make_durable
+from libs.lake.opening import (
+    damaged,
+    open_server,
+    open_sql,
+    prepare_sqlite,
+    sqlite_path,
+    warehouse_uri,
+)
 from libs.market.errors import ConflictError, CorruptError, NotFoundError, UnavailableError
+from libs.telemetry.redaction import without_password
 
-CATALOG_NAME = "k2"
 CALL_TIMEOUT_S = 10.0
-SQLITE_BUSY_TIMEOUT_S = 5
 MOST_CALLS_UNDER_WAY = 16
 
 # What reading a metadata file that is not what was written raises.
@@ -67,21 +69,12 @@ class TableStore(Protocol):
         ...
 
 
-class DurableSqlCatalog(SqlCatalog):
-    """PyIceberg's SQL catalog; its metadata files are on the disk before it points at them."""
-
-    @staticmethod
-    def _write_metadata(metadata: TableMetadata, io: FileIO, metadata_path: str) -> None:
-        SqlCatalog._write_metadata(metadata, io, metadata_path)  # noqa: SLF001 - its one hook
-        make_durable([metadata_path])
-
-
 class Lake:
     """A PyIceberg catalog whose every call ends within `timeout_s`, in our errors."""
 
     def __init__(self, catalog: Catalog, *, uri: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
         self._catalog = catalog
-        self._uri = uri
+        self._uri = without_password(uri)
         self._timeout_s = timeout_s
         self._under_way = threading.BoundedSemaphore(MOST_CALLS_UNDER_WAY)
 
@@ -224,62 +217,11 @@ def open_lake(
     Raises:
         CorruptError: the catalog's file is not an SQLite database.
         UnavailableError: it cannot be reached.
+        ConfigError: there is no such kind of catalog, or no driver for its database.
     """
     location = warehouse_uri(warehouse)
     if not catalog_uri.startswith("sqlite"):
-        catalog = load_catalog(CATALOG_NAME, uri=catalog_uri, warehouse=location)
-        return Lake(catalog, uri=catalog_uri, timeout_s=timeout_s)
+        return Lake(open_server(catalog_uri, location), uri=catalog_uri, timeout_s=timeout_s)
     path = sqlite_path(catalog_uri)
     prepare_sqlite(path)
     return Lake(open_sql(path, location), uri=f"sqlite:///{path}", timeout_s=timeout_s)
-
-
-def open_sql(path: Path, warehouse: str) -> DurableSqlCatalog:
-    uri = f"sqlite:///{path}?timeout={SQLITE_BUSY_TIMEOUT_S}"
-    # Of processes that make the catalog's two tables at once, a loser may lose once for each.
-    for last in (False, False, True):
-        try:
-            return DurableSqlCatalog(CATALOG_NAME, uri=uri, warehouse=warehouse)
-        except OperationalError as error:
-            if last or "already exists" not in str(error):
-                raise cannot_open(path, error.orig) from error
-        except DBAPIError as error:
-            raise damaged(str(path)) from error
-    raise AssertionError("the last try returns or raises")
-
-
-def warehouse_uri(warehouse: str | Path) -> str:
-    text_form = str(warehouse)
-    if urlsplit(text_form).scheme:
-        return text_form.rstrip("/")
-    return Path(text_form).resolve().as_uri()
-
-
-def sqlite_path(catalog_uri: str) -> Path:
-    return Path(catalog_uri.partition(":///")[2].partition("?")[0]).resolve()
-
-
-def prepare_sqlite(path: Path) -> None:
-    """Switch the file to write-ahead logging: readers and a writer do not wait for each other."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=SQLITE_BUSY_TIMEOUT_S)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL").fetchone()
-        finally:
-            connection.close()
-    except (sqlite3.OperationalError, OSError) as error:
-        raise cannot_open(path, error) from error
-    except sqlite3.DatabaseError as error:
-        raise damaged(str(path)) from error
-
-
-def cannot_open(path: Path, why: object) -> UnavailableError:
-    return UnavailableError(f"cannot open the catalog {path}: {why}", catalog=str(path))
-
-
-def damaged(catalog: str) -> CorruptError:
-    return CorruptError(
-        f"the catalog {catalog} is not a sound SQLite database: restore it, or move it away",
-        catalog=catalog,
-    )

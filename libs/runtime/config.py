@@ -25,6 +25,7 @@ from libs.market.errors import ConfigError, InvalidError
 from libs.runtime import usage
 from libs.telemetry import logs
 from libs.telemetry.ports import split_address
+from libs.telemetry.redaction import without_password
 
 C = TypeVar("C", bound="ServiceConfig")
 
@@ -168,7 +169,8 @@ def _mistakes_of(error: ValidationError, given: Mapping[str, str]) -> Iterator[s
     for mistake in error.errors():
         variable = str(mistake["loc"][0]) if mistake["loc"] else ""
         text = mistake["msg"].removeprefix("Value error, ")
-        shown = f"{variable}={given[variable]!r}" if variable in given else variable
+        value = without_password(repr(given.get(variable, "")))
+        shown = f"{variable}={value}" if variable in given else variable
         yield f"{shown}: {text}" if shown else text
 
 

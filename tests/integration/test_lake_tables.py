@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.catalog.memory import InMemoryCatalog
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
@@ -35,6 +36,7 @@ from libs.lake.tables import TRADES, TRADES_SCHEMA, bucket_of, ensure_trades
 from libs.market.errors import (
     ConfigError,
     CorruptError,
+    K2Error,
     NotFoundError,
     UnavailableError,
 )
@@ -445,6 +447,33 @@ class HangingCatalog:
     def load_table(self, _identifier: str) -> Table:
         self.released.wait(30)
         raise OSError("released")
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "said"),
+    [
+        ("http://reader:secret@127.0.0.1:1", UnavailableError, "cannot open the catalog http://"),
+        ("carrier-pigeon://u:secret@h/k2", ConfigError, "carrier-pigeon://u:\\*\\*\\*@h/k2 is no"),
+        ("postgresql+none://u:secret@h/k2", ConfigError, "postgresql\\+none://.* is no catalog"),
+    ],
+)
+def test_catalog_server_that_cannot_be_had_is_one_sentence(
+    tmp_path: Path, uri: str, kind: type[K2Error], said: str
+) -> None:
+    """Naming its address, but never its password."""
+    with pytest.raises(kind, match=said) as refusal:
+        open_lake(uri, tmp_path)
+    assert "secret" not in f"{refusal.value.message} {refusal.value.facts}"
+
+
+def test_a_catalogs_password_is_in_no_error(tmp_path: Path) -> None:
+    """The errors of calls name the catalog, in logs and to callers."""
+    empty = InMemoryCatalog("k2", warehouse=tmp_path.as_uri())
+    lake = Lake(empty, uri="postgresql://k2:secret@db/k2")
+    with pytest.raises(K2Error) as refusal:
+        lake.load_table(TRADES)
+    assert refusal.value.facts == {"catalog": "postgresql://k2:***@db/k2"}
+    lake.close()
 
 
 def test_catalog_that_hangs_is_unavailable_within_its_bound() -> None:

@@ -81,6 +81,13 @@ def test_every_mistake_is_named_at_once() -> None:
     assert "did you mean K2_WRITER_FLUSH_AFTER_S?" in message
 
 
+def test_a_mistake_does_not_tell_a_password() -> None:
+    """The value is shown, but for what stands between : and @ of a URL."""
+    message = mistakes_of({"K2_KAFKA_BOOTSTRAP": "kafka://k2:secret@broker:9092"})
+
+    assert "K2_KAFKA_BOOTSTRAP='kafka://k2:***@broker:9092'" in message
+
+
 def test_missing_required_variable_is_named() -> None:
     """It is said which variable to set."""
     assert "K2_QUERY_URL: Field required" in mistakes_of({}, Required)
