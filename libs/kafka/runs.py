@@ -8,8 +8,9 @@ consumer alone, through its fetcher's inner parts: hence aiokafka's version is h
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -37,8 +38,9 @@ DECODERS: dict[int, Callable[[Any], bytes]] = {
 }
 # Arrow keeps values up to this long inside the view itself.
 INLINE_BYTES = 12
-# Below so many records a batch is cut faster one record at a time.
-FEW_RECORDS = 64
+# Batches are gathered up to so many records and cut together: at 200 records a batch that costs
+# half of cutting each by itself, and what is decoded next costs a fifth less.
+RECORDS_A_RUN = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +100,14 @@ class PartitionRuns(PartitionRecords):  # type: ignore[misc]
             batch, raw = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(f"Invalid CRC - {self._tp}")
-            if self._is_skipped(batch):
-                self.next_fetch_offset = batch.next_offset
-                continue
-            position, self.next_fetch_offset = self.next_fetch_offset, batch.next_offset
-            if HEADER.unpack_from(raw)[-1] < FEW_RECORDS:
-                gathered.add(batch, position)
-                continue
-            yield from gathered.runs(until=position)
-            offsets, values = cut(raw)
-            first = int(np.searchsorted(offsets, position))
-            start, following = gathered.start, batch.next_offset
-            gathered = _Gathered(following)
-            yield Run(start, following, offsets[first:], values.slice(first))
-        yield from gathered.runs(until=self.next_fetch_offset)
+            if not self._is_skipped(batch):
+                gathered.add(raw)
+            self.next_fetch_offset = batch.next_offset
+            if gathered.records >= RECORDS_A_RUN:
+                yield gathered.run(until=batch.next_offset)
+                gathered = _Gathered(batch.next_offset)
+        if gathered.records:
+            yield gathered.run(until=self.next_fetch_offset)
 
     def _is_skipped(self, batch: Any) -> bool:
         """Follow the transactions: markers are no records, nor is what was aborted."""
@@ -125,57 +121,68 @@ class PartitionRuns(PartitionRecords):  # type: ignore[misc]
 
 
 class _Gathered:
-    """Small batches in a row, to become one run."""
+    """Batches in a row, to become one run."""
 
     def __init__(self, start: int) -> None:
-        self.start = start
-        self._offsets: list[int] = []
-        self._values: list[bytes | None] = []
+        self._start = start
+        self._batches: list[memoryview] = []
+        self.records = 0
 
-    def add(self, batch: Any, position: int) -> None:
-        for record in batch:
-            if record.offset >= position:
-                self._offsets.append(record.offset)
-                self._values.append(record.value)
+    def add(self, batch: memoryview) -> None:
+        count = HEADER.unpack_from(batch)[-1]
+        # Compaction keeps a batch that it has emptied.
+        if count:
+            self._batches.append(batch)
+            self.records += count
 
-    def runs(self, *, until: int) -> Iterator[Run]:
-        if self._offsets:
-            offsets = np.array(self._offsets, np.int64)
-            yield Run(self.start, until, offsets, pa.array(self._values, pa.binary()))
-            self.start = until
+    def run(self, *, until: int) -> Run:
+        offsets, values = cut(*self._batches)
+        first = int(np.searchsorted(offsets, self._start))
+        return Run(self._start, until, offsets[first:], values.slice(first))
 
 
-def cut(batch: bytes | memoryview) -> tuple[Ints, pa.Array]:
-    """Return the offsets and values of a record batch of Kafka's format 2."""
-    base_offset, *_, attributes, _, _, _, _, _, _, count = HEADER.unpack_from(batch)
-    body = DECODERS[attributes & CODEC_MASK](memoryview(batch)[HEADER.size :])
+def cut(*batches: bytes | memoryview) -> tuple[Ints, pa.Array]:
+    """Return the offsets and values of record batches of Kafka's format 2."""
+    headers = [HEADER.unpack_from(batch) for batch in batches]
+    counts = [header[-1] for header in headers]
+    bodies = [
+        DECODERS[header[5] & CODEC_MASK](memoryview(batch)[HEADER.size :])
+        for header, batch in zip(headers, batches, strict=True)
+    ]
+    body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
     data = np.frombuffer(body, np.uint8)
-    after_attributes = record_starts(body, count) + 1
+    begins = accumulate(map(len, bodies), initial=0)
+    after_attributes = record_starts(body, zip(begins, counts, strict=False)) + 1
     _, at = varints(data, after_attributes)
     delta, at = varints(data, at)
     key_length, at = varints(data, at)
     value_length, at = varints(data, at + np.maximum(key_length, 0))
+    base_offset = np.repeat(np.array([header[0] for header in headers], np.int64), counts)
     return base_offset + delta, binary_array(body, data, at, value_length)
 
 
-def record_starts(body: bytes, count: int) -> Ints:
-    """Return where each record's first byte after its length is: each length leads to the next."""
-    starts = [0] * count
-    at = 0
-    for number in range(count):
-        length = body[at]
-        at += 1
-        if length >= 0x80:
-            length &= 0x7F
-            shift = 7
-            while (octet := body[at]) >= 0x80:
-                length |= (octet & 0x7F) << shift
-                shift += 7
-                at += 1
-            length |= octet << shift
+def record_starts(body: bytes, batches: Iterable[tuple[int, int]]) -> Ints:
+    """Return where each record's first byte after its length is: each length leads to the next.
+
+    `batches` say where each begins and how many records it has.
+    """
+    starts: list[int] = []
+    for begin, count in batches:
+        at = begin
+        for _ in range(count):
+            length = body[at]
             at += 1
-        starts[number] = at
-        at += length >> 1
+            if length >= 0x80:
+                length &= 0x7F
+                shift = 7
+                while (octet := body[at]) >= 0x80:
+                    length |= (octet & 0x7F) << shift
+                    shift += 7
+                    at += 1
+                length |= octet << shift
+                at += 1
+            starts.append(at)
+            at += length >> 1
     return np.array(starts, np.int64)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.kafka.runs import FEW_RECORDS, FetchedBatches, PartitionRuns, cut
+from libs.kafka.runs import RECORDS_A_RUN, FetchedBatches, PartitionRuns, cut
 
 texts = st.none() | st.binary(max_size=40) | st.integers(100, 20_000).map(lambda n: b"v" * n)
 records = st.lists(st.tuples(st.none() | st.binary(max_size=9), texts), min_size=1, max_size=30)
+
+SIZES = (1, 2, 100, RECORDS_A_RUN - 1, RECORDS_A_RUN)
 
 
 def batch_of(
@@ -37,14 +39,33 @@ def test_a_batch_is_cut_as_aiokafka_reads_it(
     values.validate(full=True)
 
 
+@given(st.lists(st.tuples(records, st.sampled_from([0, 3, 4])), min_size=1, max_size=4))
+def test_batches_cut_together_are_the_batches_cut_alone(
+    batches: list[tuple[list[tuple[bytes | None, bytes | None]], int]],
+) -> None:
+    """Each has a codec and a first offset of its own, with holes between them."""
+    built = [
+        batch_of(pairs, compression=compression, base=1_000 * number)
+        for number, (pairs, compression) in enumerate(batches)
+    ]
+    offsets, values = cut(*built)
+    alone = [cut(batch) for batch in built]
+    assert offsets.tolist() == [offset for found, _ in alone for offset in found.tolist()]
+    assert values.to_pylist() == [value for _, found in alone for value in found.to_pylist()]
+    values.validate(full=True)
+
+
+@settings(max_examples=20)
 @given(
-    st.lists(st.sampled_from([1, 2, FEW_RECORDS - 1, FEW_RECORDS, 100]), min_size=1, max_size=6),
+    st.lists(
+        st.sampled_from([1, 2, 100, RECORDS_A_RUN - 1, RECORDS_A_RUN]), min_size=1, max_size=6
+    ),
     st.data(),
 )
 def test_runs_cover_every_position_from_where_was_asked(
     sizes: list[int], data: st.DataObject
 ) -> None:
-    """In a chain, each record once, whether batches are small or large."""
+    """In a chain, each record once, whether batches are small or a run by themselves."""
     batches, end = b"", 0
     for size in sizes:
         batches += batch_of([(None, b"%d" % (end + n)) for n in range(size)], base=end)
