@@ -22,6 +22,8 @@ from services.ingestor.frames import split
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 # Read from the socket, not taken yet: beyond it the socket is not read, and the exchange waits.
 MAX_WAITING_BYTES = 4 * 1024 * 1024
+# A longer answer to the handshake is left to websockets, which refuses it.
+MAX_HEAD_BYTES = 64 * 1024
 
 # An exchange that does not answer our close is left without its answer.
 CLOSE_TIMEOUT_S = 2.0
@@ -107,7 +109,7 @@ class FeedConnection(ClientConnection):
     def _after_head(self, data: bytes) -> bytes:
         """Give the handshake's answer to websockets; return the bytes after it."""
         head, found, rest = data.partition(_END_OF_HEAD)
-        if not found:
+        if not found and len(data) <= MAX_HEAD_BYTES:
             self._head = data
             return b""
         self._head = None

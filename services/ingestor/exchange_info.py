@@ -8,6 +8,8 @@ import msgspec
 from libs.market.errors import ConfigError, UnavailableError
 
 TIMEOUT_S = 15.0
+# Binance answers with some 12 MB.
+MAX_ANSWER_BYTES = 128 * 1024 * 1024
 PATH = "/api/v3/exchangeInfo"
 
 
@@ -32,10 +34,21 @@ async def fetch_symbols(rest_url: str) -> list[ListedSymbol]:
     try:
         async with aiohttp.ClientSession(timeout=timeout) as http, http.get(url) as response:
             response.raise_for_status()
-            body = await response.read()
+            body = await _bounded(response.content, url)
         return msgspec.json.decode(body, type=_ExchangeInfo).symbols
     except (TimeoutError, aiohttp.ClientError, msgspec.DecodeError) as error:
         raise UnavailableError(f"no exchangeInfo at {url}: {error}", url=url) from error
+
+
+async def _bounded(content: aiohttp.StreamReader, url: str) -> bytes:
+    body = bytearray()
+    async for part in content.iter_any():
+        body += part
+        if len(body) > MAX_ANSWER_BYTES:
+            raise UnavailableError(
+                f"{url} answers with more than {MAX_ANSWER_BYTES} bytes", url=url
+            )
+    return bytes(body)
 
 
 def trading(listed: list[ListedSymbol]) -> list[str]:

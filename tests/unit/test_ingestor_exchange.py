@@ -1,0 +1,58 @@
+"""An exchange that answers with more than anybody asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from libs.market.errors import UnavailableError
+from services.ingestor import exchange_info
+from services.ingestor.connection import MAX_HEAD_BYTES, FeedConnection, open_feed
+from services.ingestor.exchange_info import fetch_symbols
+
+
+@asynccontextmanager
+async def an_endless_answer(start: bytes) -> AsyncIterator[str]:
+    """Serve `start` and then the same header line for as long as it is read; give host:port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(start)
+        try:
+            while True:
+                writer.write(b"X-Line: " + b"x" * 1_000 + b"\r\n")
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"{host}:{port}"
+
+
+async def test_an_endless_exchange_info_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not read until memory or patience ends."""
+    monkeypatch.setattr(exchange_info, "MAX_ANSWER_BYTES", 50_000)
+    async with an_endless_answer(b"HTTP/1.1 200 OK\r\n\r\n") as address:
+        with pytest.raises(UnavailableError, match="more than 50000 bytes"):
+            await fetch_symbols(f"http://{address}")
+
+
+async def test_an_endless_handshake_is_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too long for an answer is websockets' to refuse and throw away."""
+    gathered_bytes: list[int] = []
+    after_head = FeedConnection._after_head
+
+    def measured(feed: FeedConnection, data: bytes) -> bytes:
+        gathered_bytes.append(len(data))
+        return after_head(feed, data)
+
+    monkeypatch.setattr(FeedConnection, "_after_head", measured)
+    async with an_endless_answer(b"HTTP/1.1 101 Switching Protocols\r\n") as address:
+        with pytest.raises(UnavailableError, match="no exchange stream"):
+            await open_feed(f"ws://{address}", timeout_s=0.5)
+    one_read_bytes = 256 * 1024
+    assert MAX_HEAD_BYTES < max(gathered_bytes) <= MAX_HEAD_BYTES + one_read_bytes
