@@ -14,10 +14,11 @@ import pytest
 from libs.kafka.admin import end_offsets, ensure_topics
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.send import send_values
-from libs.market.errors import ConflictError, CorruptError
+from libs.market.errors import ConflictError, CorruptError, UnavailableError
 from tests.support.polling import eventually
 from tools.kafka import folder
 from tools.kafka.broker import LocalKafka
+from tools.kafka.settings import Layout
 
 TOPIC = "market.crypto.trades.test"
 
@@ -134,6 +135,15 @@ def test_a_corrupt_folder_is_refused(tmp_path: Path, damage: str) -> None:
     ):
         LocalKafka(tmp_path).start()
     assert (tmp_path / damage).read_text() == "garbage"
+
+
+def test_a_format_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one sentence, and the folder can be used afterwards."""
+    monkeypatch.setattr(folder, "FORMAT_TIMEOUT_S", 0.2)
+    hanging = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with pytest.raises(UnavailableError, match="did not make its log"):
+        folder.prepare(Layout(tmp_path), 0, hanging)
+    assert not Layout(tmp_path).log_dir.exists()
 
 
 def test_mistakes_are_one_sentence_at_the_command_line(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from libs.market.errors import ConflictError, CorruptError
+from libs.market.errors import ConflictError, CorruptError, UnavailableError
 from tools.kafka.settings import HOST, Identity, Layout, server_properties
 
 LOCK_TIMEOUT_S = 10.0
@@ -59,6 +59,7 @@ def prepare(layout: Layout, port: int, java_command: list[str]) -> Identity:
     Raises:
         ConflictError: something listens on its port.
         CorruptError: it is not a folder of Kafka, or a damaged one.
+        UnavailableError: making its empty log takes too long.
     """
     identity = _identity(layout, port)
     _check_port_free(identity.port, layout.root)
@@ -114,13 +115,17 @@ def _format(layout: Layout, identity: Identity, java_command: list[str]) -> None
     settings = layout.properties.with_suffix(".format")
     _write(settings, server_properties(identity, fresh).encode())
     arguments = ["format", "-t", identity.cluster_id, "-c", str(settings)]
-    told = subprocess.run(
-        [*java_command, "kafka.tools.StorageTool", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=FORMAT_TIMEOUT_S,
-        check=False,
-    )
+    try:
+        told = subprocess.run(
+            [*java_command, "kafka.tools.StorageTool", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=FORMAT_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        text = f"Kafka did not make its log in {layout.root} within {FORMAT_TIMEOUT_S:g} s"
+        raise UnavailableError(text) from error
     if told.returncode:
         raise corrupt(layout, told.stderr.strip().rpartition("\n")[2])
     settings.unlink()
