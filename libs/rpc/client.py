@@ -11,14 +11,13 @@ import grpc
 
 from libs.market.errors import K2Error, UnavailableError
 from libs.rpc.errors import from_rpc_error
+from libs.rpc.sizes import SIZE_OPTIONS
 
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 OPTIONS = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    *SIZE_OPTIONS,
     ("grpc.enable_http_proxy", 0),
     # A service that restarts is found again within a second, not after two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),

@@ -12,12 +12,11 @@ from grpc_reflection.v1alpha import reflection
 
 from libs.market.errors import UnavailableError
 from libs.rpc.interceptors import Boundary
+from libs.rpc.sizes import SIZE_OPTIONS
 from libs.telemetry.ports import check_free, split_address
 
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 OPTIONS = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    *SIZE_OPTIONS,
     # Otherwise two processes share a port without a word, and calls go to either.
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -28,7 +28,6 @@ class GovernorConfig(ServiceConfig):
     name: str = Field(
         "governor-1",
         validation_alias="K2_SERVICE_NAME",
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
         description="name of this process, one of its kind (governor-1)",
     )
     grpc_address: Address = Field(

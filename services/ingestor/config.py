@@ -19,7 +19,6 @@ class IngestorConfig(ServiceConfig):
     name: str = Field(
         "ingestor-1",
         validation_alias="K2_SERVICE_NAME",
-        pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
         description="name of this process, one of its kind",
     )
     grpc_address: Address = Field(

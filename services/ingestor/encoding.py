@@ -11,15 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.market.trade import AssetClass, Origin
+from libs.market.trade import AssetClass, Origin, Side
+from libs.wire.plain import SIDES
 from libs.wire.trades import encode_trades, proto_batch
 from services.ingestor.columns import Bools, Int64s, TradeColumns, run_bounds
 from services.ingestor.symbols import SymbolTable
 
 EXCHANGE = "BINANCE"
 
-# Numbers of k2.market.v1.Side. m says that the buyer was the maker: the taker sold.
-_BUY, _SELL = 1, 2
+# m says that the buyer was the maker: the taker sold.
+_BUY, _SELL = (np.int32(SIDES.index(side)) for side in (Side.BUY, Side.SELL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def _to_batch(columns: TradeColumns, table: SymbolTable) -> pa.RecordBatch:
             "price": columns.prices,
             "quantity": columns.quantities,
             "currency": pc.take(table.currencies, codes),
-            "side": pa.array(np.where(columns.sold, np.int32(_SELL), np.int32(_BUY))),
+            "side": pa.array(np.where(columns.sold, _SELL, _BUY)),
             "vendor_data": _vendor_data(columns.event_times, columns.best_match),
         },
         {
