@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
@@ -13,20 +13,15 @@ from libs.kafka.partitioner import partition_of_key
 from libs.market.errors import UnavailableError
 
 Client: TypeAlias = AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient
-Compression = Literal["lz4", "zstd"]
 
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
 MAX_BATCH_BYTES = 1_000_000
+LINGER_MS = 5
 
 
 async def start_producer(
-    bootstrap: str,
-    client_id: str,
-    *,
-    compression: Compression = "zstd",
-    linger_ms: int = 5,
-    timeout_s: float = START_TIMEOUT_S,
+    bootstrap: str, client_id: str, *, timeout_s: float = START_TIMEOUT_S
 ) -> AIOKafkaProducer:
     """Start an idempotent producer (acks=all) with the bucket partitioner.
 
@@ -41,8 +36,8 @@ async def start_producer(
         client_id=client_id,
         enable_idempotence=True,
         acks="all",
-        compression_type=compression,
-        linger_ms=linger_ms,
+        compression_type="zstd",
+        linger_ms=LINGER_MS,
         max_batch_size=MAX_BATCH_BYTES,
         max_request_size=MAX_BATCH_BYTES,
         partitioner=partition_of_key,

@@ -158,13 +158,6 @@ class SnapshotIndex:
             if any(file.may_hold(name) for name in names)
         ]
 
-    def prune(
-        self, symbol: str | None, start_us: int | None = None, end_us: int | None = None
-    ) -> list[str]:
-        """Return the paths of the files that may hold rows of a symbol in [start, end)."""
-        names = () if symbol is None else (symbol,)
-        return [file.path for file in self.select(names, start_us, end_us)]
-
 
 def empty_index(schema: Schema) -> SnapshotIndex:
     return index_of(None, schema, EMPTY_SEAM, {})

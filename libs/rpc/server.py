@@ -48,20 +48,13 @@ class RunningServer:
         await self._server.stop(grace_s)
 
 
-async def serve(
-    servicers: Sequence[Servicer],
-    address: str,
-    *,
-    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
-) -> RunningServer:
+async def serve(servicers: Sequence[Servicer], address: str) -> RunningServer:
     """Serve at `address` (host:port; port 0 takes a free one) until stopped.
-
-    `interceptors` run inside the one that turns errors into statuses: they may raise K2Error.
 
     Raises:
         CannotListenError: the address is in use or not of this machine.
     """
-    server = grpc.aio.server(interceptors=(Boundary(), *interceptors), options=OPTIONS)
+    server = grpc.aio.server(interceptors=(Boundary(),), options=OPTIONS)
     names = ("", *(name for _, _, name in servicers))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

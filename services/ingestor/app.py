@@ -100,10 +100,7 @@ async def _destination(config: IngestorConfig) -> Destination:
 
 
 async def _open_producer(config: IngestorConfig) -> Producer:
-    # zstd: a tenth of lz4's time through cramjam, and half its bytes (measured on trades).
-    producer: Producer = await start_producer(
-        config.kafka_bootstrap, config.name, compression="zstd"
-    )
+    producer: Producer = await start_producer(config.kafka_bootstrap, config.name)
     return producer
 
 

@@ -97,7 +97,7 @@ def test_tables_read_equal_by_pyiceberg_and_by_duckdb(lake: Lake) -> None:
     rows = trade_rows(3_000, spread_us=2 * DAY_US)
     commit_rows(lake, rows)
     table = lake.load_table(TRADES)
-    paths = SnapshotIndex.build(table).prune(None)
+    paths = [file.path for file in SnapshotIndex.build(table).files]
     query = "SELECT * FROM read_parquet(?, hive_partitioning=false)"
     with duckdb.connect() as database:
         by_files: pa.Table = database.sql(query, params=[paths]).to_arrow_table()
@@ -223,7 +223,7 @@ def test_field_ids_are_those_of_the_catalog(lake: Lake) -> None:
     assert field_id != TRADES_SCHEMA.find_field("notional").field_id
     rows = trade_rows(100)
     commit_rows(lake, rows)
-    path = SnapshotIndex.build(lake.load_table(TRADES)).prune(None)[0]
+    path = SnapshotIndex.build(lake.load_table(TRADES)).files[0].path
     stored = pq.read_schema(path).field("notional")
     assert stored.metadata[b"PARQUET:field_id"] == str(field_id).encode()
     assert ordered(scan(lake.load_table(TRADES))) == ordered(rows)
@@ -263,13 +263,13 @@ def test_index_prunes_by_symbol_and_time(lake: Lake) -> None:
     commit_rows(lake, rows)
     index = SnapshotIndex.build(lake.load_table(TRADES))
     start, end = FIRST_DAY_US + DAY_US, FIRST_DAY_US + 2 * DAY_US
-    paths = index.prune("ETHUSDT", start, end)
+    paths = [file.path for file in index.select(["ETHUSDT"], start, end)]
     assert len(paths) == 1
     found = pq.read_table(paths[0], partitioning=None)
     times = pc.cast(rows["timestamp"], pa.int64()).to_numpy()
     inside = (np.array(rows["symbol"].to_pylist()) == "ETHUSDT") & (times >= start) & (times < end)
     assert found.filter(pc.equal(found["symbol"], "ETHUSDT")).num_rows == inside.sum()
-    assert index.prune("NOBODY") == []
+    assert index.select(["NOBODY"]) == []
     for entry in index.files:
         assert entry.topic == TOPIC
         assert entry.position is not None
