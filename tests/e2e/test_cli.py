@@ -21,7 +21,7 @@ import pytest
 from tests.support.cli import COMMAND, Home
 from tests.support.polling import eventually_sync
 from tests.support.simulator import simulator_process
-from tools.cli.output import plain_decimal
+from tools.cli.tables import plain_decimal
 
 USAGE, NOT_FOUND = 2, 4
 ALL = ("--limit", "0", "--oldest-first")

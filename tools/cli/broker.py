@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from libs.kafka.admin import cluster_id
 from libs.market.errors import UnavailableError
-from tools.cli.children import ChildProcess, Part
+from tools.cli.children import Part
 from tools.kafka.broker import LocalKafka
 
 ELSEWHERE_TIMEOUT_S = 10.0
@@ -19,14 +19,9 @@ class Kafka(Part):
 
     name = "kafka"
 
-    def __init__(self, along: Sequence[ChildProcess]) -> None:
-        self._along = along
+    def __init__(self) -> None:
         self._stop_asked = asyncio.Event()
         self.bootstrap = ""
-
-    async def begin(self) -> None:
-        for other in self._along:
-            other.launch()
 
     async def run(self) -> None:
         await self._stop_asked.wait()
@@ -36,18 +31,15 @@ class Kafka(Part):
 
 
 class OwnKafka(Kafka):
-    """The broker this K2 starts for itself; those `along` are launched meanwhile."""
+    """The broker this K2 starts for itself."""
 
-    def __init__(
-        self, data: Path, *, on_step: Callable[[str], None], along: Sequence[ChildProcess]
-    ) -> None:
-        super().__init__(along)
+    def __init__(self, data: Path, *, on_step: Callable[[str], None]) -> None:
+        super().__init__()
         self._on_step = on_step
         self._broker = LocalKafka(data)
 
     async def begin(self) -> None:
         self._on_step(self.name)
-        await super().begin()
         await self._broker.__aenter__()
         self.bootstrap = self._broker.bootstrap
 
@@ -58,8 +50,8 @@ class OwnKafka(Kafka):
 class KafkaElsewhere(Kafka):
     """The broker that K2_KAFKA_BOOTSTRAP names."""
 
-    def __init__(self, bootstrap: str, *, along: Sequence[ChildProcess]) -> None:
-        super().__init__(along)
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__()
         self.bootstrap = bootstrap
 
     async def begin(self) -> None:
@@ -76,4 +68,3 @@ class KafkaElsewhere(Kafka):
                 " or unset that and K2 starts its own"
             )
             raise UnavailableError(text, bootstrap=self.bootstrap) from error
-        await super().begin()

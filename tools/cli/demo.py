@@ -61,8 +61,7 @@ def demo(
 ) -> None:
     """Run a session through the whole system, and prove that nothing is missing or twice.
 
-    It takes a data folder of its own, stays up until Ctrl-C unless --duration is given, and ends
-    with 1 where the proof fails.
+    It stays up until Ctrl-C unless --duration is given; where the proof fails it ends with 1.
     """
     session_s = duration or SESSION_S
     source = Source(

@@ -86,6 +86,7 @@ class Fleet:
         self._plan = plan
         self._ports = Ports()
         self._readers = [self._service("writer"), self._service("query")]
+        self._ingestor = self._service("ingestor")
         self._exchange = [] if plan.exchange.live else [self._simulator()]
         self._kafka = self._broker()
 
@@ -115,20 +116,19 @@ class Fleet:
     def parts(self) -> list[Part]:
         """Return the parts in the order of their start."""
         governor = self._service("governor", along=self._readers)
-        ingestor = self._service("ingestor")
-        return [self._kafka, governor, *self._readers, *self._exchange, ingestor]
+        return [self._kafka, governor, *self._readers, *self._exchange, self._ingestor]
 
     async def close(self) -> None:
         """End what was launched ahead and never came to its turn, and give the ports back."""
-        await asyncio.gather(*(child.close() for child in [*self._readers, *self._exchange]))
+        await asyncio.gather(*(child.close() for child in [*self._readers, self._ingestor]))
         self._ports.close()
 
     def _broker(self) -> Kafka:
         elsewhere = os.environ.get("K2_KAFKA_BOOTSTRAP")
         if elsewhere:
-            return KafkaElsewhere(elsewhere, along=self._exchange)
+            return KafkaElsewhere(elsewhere)
         data = self.layout.data / "kafka"
-        return OwnKafka(data, on_step=self._plan.on_step, along=self._exchange)
+        return OwnKafka(data, on_step=self._plan.on_step)
 
     def _service(self, service: str, along: Sequence[ChildProcess] = ()) -> ChildProcess:
         name = f"{service}-1"
@@ -147,7 +147,8 @@ class Fleet:
             arguments += self._plan.exchange.simulator_arguments
             return Command("tools.simulator", arguments)
 
-        return self._child("simulator", command, serving=_open)
+        # Its session begins with it, and stands still until the ingestor listens: so just before.
+        return self._child("simulator", command, serving=_open, along=[self._ingestor])
 
     def _child(
         self,

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from libs.rpc.client import call, channel
 from tools.cli.home import address_of
-from tools.cli.output import Output, Row, chosen, grid, write_rows
+from tools.cli.output import Output, Row, chosen, write_rows
+from tools.cli.tables import grid, show
 from tools.cli.view import LEVEL_STYLES, count
 
 ANSWER_TIMEOUT_S = 10.0
@@ -63,9 +64,9 @@ def level_name(level: pb.Level.ValueType) -> str:
 
 def _show_level(console: Console, found: pb.State) -> None:
     name = level_name(found.directive.level)
-    since = found.level_since.ToDatetime(tzinfo=UTC).isoformat(" ", "seconds")
+    since = found.level_since.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%S")
     console.print(Text(name, style=LEVEL_STYLES.get(name, "")), f"since {since}")
-    console.print(found.directive.explanation, style="dim")
+    console.print(found.directive.explanation.removeprefix(f"{name}: "), style="dim")
 
 
 def _show_groups(console: Console, found: pb.State) -> None:
@@ -74,7 +75,7 @@ def _show_groups(console: Console, found: pb.State) -> None:
         behind = sum(p.end_offset > p.decoded_offset for p in group.partitions)
         lag = count(group.lag) if group.known else "unknown"
         table.add_row(group.consumer_group, lag, str(behind))
-    console.print(table)
+    show(console, table)
 
 
 def _show_processes(console: Console, found: pb.State) -> None:
@@ -91,7 +92,7 @@ def _show_processes(console: Console, found: pb.State) -> None:
             level_name(report.applied_level),
             process.refused_because or f"{process.acknowledged_sequence}",
         )
-    console.print(table)
+    show(console, table)
 
 
 def _mebibytes(number: int) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC
+from decimal import Context, Decimal
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
+import pyarrow as pa
 import typer
 from k2.query.v1 import query_pb2 as pb
 from rich.console import Console
@@ -32,7 +34,7 @@ INTERVALS = {
     "1h": pb.INTERVAL_1H,
     "1d": pb.INTERVAL_1D,
 }
-COLUMNS_FOR_PEOPLE = ("timestamp", "symbol", "side", "price", "quantity", "trade_id", "exchange")
+COLUMNS_FOR_PEOPLE = ("timestamp", "symbol", "side", "price", "quantity", "trade_id")
 
 Symbol = Annotated[str, typer.Argument(help="As the exchange writes it: BTCUSDT.")]
 Exchange = Annotated[str, typer.Option(help="The venue's name in capitals.")]
@@ -84,7 +86,11 @@ def trades(
     provenance: list[pb.Provenance] = []
     batches = drained(read_trades(request, provenance))
     first = next(batches)
-    rows = write(chain([first], batches), first.schema, form, file)
+    # The service answers in its table's order, people read in theirs.
+    names = asked or (COLUMNS_FOR_PEOPLE if form is Output.TABLE else first.schema.names)
+    ordered = (batch.select(list(names)) for batch in chain([first], batches))
+    schema = pa.schema([first.schema.field(name) for name in names])
+    rows = write(ordered, schema, form, file)
     _footnote(rows, provenance[0])
 
 
@@ -112,11 +118,19 @@ def bars(
         at=time_travel(snapshot_id, as_of),
     )
     answer = asyncio.run(_bars(request))
-    write_rows([_bar_row(bar) for bar in answer.bars], _BAR_COLUMNS, chosen(output, file), file)
+    form = chosen(output, file)
+    if form is Output.TABLE:
+        write_rows([_bar_for_people(bar) for bar in answer.bars], _BAR_SHOWN, form, file)
+    else:
+        write_rows([_bar_row(bar) for bar in answer.bars], _BAR_COLUMNS, form, file)
     _footnote(len(answer.bars), answer.provenance)
 
 
 _BAR_COLUMNS = ("time", "open", "high", "low", "close", "volume", "notional", "vwap", "trades")
+
+
+_BAR_SHOWN = tuple(name for name in _BAR_COLUMNS if name != "notional")
+_VWAP_DIGITS = Context(prec=9)
 
 
 async def _bars(request: pb.GetBarsRequest) -> pb.GetBarsResponse:
@@ -127,6 +141,10 @@ async def _bars(request: pb.GetBarsRequest) -> pb.GetBarsResponse:
 def _bar_row(bar: pb.Bar) -> Row:
     values = {name: getattr(bar, name) for name in _BAR_COLUMNS[1:]}
     return {"time": bar.time.ToDatetime(tzinfo=UTC), **values}
+
+
+def _bar_for_people(bar: pb.Bar) -> Row:
+    return {**_bar_row(bar), "vwap": _VWAP_DIGITS.plus(Decimal(bar.vwap))}
 
 
 def tail(
@@ -210,12 +228,16 @@ def snapshots(
     """Commits of the table: when, how many rows, how many files."""
     answer = asyncio.run(_snapshots(pb.ListSnapshotsRequest(page_size=limit)))
     rows = [_snapshot_row(snapshot) for snapshot in answer.snapshots]
-    write_rows(rows, _SNAPSHOT_COLUMNS, chosen(output, file), file)
+    form = chosen(output, file)
+    write_rows(rows, _SNAPSHOT_SHOWN if form is Output.TABLE else _SNAPSHOT_COLUMNS, form, file)
 
 
 _SNAPSHOT_COLUMNS = (
     "snapshot_id", "commit_time", "kind", "added_rows", "total_rows", "total_files", "commit_id",
 )  # fmt: skip
+
+
+_SNAPSHOT_SHOWN = _SNAPSHOT_COLUMNS[:-1]
 
 
 async def _snapshots(request: pb.ListSnapshotsRequest) -> pb.ListSnapshotsResponse:

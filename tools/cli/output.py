@@ -15,13 +15,12 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.table import Table
 
 from libs.market.errors import InvalidError
+from tools.cli.tables import plain_decimal, show, table_of
 
 Row = dict[str, object]
 _JSON = msgspec.json.Encoder(decimal_format="string")
-_NUMBERS = ("price", "quantity", "notional", "open", "high", "low", "close", "volume", "vwap")
 
 
 class Output(StrEnum):
@@ -70,10 +69,8 @@ def write(
 def write_rows(rows: list[Row], columns: Sequence[str], output: Output, file: Path | None) -> None:
     """Write a short answer that is there already; an empty one keeps its columns."""
     if output is Output.TABLE:
-        table = grid(columns)
-        for row in rows:
-            table.add_row(*(cell(row[name]) for name in columns))
-        Console().print(table)
+        cells = [[row[name] for name in columns] for row in rows]
+        show(Console(), table_of(columns, cells, exact=False))
         return
     if output is Output.JSON:
         with _sink(file) as sink:
@@ -151,41 +148,10 @@ _WRITERS = {
 
 
 def _write_table(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:
-    table = grid(schema.names)
-    rows = 0
-    for batch in batches:
-        for row in batch.to_pylist():
-            table.add_row(*(cell(row[name]) for name in schema.names))
-        rows += batch.num_rows
-    Console().print(table)
-    return rows
-
-
-def grid(columns: Iterable[str], *, title: str | None = None) -> Table:
-    """Return an empty table in K2's look; numbers stand right."""
-    table = Table(title=title, title_justify="left", header_style="bold", border_style="dim")
-    for name in columns:
-        table.add_column(name, justify="right" if name in _NUMBERS else "left", no_wrap=True)
-    return table
-
-
-def cell(value: object) -> str:
-    """Print one value for people: sides in colour, times without the zone, numbers whole."""
-    if value is None:
-        return ""
-    if value == "BUY":
-        return "[green]BUY[/]"
-    if value in ("SELL", "SELL_SHORT"):
-        return f"[red]{value}[/]"
-    if isinstance(value, Decimal):
-        return plain_decimal(value)
-    return str(value).removesuffix("+00:00")
-
-
-def plain_decimal(number: Decimal) -> str:
-    """Print a decimal without exponent and without zeros that say nothing."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    cells = [[row[name] for name in schema.names] for row in rows]
+    show(Console(), table_of(schema.names, cells, exact=True))
+    return len(rows)
 
 
 def _plain(row: Row) -> Row:

@@ -16,7 +16,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 from rich.console import Console
 
 from libs.rpc.client import call, channel
-from tools.cli.output import grid
+from tools.cli.tables import grid, show
 from tools.simulator.truth import ExpectedTrades, TradeHash
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def show_proof(console: Console, proof: Proof) -> None:
             expected.sha256[:HASH_SHOWN],
             "[green]equal[/]" if good else f"[red]{answered.trades.sha256[:HASH_SHOWN]}[/]",
         )
-    console.print(table)
+    show(console, table)
     _show_verdict(console, proof)
 
 

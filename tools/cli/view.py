@@ -23,15 +23,25 @@ def panel(flow: Flow, *, title: str, sent: int | None, expected: int | None) -> 
     """Show the whole way of a trade, from the exchange to the answer."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True, min_width=16)
     grid.add_column(style="dim")
     for name, value, note in _lines(flow, sent):
         grid.add_row(name, value, note)
     parts: list[RenderableType] = [grid]
     if expected:
-        visible = (flow.committed_rows or 0) + (flow.tail_rows or 0)
-        parts.insert(0, ProgressBar(total=expected, completed=min(visible, expected), width=60))
+        parts.insert(0, _progress(flow, expected))
     return Panel(Group(*parts), title=title, title_align="left", border_style="dim", expand=False)
+
+
+def _progress(flow: Flow, expected: int) -> RenderableType:
+    """Show how much of the session a query can see."""
+    visible = min((flow.committed_rows or 0) + (flow.tail_rows or 0), expected)
+    bar = Table.grid(padding=(0, 2))
+    bar.add_row(
+        ProgressBar(total=expected, completed=visible, width=48),
+        f"{visible / expected:.0%} of {expected:,} trades",
+    )
+    return bar
 
 
 def _lines(flow: Flow, sent: int | None) -> list[tuple[str, RenderableType, str]]:
@@ -43,7 +53,11 @@ def _lines(flow: Flow, sent: int | None) -> list[tuple[str, RenderableType, str]
         ("in Iceberg", count(flow.committed_rows), _commits(flow)),
         ("in the tail", count(flow.tail_rows), "rows, not committed yet"),
         ("freshness", _freshness(flow), "socket to queryable, p50 / p99"),
-        ("level", Text(level, style=LEVEL_STYLES.get(level, "dim")), flow.explanation or ""),
+        (
+            "level",
+            Text(level, style=LEVEL_STYLES.get(level, "dim")),
+            (flow.explanation or "").removeprefix(f"{level}: "),
+        ),
         ("trouble", _trouble(flow), "gaps, reconnects, dead letters"),
     ]
 
@@ -62,12 +76,20 @@ def count(number: int | None) -> str:
     return "?" if number is None else f"{number:,}"
 
 
+def plural(number: int | None, noun: str) -> str:
+    return f"{count(number)} {noun}" + ("" if number == 1 else "s")
+
+
 def rate(per_second: float | None) -> str:
     return "?" if per_second is None else f"{per_second:,.0f}"
 
 
+def _why(flow: Flow, level: str) -> str:
+    return (flow.explanation or "").removeprefix(f"{level}: ")
+
+
 def _commits(flow: Flow) -> str:
-    return f"rows in {count(flow.committed_files)} files, {count(flow.commits)} commits"
+    return f"rows, {plural(flow.committed_files, 'file')}, {plural(flow.commits, 'commit')}"
 
 
 def _freshness(flow: Flow) -> str:

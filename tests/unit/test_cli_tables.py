@@ -1,0 +1,64 @@
+"""Tables for people: whole, exact, and short where short is enough."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from rich.console import Console
+
+from tools.cli.tables import cell, grid, plain_decimal, show, table_of
+
+
+def printed(columns: list[str], rows: list[list[object]], *, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    show(console, table_of(columns, rows, exact=False))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [20, 80, 200])
+def test_nothing_is_clipped(width: int) -> None:
+    """A screen too narrow makes lines run on; a digit left out would be another number."""
+    shown = printed(["symbol", "price"], [["BTCUSDT", Decimal("61837.630000000001")]], width=width)
+    assert "61837.630000000001" in shown
+    assert "BTCUSDT" in shown
+    assert "…" not in shown
+
+
+def test_times_are_as_short_as_they_are_exact() -> None:
+    """Minutes where no time has seconds, seconds otherwise."""
+    whole, odd = datetime(2024, 8, 9, 12, 30, tzinfo=UTC), datetime(2024, 8, 9, 12, 30, 5, 7, UTC)
+    assert "12:30\n" in printed(["n", "time"], [["1", whole]], width=80).replace(" \n", "\n")
+    assert "12:30:00" in printed(["n", "time"], [["1", whole], ["2", odd]], width=80)
+    assert cell(odd) == "2024-08-09 12:30:05.000007"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        ("SELL", "[red]SELL[/]"),
+        ([("E", "17"), ("a", "1")], "E=17, a=1"),
+        (["X", "I"], "X, I"),
+        (Decimal("1E+3"), "1000"),
+        (5, "5"),
+    ],
+)
+def test_cells(value: object, text: str) -> None:
+    """As a reader of the market would write them."""
+    assert cell(value) == text
+
+
+def test_decimals_keep_every_digit_that_says_something() -> None:
+    """No exponent, no zeros at the end, no bare point."""
+    assert plain_decimal(Decimal("0.000000120000")) == "0.00000012"
+    assert plain_decimal(Decimal("100")) == "100"
+
+
+def test_an_empty_answer_still_has_its_columns() -> None:
+    """So that one sees what would be there."""
+    assert "symbol" in printed(["symbol", "price"], [], width=80)
+    assert grid(["price"]).columns[0].justify == "right"

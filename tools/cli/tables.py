@@ -1,0 +1,91 @@
+"""Answers as tables for people: nothing is clipped, and what is usual fits in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+NUMBERS = frozenset(
+    {
+        *("price", "quantity", "notional", "open", "high", "low", "close", "volume", "vwap"),
+        *("trades", "added_rows", "total_rows", "total_files", "sent", "answered", "missing"),
+        *("twice", "lag", "partitions behind", "memory", "of"),
+    }
+)
+_WIDEST = 10_000
+
+
+def grid(columns: Iterable[str], *, title: str | None = None) -> Table:
+    """Return an empty table in K2's look; numbers stand right."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="dim",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        show_edge=False,
+    )
+    for name in columns:
+        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
+    return table
+
+
+def show(console: Console, table: Table) -> None:
+    """Print a table: closer where the screen is narrow, and whole where that is not enough."""
+    if _natural_width(console, table) > console.width:
+        table.padding = 0
+    width = max(_natural_width(console, table), console.width)
+    whole = Console(file=console.file, width=width, force_terminal=console.is_terminal)
+    whole.print(table)
+
+
+def _natural_width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+
+
+def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], *, exact: bool) -> Table:
+    """Return rows as a table; times to the microsecond where `exact`, else as short as they are."""
+    kept = [list(row) for row in rows]
+    table = grid(columns)
+    specs = [_timespec(values, exact=exact) for values in zip(*kept, strict=True)]
+    for row in kept:
+        table.add_row(*(cell(value, spec) for value, spec in zip(row, specs, strict=True)))
+    return table
+
+
+def _timespec(values: Sequence[object], *, exact: bool) -> str:
+    if exact:
+        return "microseconds"
+    times = [value for value in values if isinstance(value, datetime)]
+    return "seconds" if any(time.second or time.microsecond for time in times) else "minutes"
+
+
+def cell(value: object, timespec: str = "microseconds") -> str:
+    """Print one value for people: sides in colour, times without the zone, numbers whole."""
+    if value is None:
+        return ""
+    if value == "BUY":
+        return "[green]BUY[/]"
+    if value in ("SELL", "SELL_SHORT"):
+        return f"[red]{value}[/]"
+    if isinstance(value, Decimal):
+        return plain_decimal(value)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None).isoformat(" ", timespec)
+    if isinstance(value, list):
+        return ", ".join("=".join(item) if isinstance(item, tuple) else str(item) for item in value)
+    return str(value)
+
+
+def plain_decimal(number: Decimal) -> str:
+    """Print a decimal without exponent and without zeros that say nothing."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
