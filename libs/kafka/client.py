@@ -52,6 +52,7 @@ async def start_consumer(
     *topics: str,
     group_id: str | None = None,
     max_partition_fetch_bytes: int = 4 * 1024 * 1024,
+    fetch_min_bytes: int = 1,
     fetch_max_wait_ms: int = 100,
     timeout_s: float = START_TIMEOUT_S,
 ) -> AIOKafkaConsumer:
@@ -71,6 +72,7 @@ async def start_consumer(
         auto_offset_reset="none",
         isolation_level="read_committed",
         max_partition_fetch_bytes=max_partition_fetch_bytes,
+        fetch_min_bytes=fetch_min_bytes,
         fetch_max_wait_ms=fetch_max_wait_ms,
     )
     await _start(consumer, bootstrap, timeout_s)
