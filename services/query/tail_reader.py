@@ -28,8 +28,8 @@ log = structlog.get_logger()
 
 REJECTED = Counter("k2_query_rejected_total", "Records the tail cannot decode", ["reason"])
 
-# Kafka gathers for so long, or until there is so much, and what it then answers is fresh. A pause on
-# this side would not be: the next fetch is answered at once and lies here until the pause is over.
+# Kafka gathers for so long, or until there is so much, and what it then answers is fresh. A pause
+# on this side would not be: the next fetch is answered at once and lies here until it is over.
 # A fetch costs 2 ms of CPU however few rows it has: the wait bounds it to a fifth of a core.
 GATHER_MS = 10
 GATHER_BYTES = 1024 * 1024
