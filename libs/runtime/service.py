@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -97,11 +98,21 @@ def _end_within(timeout_s: float, code: int) -> None:
     last_resort.start()
 
 
+def _keep_from_collector() -> None:
+    """Never look again through what is there for good, modules most of all.
+
+    A full collection stopped the query service for 82 ms, twice a minute.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 async def _serve(config: C, build: Build[C]) -> int:
     stop = _stop_on_signals()
     try:
         service = await _unless(stop, build(config))
         if service is not None:
+            _keep_from_collector()
             async with running(service) as run:
                 await _unless(stop, run.ended())
     except ConfigError as error:
