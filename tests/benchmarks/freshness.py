@@ -17,8 +17,9 @@ from tools.cli.source import Source
 
 TRADES_PER_SECOND = 5_000
 SYMBOLS = 20
-# The query service answers for the last minute, so the warm-up is out of it by then.
-WARM_UP_S, MEASURED_S = 8.0, 62.0
+# The first commit comes after 10 s, and loads what it needs. The query service answers for the last
+# minute, so the warm-up is out of it by then.
+WARM_UP_S, MEASURED_S = 15.0, 62.0
 FLUSH_AFTER_S = 10.0
 P99_AIM_MS = 50.0
 
