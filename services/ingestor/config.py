@@ -84,7 +84,7 @@ class IngestorConfig(ServiceConfig):
         description="how long the old connection is read beside the one that replaces it",
     )
     gather_s: float = Field(
-        0.01,
+        0.005,
         validation_alias="K2_INGESTOR_GATHER_S",
         ge=0,
         le=1,
