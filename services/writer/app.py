@@ -30,6 +30,7 @@ from services.writer.lake import TradesTable
 from services.writer.memory import keep_compact
 from services.writer.messages import TableState, ToConsumer
 from services.writer.placing import Placer, another_cluster
+from services.writer.same_log import KafkaLog
 from services.writer.servicer import SERVICE, WriterServicer
 from services.writer.ticker import Ticker
 
@@ -58,11 +59,12 @@ async def build(config: WriterConfig) -> Service:
     committer = TableCommitter(table, letters, to_consumer, lake_thread, clock, cluster_id=cluster)
     decoder = TradeDecoder(SchemaRegistry(config.schema_registry))
     rule = FlushRule(int(config.flush_after_bytes), config.flush_after_s)
+    log_now = KafkaLog(config.kafka_bootstrap, f"{config.name}-log", decoder)
     batcher = Batcher(committer, decoder, decode_thread, rule, clock)
     consumer = Consumer(
         to_consumer,
         lambda rebalance: join(config, rebalance),
-        Placer(committer, cluster_id=cluster),
+        Placer(committer, log_now, cluster_id=cluster),
         batcher,
         ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000)),
     )

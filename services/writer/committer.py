@@ -40,9 +40,11 @@ from services.writer.memory import give_back
 from services.writer.messages import (
     Commit,
     FencedOff,
+    FindRows,
     Flushed,
     ReadTable,
     RecordLost,
+    StoredRow,
     TableState,
     ToCommitter,
     ToConsumer,
@@ -67,6 +69,10 @@ class Table(Protocol):
 
     def state(self) -> TableState:
         """Raises UnavailableError, MissingSeamError."""
+        ...
+
+    def rows_at(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, StoredRow]:
+        """Return those that are stored. Raises UnavailableError."""
         ...
 
     def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
@@ -134,6 +140,9 @@ class TableCommitter(MailboxActor[ToCommitter]):
                 await answer_with(message.done, self._commit(message))
             case ReadTable() if not message.reply.done():
                 await answer_with(message.reply, self._read())
+            case FindRows() if not message.reply.done():
+                rows_at = partial(self._table.rows_at, message.offsets)
+                await answer_with(message.reply, self._blocking(rows_at))
             case RecordLost():
                 await answer_with(message.reply, self._record_lost(message))
 

@@ -11,9 +11,12 @@ import pyarrow as pa
 from libs.degradation.level import Level
 from libs.kafka.runs import Ints
 from libs.lake.commit import LakeFile
-from libs.lake.seam import Ranges, Seam
+from libs.lake.seam import Ranges, Seam, TopicPartition
 from services.writer.buffer import Part
 from services.writer.positions import Partition
+
+# Some of a trade's columns, by name.
+StoredRow = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,14 @@ class ReadTable:
 
 
 @dataclass(frozen=True, slots=True)
+class FindRows:
+    """To the committer: which rows does the table hold of these offsets?"""
+
+    offsets: Mapping[TopicPartition, int]
+    reply: asyncio.Future[Mapping[TopicPartition, StoredRow]]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordLost:
     """To the committer: retention has taken these ranges; say so in the table."""
 
@@ -102,5 +113,5 @@ class FencedOff:
 
 
 ToBatcher = Fetched | Tick | Flush
-ToCommitter = Commit | ReadTable | RecordLost
+ToCommitter = Commit | ReadTable | FindRows | RecordLost
 ToConsumer = FencedOff | Flush

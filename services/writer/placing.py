@@ -13,8 +13,16 @@ from libs.lake import seam
 from libs.lake.seam import OffsetRange
 from libs.runtime.actor import MailboxActor, ask
 from services.writer import metrics
-from services.writer.messages import ReadTable, RecordLost, TableState, ToCommitter
-from services.writer.positions import Lost, Partition, Placement, Refuse, place
+from services.writer.messages import (
+    FindRows,
+    ReadTable,
+    RecordLost,
+    StoredRow,
+    TableState,
+    ToCommitter,
+)
+from services.writer.positions import Lost, Partition, Placement, Refuse, Seek, place
+from services.writer.same_log import Log, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,9 +34,15 @@ class Placer:
     """Decides positions for the consumer. The committer answers after the commits sent before."""
 
     def __init__(
-        self, committer: MailboxActor[ToCommitter], *, cluster_id: str, timeout_s: float = 10.0
+        self,
+        committer: MailboxActor[ToCommitter],
+        log_now: Log,
+        *,
+        cluster_id: str,
+        timeout_s: float = 10.0,
     ) -> None:
         self._committer = committer
+        self._log_now = log_now
         self._cluster_id = cluster_id
         self._timeout_s = timeout_s
 
@@ -53,7 +67,26 @@ class Placer:
         lost = {p: loss for p, loss in placements.items() if isinstance(loss, Lost)}
         if lost:
             await self._record(lost)
-        return {p: placement for p, placement in placements.items() if p not in lost}
+        placed = {p: placement for p, placement in placements.items() if p not in lost}
+        return placed | await self._other_logs(placed, {p: bounds[p][0] for p in placed})
+
+    async def _other_logs(
+        self, placed: Mapping[Partition, Placement], log_starts: Mapping[Partition, int]
+    ) -> dict[Partition, Refuse]:
+        """Compare the last record before each position, where log and table both have it."""
+        last = {
+            seam.TopicPartition(*p): placement.offset - 1
+            for p, placement in placed.items()
+            if isinstance(placement, Seek) and placement.offset > log_starts[p]
+        }
+        if not last:
+            return {}
+        stored: Mapping[seam.TopicPartition, StoredRow] = await ask(
+            self._committer, lambda reply: FindRows(last, reply), timeout_s=self._timeout_s
+        )
+        logged = await self._log_now.read({p: last[p] for p in stored}) if stored else {}
+        compared = ((p, compare(p, row, logged.get(p))) for p, row in stored.items())
+        return {p: refusal for p, refusal in compared if refusal is not None}
 
     async def _bounds(
         self, kafka: AIOKafkaConsumer, partitions: Iterable[Partition]

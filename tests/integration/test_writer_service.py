@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.kafka.admin import ensure_topics
-from libs.kafka.client import start_consumer, stop_client
+from libs.kafka.client import start_consumer, start_producer, stop_client
 from libs.lake.committer import Committer
 from libs.lake.seam import LOST_KEY, decode_ranges, summary_text
 from libs.lake.tables import TRADES
@@ -104,6 +104,14 @@ async def test_what_retention_took_is_recorded_as_lost(
     writing.prove_complete()
 
 
+async def make_topic_anew(writing: Writing, bootstrap: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.delete_topics([writing.topic])
+    await admin.close()
+    await ensure_topics(bootstrap, [writing.topic])
+
+
 async def test_another_log_under_the_same_name_is_refused(
     writing: Writing, producer: AIOKafkaProducer, kafka: str
 ) -> None:
@@ -112,11 +120,7 @@ async def test_another_log_under_the_same_name_is_refused(
     with writing.writer() as writer:
         await writing.all_committed()
         assert writer.stop() == 0
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
-    await admin.start()
-    await admin.delete_topics([writing.topic])
-    await admin.close()
-    await ensure_topics(kafka, [writing.topic])
+    await make_topic_anew(writing, kafka)
     with writing.writer() as writer:
 
         async def refused() -> bool:
@@ -126,6 +130,33 @@ async def test_another_log_under_the_same_name_is_refused(
         await eventually(refused, 20, what="refusal")
         paused = {p.partition for p in (await status(writer)).partitions if p.paused}
         assert paused == set(SYMBOLS.values())
+
+
+async def test_another_log_that_is_longer_is_refused_too(
+    writing: Writing, producer: AIOKafkaProducer, kafka: str
+) -> None:
+    """What stands before the table's offset is another trade there: nothing of it is taken."""
+    await writing.produce(producer)
+    with writing.writer() as writer:
+        await writing.all_committed()
+        assert writer.stop() == 0
+    proven = list(writing.expected)
+    await make_topic_anew(writing, kafka)
+    writing.ends = dict.fromkeys(writing.ends, 500_000)
+    other = await start_producer(kafka, "another-log")
+    await writing.produce(other, rows=4_000)
+    await stop_client(other)
+    writing.expected = proven
+    with writing.writer() as writer:
+
+        async def refused() -> bool:
+            why = (await status(writer)).stopped_because
+            return all(word in why for word in (writing.topic, "trade 502999", "trade 2999"))
+
+        await eventually(refused, 20, what="refusal")
+        paused = {p.partition for p in (await status(writer)).partitions if p.paused}
+        assert paused == set(SYMBOLS.values())
+    writing.prove_complete()
 
 
 async def test_another_cluster_is_refused_at_start(writing: Writing) -> None:

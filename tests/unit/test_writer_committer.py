@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -25,6 +25,7 @@ from services.writer.messages import (
     FencedOff,
     Flushed,
     ReadTable,
+    StoredRow,
     TableState,
     ToCommitter,
     ToConsumer,
@@ -46,6 +47,9 @@ class FakeTable:
 
     def state(self) -> TableState:
         return TableState({"trades": {3: 7}}, "kafka-1")
+
+    def rows_at(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, StoredRow]:
+        return {position: {"kafka_offset": offset} for position, offset in offsets.items()}
 
     def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
         self.journal.append("write")
