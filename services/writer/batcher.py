@@ -60,7 +60,9 @@ class Batcher(MailboxActor[ToBatcher]):
         clock: Clock,
         commit_id: Callable[[], str] = new_commit_id,
     ) -> None:
-        super().__init__("batcher", capacity=WAITING_FETCHES)
+        # What is handled twice is driven out by itself, and fenced at worst; what is lost would
+        # be missed only with the next record of its partition.
+        super().__init__("batcher", capacity=WAITING_FETCHES, redeliver=True)
         self._committer = committer
         self._decoder = decoder
         self._executor = executor

@@ -13,6 +13,7 @@ import pytest
 
 from libs.degradation.level import Level
 from libs.market.clock import SystemClock
+from libs.market.errors import CorruptError
 from libs.runtime.actor import MailboxActor, answer
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder, encode_trade, register_trades
@@ -52,13 +53,12 @@ class HeldCommitter(MailboxActor[ToCommitter]):
 
 class Bench:
     def __init__(self, folder: Path, rule: FlushRule) -> None:
-        registry = SchemaRegistry(folder / "schemas.json")
-        self.value = encode_trade(a_trade(), register_trades(registry, "trades"))
+        schemas = folder / "schemas.json"
+        self.value = encode_trade(a_trade(), register_trades(SchemaRegistry(schemas), "trades"))
         self.committer = HeldCommitter()
         self.executor = ThreadPoolExecutor(1)
-        self.batcher = Batcher(
-            self.committer, TradeDecoder(registry), self.executor, rule, SystemClock()
-        )
+        decoder = TradeDecoder(SchemaRegistry(schemas))
+        self.batcher = Batcher(self.committer, decoder, self.executor, rule, SystemClock())
         self.tasks = [
             asyncio.create_task(self.committer.run()),
             asyncio.create_task(self.batcher.run()),
@@ -180,6 +180,22 @@ async def test_soft_skips_enrichment(patient: Bench, tick: Tick, enriched: bool)
     await eventually(lambda: patient.committer.commits)
     (part,) = patient.committer.commits[0].parts
     assert (part.batches[0]["notional"][0].as_py() is not None) is enriched
+
+
+async def test_what_was_in_hand_at_a_failure_is_decoded_after_the_restart(tmp_path: Path) -> None:
+    """Nothing may follow that would show it missing: it would wait for the next record."""
+    bench = Bench(tmp_path, FlushRule(1 << 30, 1e9))
+    registry = tmp_path / "schemas.json"
+    whole = registry.read_bytes()
+    registry.write_bytes(b"half of it")
+    await bench.fetched(0, 3)
+    with pytest.raises(CorruptError):
+        await bench.tasks[1]
+    registry.write_bytes(whole)
+    bench.tasks[1] = asyncio.create_task(bench.batcher.run())
+    async for _ in lived(bench):
+        await eventually(lambda: bench.batcher.buffered_rows == 3)
+    assert [(part.start, part.rows) for part in bench.committer.commits[0].parts] == [(0, 3)]
 
 
 async def test_a_stopped_batcher_commits_what_it_holds(tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_a_partition_read_anew_drives_out_what_was_gathered(late: Chunk) -> None
     assert (part.start, part.following, part.rows) == (late.start, 9, late.batch.num_rows)
 
 
+def test_placings_are_not_joined_where_one_goes_on_after_the_other() -> None:
+    """A fence is told by generation: of a joined part nobody would hear."""
+    buffer = Buffer()
+    buffer.add(chunk(5, 7), now_s=1)
+    assert buffer.add(chunk(7, 9, generation=2), now_s=2) == 2
+    (part,) = buffer.take()
+    assert (part.generation, part.start, part.rows) == (2, 7, 2)
+
+
 def test_rejected_records_count_and_stay_with_their_part() -> None:
     """A part of nothing but rejects still covers its range."""
     empty = pa.record_batch({"kafka_offset": pa.array([], pa.int64())})
