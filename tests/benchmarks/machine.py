@@ -40,5 +40,11 @@ def load() -> str:
     return f"{os.getloadavg()[0]:.2f}"
 
 
+def scheduling() -> str:
+    """Name a policy that puts these processes before others; empty for the usual one."""
+    policy = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else 0
+    return "" if policy == 0 else f"scheduling policy {policy}, not the usual 0"
+
+
 def today() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

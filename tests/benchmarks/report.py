@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.figures import Aim, Figure
-from tests.benchmarks.machine import load, machine, today, versions
+from tests.benchmarks.machine import load, machine, scheduling, today, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Report:
     machine: dict[str, str] = field(default_factory=machine)
     versions: dict[str, str] = field(default_factory=versions)
     date: str = field(default_factory=today)
+    scheduling: str = field(default_factory=scheduling)
 
     @property
     def seconds(self) -> float:
@@ -52,6 +53,7 @@ def as_json(report: Report) -> bytes:
             "before": float(report.before.load_average),
             "after": float(report.after.load_average),
         },
+        "scheduling": report.scheduling,
         "seconds": report.seconds,
         "scale": report.scale,
         "figures": figures,
@@ -99,5 +101,7 @@ def circumstances(report: Report) -> list[str]:
     where = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     using = ", ".join(f"{name} {value}" for name, value in report.versions.items())
     busy = f"load average {report.before.load_average} before, {report.after.load_average} after"
+    if report.scheduling:
+        busy += f"; {report.scheduling}"
     scaled = "" if report.scale == 1 else f"; sizes times {report.scale:g}: not the named ones"
     return [where, using, f"{report.date}, {report.seconds:.0f} s, {busy}{scaled}"]
