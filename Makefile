@@ -51,4 +51,4 @@ bench: setup ## Throughput, latency, freshness and memory, measured now
 	@$(PY) -m tests.benchmarks
 
 clean: ## Remove the data of demos and tests; keep what was downloaded
-	@rm -rf .k2/demo .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .k2/bench .k2/demo .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis
