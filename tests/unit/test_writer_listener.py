@@ -26,7 +26,7 @@ class FakeKafka:
 
 
 async def test_partitions_are_paused_before_anything_else() -> None:
-    """aiokafka fetches meanwhile, from the offset that Kafka has committed."""
+    """The client fetches meanwhile, from the offset that Kafka has committed."""
     kafka, positions = FakeKafka(), Positions()
 
     async def revoked() -> None:
