@@ -73,11 +73,18 @@ def full_notional(table: pa.Table) -> pa.ChunkedArray:
 
 
 def decimal_texts(numbers: pa.Array) -> pa.Array:
-    """Print decimals exactly, with no exponent and no zeros after the last digit that counts."""
-    units = small_units(numbers) if len(numbers) > FEW_ROWS else None
-    if units is None:
-        return pa.array([decimal_text(number) for number in numbers.to_pylist()], pa.string())
-    return unit_texts(units)
+    """Print decimals exactly, with no exponent and no zeros after the last digit that counts.
+
+    Arrow prints all digits, but what is below 10^-6 it prints with an exponent.
+    """
+    if len(numbers) > FEW_ROWS:
+        texts = numbers.cast(pa.string())
+        if not pc.any(pc.match_substring(texts, "E")).as_py():
+            return without_zeros(texts)
+        units = small_units(numbers)
+        if units is not None:
+            return unit_texts(units)
+    return pa.array([decimal_text(number) for number in numbers.to_pylist()], pa.string())
 
 
 def small_units(numbers: pa.Array) -> npt.NDArray[np.int64] | None:
@@ -94,7 +101,12 @@ def unit_texts(units: npt.NDArray[np.int64]) -> pa.Array:
     whole, rest = np.divmod(units, _ONE)
     fractions = pc.utf8_lpad(pc.cast(pa.array(rest), pa.string()), DECIMALS, "0")
     texts = pc.binary_join_element_wise(pc.cast(pa.array(whole), pa.string()), fractions, ".")
-    return pc.utf8_rtrim(pc.utf8_rtrim(texts, "0"), ".")
+    return without_zeros(texts)
+
+
+def without_zeros(texts: pa.Array) -> pa.Array:
+    """Cut the zeros off texts that all have a point, and the point where nothing follows it."""
+    return pc.ascii_rtrim(pc.ascii_rtrim(texts, "0"), ".")
 
 
 def decimal_text(number: Decimal | None) -> str | None:
