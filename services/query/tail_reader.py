@@ -39,6 +39,8 @@ MOST_RECORDS = 20_000
 FIRST_STATE_POLL_S = 0.01
 PAUSE_WHILE_FULL_S = 1.0
 
+# Not libs.kafka.runs: a fresh batch has a handful of records, and cutting it in columns costs
+# 160 us against 30. Columns win from some 100 records a batch on.
 Records = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 
 
@@ -147,7 +149,9 @@ class TailReader(Actor):
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the tail cannot read from Kafka: {error!r}") from error
         for topic in self._topics:
-            await self._take(topic, {p: r for p, r in records.items() if p.topic == topic})
+            found = {p: r for p, r in records.items() if p.topic == topic}
+            if found:
+                await self._take(topic, found)
 
     async def _take(self, topic: str, records: Records) -> None:
         loop = asyncio.get_running_loop()
@@ -156,8 +160,7 @@ class TailReader(Actor):
         for partition, found in records.items():
             spans[partition.partition] = (self._next[partition], found[-1].offset + 1)
             self._next[partition] = found[-1].offset + 1
-        if spans:
-            await self._keeper.tell(Read(topic, chunk, spans, self._ends(topic)))
+        await self._keeper.tell(Read(topic, chunk, spans, self._ends(topic)))
 
     async def _tell_ends(self) -> None:
         """Say how far the log has gone on while reading waits."""
@@ -172,8 +175,6 @@ class TailReader(Actor):
 
     def _decode(self, topic: str, records: Records) -> Chunk | None:
         flat = [record for found in records.values() for record in found]
-        if not flat:
-            return None
         decoded = self._decoder.decode(
             [record.value for record in flat],
             topic=topic,
