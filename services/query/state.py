@@ -29,6 +29,8 @@ class State:
     high: Offsets
     lacks: tuple[MissingRange, ...]
     log_ends: Offsets = field(default_factory=dict)
+    # Before the log's ends are known, nobody can say whether rows are missing.
+    log_is_known: bool = False
     # The table as the catalog told it; None where there is none yet.
     table: Table | None = None
 
@@ -38,19 +40,23 @@ class State:
     ) -> Self:
         kept = cut(tail, index.seam)
         high = furthest(index.seam, kept.high)
-        return cls(index, kept, high, missing(index.seam, high, kept.covered), log_ends, table)
+        lacks = missing(index.seam, high, kept.covered)
+        return cls(index, kept, high, lacks, log_ends, bool(log_ends), table)
 
     @classmethod
     def at_snapshot(cls, index: SnapshotIndex, log_ends: Offsets) -> Self:
         """Return what was committed with one snapshot: no tail, and nothing past its seam."""
         lacks = missing(index.seam, index.seam, {})
-        return cls(index, EMPTY_TAIL, index.seam, lacks, log_ends)
+        return cls(index, EMPTY_TAIL, index.seam, lacks, log_ends, log_is_known=True)
 
     def grown(self, tail: Tail, log_ends: Offsets) -> State:
         """Return the same snapshot with a tail that has more, cut at the seam already."""
         high = furthest(self.seam, tail.high)
         lacks = missing(self.seam, high, tail.covered)
-        return replace(self, tail=tail, high=high, lacks=lacks, log_ends=log_ends)
+        known = bool(log_ends)
+        return replace(
+            self, tail=tail, high=high, lacks=lacks, log_ends=log_ends, log_is_known=known
+        )
 
     @property
     def seam(self) -> Offsets:
@@ -58,7 +64,7 @@ class State:
 
     @property
     def complete(self) -> bool:
-        return not self.lacks
+        return self.log_is_known and not self.lacks
 
     @property
     def behind_log(self) -> int:

@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from libs.degradation.level import Level
+from libs.kafka.topics import TRADES_BINANCE
 from libs.lake.tables import bucket_of
 from libs.market.clock import SystemClock
 from services.query.asked import Order, RowKey, Selection
@@ -60,9 +61,15 @@ class World:
         self.scans = Pool("scan", self.engine, workers=1, most_waiting=4)
         self.queries = Queries(self.board, self.points, self.scans, lambda: Level.NORMAL)
         await self.see_head()
+        await self.begin()
         reached, self.read = self.read, dict(self.committed)
         for symbol, at in reached.items():
             await self.read_to(symbol, at)
+
+    async def begin(self) -> None:
+        """Tell where the log ends, as the tail reader does before it reads."""
+        ends = {SYMBOLS[symbol]: rows.num_rows for symbol, rows in self.log.items()}
+        await self.keeper.handle(Read(TRADES_BINANCE, None, {}, ends))
 
     async def stop(self) -> None:
         self.points.close()

@@ -20,7 +20,8 @@ def offsets(offset: int) -> dict[str, dict[int, int]]:
 
 
 def committed(tail: object, seam: int) -> State:
-    return State.of(index_of(7, TRADES_SCHEMA, offsets(seam), {}), tail, {})  # type: ignore[arg-type]
+    index = index_of(7, TRADES_SCHEMA, offsets(seam), {})
+    return State.of(index, tail, offsets(100))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,11 @@ def test_a_tail_from_the_seam_on_is_complete() -> None:
     """Also where the seam has moved into the tail."""
     assert committed(TAIL, 50).complete
     assert committed(TAIL, 70).complete
+
+
+def test_nothing_is_complete_before_the_logs_end_is_known() -> None:
+    """Without a word from the log nobody can say what is missing; what is committed stays so."""
+    index = index_of(7, TRADES_SCHEMA, offsets(50), {})
+    assert not State.of(index, EMPTY_TAIL, {}).complete
+    assert State.of(index, EMPTY_TAIL, {}).grown(TAIL, offsets(100)).complete
+    assert State.at_snapshot(index, {}).complete
