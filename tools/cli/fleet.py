@@ -147,8 +147,7 @@ class Fleet:
             arguments += self._plan.exchange.simulator_arguments
             return Command("tools.simulator", arguments)
 
-        # Its session begins with it, and stands still until the ingestor listens: so just before.
-        return self._child("simulator", command, serving=_open, along=[self._ingestor])
+        return self._child("simulator", command, serving=_open)
 
     def _child(
         self,
