@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup demo up test check lint types imports protos lock bench soak clean
+.PHONY: help setup demo test check lint types imports protos lock bench clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -15,7 +15,7 @@ setup: $(VENV)/.installed ## Virtual environment with every locked dependency
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "K2 needs Python 3.11 or newer: say which with make PYTHON=python3.12"; exit 1; }
-	@echo "installing the locked dependencies into $(VENV) (once, about a minute)"
+	@echo "installing the locked dependencies into $(VENV) (once, a minute or two)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -51,4 +51,4 @@ bench: setup ## Throughput, latency, freshness and memory, measured now
 	@$(PY) -m tests.benchmarks
 
 clean: ## Remove the data of demos and tests; keep what was downloaded
-	@rm -rf .k2/bench .k2/demo .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .k2/bench .k2/data .k2/demo .k2/query-spill .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis

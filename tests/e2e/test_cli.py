@@ -175,6 +175,7 @@ def test_a_reader_that_goes_away_is_no_error(k2_up: Home) -> None:
         timeout=60,
         check=False,
     )
+    assert done.returncode == 0, done
     assert done.stdout.count(b"\n") == 1
     assert b"Traceback" not in done.stderr
     assert b"Broken pipe" not in done.stderr

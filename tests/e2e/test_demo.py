@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 
+import psutil
 import pytest
 
 from tests.support.cli import START_TIMEOUT_S, Home
@@ -144,3 +146,27 @@ def test_damaged_data_is_one_sentence(home: Home, damaged: str) -> None:
     assert "remove it" in answer.said or "move it away" in answer.said
     assert answer.text.count("starting writer") <= 1
     assert home.processes() == []
+
+
+def test_a_killed_kafka_is_started_again(home: Home) -> None:
+    """By `k2 up`, on its old data; trades go on arriving."""
+    assert home.k2("up", "--detach", "--symbols", "2", timeout_s=120).code == 0
+    try:
+        killed = eventually_sync(lambda: broker_pid(home), what="the broker")
+        os.kill(killed, signal.SIGKILL)
+        eventually_sync(lambda: broker_pid(home) not in (None, killed), 60, what="a new broker")
+        before = len(rows_of(home))
+        eventually_sync(lambda: more_rows(home, than=before), 60, what="new rows")
+    finally:
+        assert home.k2("down", timeout_s=120).code == 0
+    assert home.processes() == []
+
+
+def broker_pid(home: Home) -> int | None:
+    """Return the process id of the broker that runs on the home's data."""
+    kafka = str(home.root / "up" / "data" / "kafka")
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "kafka.Kafka" in words and any(kafka in word for word in words):
+            return process.pid
+    return None

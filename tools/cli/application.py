@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running or not answ
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -73,8 +72,6 @@ def run(words: Sequence[str]) -> None:
     except K2Error as error:
         say(error.message)
         sys.exit(exit_code(error))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(sentence: str) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from libs.kafka.admin import cluster_id
 from libs.market.errors import UnavailableError
-from tools.cli.children import Part
+from tools.cli.children import POLL_S, ChildError, Part
 from tools.kafka.broker import LocalKafka
 
 ELSEWHERE_TIMEOUT_S = 10.0
+FETCHED_STEP = 30
 
 
 class Kafka(Part):
@@ -36,12 +37,28 @@ class OwnKafka(Kafka):
     def __init__(self, data: Path, *, on_step: Callable[[str], None]) -> None:
         super().__init__()
         self._on_step = on_step
-        self._broker = LocalKafka(data)
+        self._broker = LocalKafka(data, progress=self._fetched)
 
     async def begin(self) -> None:
         self._on_step(self.name)
         await self._broker.__aenter__()
         self.bootstrap = self._broker.bootstrap
+
+    async def run(self) -> None:
+        """Watch it.
+
+        Raises:
+            ChildError: it ended.
+        """
+        while not self._stop_asked.is_set():
+            if not self._broker.running:
+                text = f"Kafka ended by itself (its log: {self._broker.log_path})"
+                raise ChildError(text, process=self.name)
+            await asyncio.sleep(POLL_S)
+
+    def _fetched(self, done: int, total: int) -> None:
+        if done % FETCHED_STEP == 1:
+            self._on_step(f"{self.name}: {done} of {total} files fetched, once")
 
     async def close(self) -> None:
         await self._broker.__aexit__(None, None, None)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from libs.market.errors import UnavailableError
+from tools.cli.children import ChildError
 from tools.cli.doors_view import show_doors
 from tools.cli.fleet import Fleet, Layout, Plan, raise_failure, running
 from tools.cli.home import home
@@ -79,6 +80,10 @@ def demo(
         if show.proof is None:
             raise
         passed = show.proof.passed
+    except ChildError:
+        # The error names a log, which the next demo removes.
+        keep = True
+        raise
     finally:
         if not keep:
             shutil.rmtree(layout.root, ignore_errors=True)

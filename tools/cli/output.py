@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+import typer
 from rich.console import Console
 
 from libs.market.errors import InvalidError
@@ -84,8 +86,9 @@ def write_rows(rows: list[Row], columns: Sequence[str], output: Output, file: Pa
 @contextmanager
 def _sink(file: Path | None) -> Iterator[BinaryIO]:
     if file is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _reader_may_leave():
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
@@ -94,6 +97,17 @@ def _sink(file: Path | None) -> Iterator[BinaryIO]:
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """End as done where `head` has seen enough."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go, and must not be tried again at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit from None
 
 
 def _created(unfinished: Path, file: Path) -> BinaryIO:

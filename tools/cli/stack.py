@@ -123,7 +123,7 @@ def _wait_for_owner(layout: Layout, process: subprocess.Popen[bytes], log: Path)
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while OWNER not in find(layout.run):
         if process.poll() is not None:
-            raise UnavailableError(f"K2 did not start: {last_words(log)} (its log: {log})")
+            raise UnavailableError(last_words(log).removeprefix("error: "))
         if time.monotonic() > deadline_s:
             process.terminate()
             raise UnavailableError(f"K2 is not up after {READY_TIMEOUT_S:g} s: see {log}")

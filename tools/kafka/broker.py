@@ -63,6 +63,11 @@ class LocalKafka:
         return self._process.pid if self._process else None
 
     @property
+    def running(self) -> bool:
+        """True from its start until it ends, by itself or stopped."""
+        return self._process is not None and not self._ended()
+
+    @property
     def log_path(self) -> Path:
         return self._layout.output
 
