@@ -59,16 +59,16 @@ def test_process_never_obeys_backwards_and_never_below_its_own_memory(
             assert applied(state, now_s).memory_level >= MEMORY_THRESHOLDS.demanded(used / LIMIT)
 
 
-@given(directives, st.lists(st.one_of(st.none(), st.integers(0, 49_000)), max_size=25))
+@given(directives, st.lists(st.one_of(st.none(), st.integers(0, 6_000_000)), max_size=25))
 def test_losing_the_governor_lowers_nothing_within_a_cooldown(
     last: Directive, lags: list[int | None]
 ) -> None:
-    """At the end of its TTL a directive's lag level still stands."""
+    """At the end of its TTL a directive's lag level still stands; the own lag can only raise it."""
     state, _ = hear(Obedience(), last, 0)
     for second, own_lag in enumerate(lags):
         now_s = last.ttl_s + second
         state = watch(state, MemoryUse(1, LIMIT), own_lag, now_s)
-        assert applied(state, now_s).lag_level is last.lag_level
+        assert applied(state, now_s).lag_level >= last.lag_level
 
 
 @given(directives)
