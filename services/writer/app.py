@@ -61,13 +61,8 @@ async def build(config: WriterConfig) -> Service:
     rule = FlushRule(int(config.flush_after_bytes), config.flush_after_s)
     log_now = KafkaLog(config.kafka_bootstrap, f"{config.name}-log", decoder)
     batcher = Batcher(committer, decoder, decode_thread, rule, clock)
-    consumer = Consumer(
-        to_consumer,
-        lambda rebalance: join(config, rebalance),
-        Placer(committer, log_now, cluster_id=cluster),
-        batcher,
-        ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000)),
-    )
+    placer = Placer(committer, log_now, cluster_id=cluster)
+    consumer = make_consumer(config, to_consumer, placer, batcher)
     agent = make_agent(config, consumer, committer)
     ticker = Ticker(batcher, lambda: agent.applied)
     servicer = WriterServicer(config.name, consumer, batcher, committer, to_consumer, agent)
@@ -88,6 +83,13 @@ async def build(config: WriterConfig) -> Service:
         release=release,
         run_dir=config.run_dir,
     )
+
+
+def make_consumer(
+    config: WriterConfig, mailbox: Mailbox[ToConsumer], placer: Placer, batcher: Batcher
+) -> Consumer:
+    options = ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000))
+    return Consumer(mailbox, lambda rebalance: join(config, rebalance), placer, batcher, options)
 
 
 def open_table(config: WriterConfig) -> Lake:

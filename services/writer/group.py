@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from aiokafka import AIOKafkaConsumer
 
+from libs.kafka.client import stop_client
 from libs.kafka.deadline import deadline, unreachable
 from libs.kafka.runs import deliver_runs
+from libs.market.errors import UnavailableError
 from services.writer.config import WriterConfig
 from services.writer.rebalance import Rebalance
 
@@ -42,6 +46,8 @@ async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
             rebalance.attach(consumer)
             consumer.subscribe(topics=list(config.topics), listener=rebalance)
     except BaseException:
-        await consumer.stop()
+        # A cancelled start too leaves connections behind, and the first error is the one to tell.
+        with suppress(UnavailableError):
+            await stop_client(consumer)
         raise
     return consumer
