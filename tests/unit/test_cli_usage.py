@@ -87,3 +87,31 @@ def test_help_is_help(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
     """It names what there is, and ends with 0."""
     assert ended(words) == 0
     assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("K2_KAFKA_BOOTSTRAPS", "did you mean K2_KAFKA_BOOTSTRAP?"),
+        ("K2_WRITER_FLUSH_AFTER", "did you mean K2_WRITER_FLUSH_AFTER_"),
+        ("K2_SOMETHING_ELSE_ENTIRELY", "K2_SOMETHING_ELSE_ENTIRELY is not a variable of K2"),
+    ],
+)
+def test_an_unknown_variable_is_refused(
+    variable: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by the services it would start, and with the known one that is meant."""
+    monkeypatch.setenv(variable, "1")
+    assert ended(("up",)) == USAGE
+    answer = capsys.readouterr()
+    assert (answer.out, answer.err.count("\n")) == ("", 1)
+    assert hint in answer.err
+    assert ended(("up", "--help")) == 0
+
+
+def test_variables_of_every_service_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sets one for `k2 up` means the service it belongs to."""
+    for name in ("K2_WRITER_FLUSH_AFTER_S", "K2_QUERY_TIMEOUT_S", "K2_INGESTOR_SYMBOLS"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("K2_QUERY_ADDRESS", "127.0.0.1:1")
+    assert ended(("down",)) == 0

@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running or not answ
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,7 @@ from libs.market.errors import (
     NotFoundError,
     UnavailableError,
 )
+from tools.cli import variables
 
 EXIT_CODES: dict[type[K2Error], int] = {
     InvalidError: 2,
@@ -68,6 +70,8 @@ def run(words: Sequence[str]) -> None:
     # Libraries warn on their own of what ends as our one sentence.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
+        if "--help" not in words:
+            variables.check(os.environ)
         application(words)(words)
     except K2Error as error:
         say(error.message)
