@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 from libs.market.errors import UnavailableError
 from libs.rpc.interceptors import Boundary
 from libs.rpc.sizes import SIZE_OPTIONS
-from libs.telemetry.ports import check_free, split_address
+from libs.telemetry.ports import free_port, split_address
 
 OPTIONS = (
     *SIZE_OPTIONS,
@@ -70,7 +70,7 @@ async def serve(servicers: Sequence[Servicer], address: str) -> RunningServer:
 
 def _bind(server: grpc.aio.Server, address: str) -> str:
     # grpcio prints lines of its own when binding fails, and does not say why it did.
-    check_free(address)
+    free_port(address)
     host, port = split_address(address)
     try:
         return f"{host}:{server.add_insecure_port(f'{host}:{port}')}"

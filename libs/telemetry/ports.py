@@ -34,8 +34,8 @@ def split_address(address: str) -> tuple[str, int]:
     return host or LOOPBACK, int(port)
 
 
-def check_free(address: str) -> None:
-    """Bind and let go.
+def free_port(address: str) -> int:
+    """Listen and let go; return the port, for port 0 the one that was free.
 
     Raises:
         CannotListenError: with the reason and what to do.
@@ -50,6 +50,7 @@ def check_free(address: str) -> None:
             probe.bind(where)
             # Linux lets two sockets bind with SO_REUSEADDR; only one may listen.
             probe.listen(1)
+            return int(probe.getsockname()[1])
     except OSError as error:
         raise CannotListenError(address, error) from error
 

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from libs.market.errors import InvalidError
 from libs.telemetry import logs, metrics, tracing
-from libs.telemetry.ports import CannotListenError, split_address
+from libs.telemetry.ports import CannotListenError, free_port, split_address
 
 
 class Stderr(Protocol):
@@ -161,3 +161,12 @@ def test_host_of_another_machine_is_said() -> None:
     """TEST-NET addresses are nobody's."""
     with pytest.raises(CannotListenError, match="choose an address of this machine"):
         metrics.serve("192.0.2.1:0")
+
+
+def test_a_free_port_is_one_nobody_listens_on() -> None:
+    """Port 0 gives one that is free; one that is listened on is refused."""
+    port = free_port("127.0.0.1:0")
+    assert free_port(f"127.0.0.1:{port}") == port
+    with socket.create_server(("127.0.0.1", port)):
+        with pytest.raises(CannotListenError, match=f"127.0.0.1:{port}: it is in use"):
+            free_port(f"127.0.0.1:{port}")

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import Self
 
 from libs.market.errors import ExhaustedError
+from libs.telemetry.ports import LOOPBACK, CannotListenError, free_port
 
-HOST = "127.0.0.1"
 ATTEMPTS = 20
 
 
@@ -38,7 +38,7 @@ class Ports:
         """
         if preferred not in self._chosen:
             self._chosen[preferred] = self._choose(preferred)
-        return f"{HOST}:{self._chosen[preferred]}"
+        return f"{LOOPBACK}:{self._chosen[preferred]}"
 
     def close(self) -> None:
         """Give the claims back."""
@@ -50,7 +50,7 @@ class Ports:
             port = _listenable(wanted)
             if port is not None and self._claim(port):
                 return port
-        raise ExhaustedError(f"no port is free on {HOST}")
+        raise ExhaustedError(f"no port is free on {LOOPBACK}")
 
     def _claim(self, port: int) -> bool:
         if sys.platform != "linux":
@@ -68,9 +68,6 @@ class Ports:
 
 def _listenable(port: int) -> int | None:
     """Return the port where nobody listens on it; any free one for 0."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(OSError):
-            probe.bind((HOST, port))
-            return int(probe.getsockname()[1])
+    with suppress(CannotListenError):
+        return free_port(f"{LOOPBACK}:{port}")
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import fcntl
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -16,6 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from libs.market.errors import ConflictError, CorruptError, UnavailableError
+from libs.telemetry.ports import CannotListenError, free_port
 from tools.kafka.settings import HOST, Identity, Layout, server_properties
 
 LOCK_TIMEOUT_S = 10.0
@@ -79,7 +79,7 @@ def _identity(layout: Layout, port: int) -> Identity:
     except FileNotFoundError as error:
         if layout.log_dir.exists():
             raise corrupt(layout, f"{layout.identity.name} is missing") from error
-        kept = Identity(new_cluster_id(), port or _free_port(), _free_port())
+        kept = Identity(new_cluster_id(), port or free_port(f"{HOST}:0"), free_port(f"{HOST}:0"))
     except msgspec.DecodeError as error:
         raise corrupt(layout, f"{layout.identity.name} is not readable") from error
     return msgspec.structs.replace(kept, port=port or kept.port)
@@ -92,20 +92,11 @@ def new_cluster_id(random_bytes: Callable[[], bytes] = lambda: uuid.uuid4().byte
     return made
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def _check_port_free(port: int, root: Path) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise port_taken(port, root) from error
+    try:
+        free_port(f"{HOST}:{port}")
+    except CannotListenError as error:
+        raise port_taken(port, root) from error
 
 
 def _format(layout: Layout, identity: Identity, java_command: list[str]) -> None:
