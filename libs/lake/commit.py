@@ -6,13 +6,15 @@ It is computed anew for every attempt, from that attempt's head and from nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
+from libs.lake.coverage import EMPTY_COVERAGE, Coverage
+from libs.lake.ledger import EMPTY_LEDGER, Account, Ledger
 from libs.lake.seam import (
     CLUSTER_ID_KEY,
     COMMIT_ID_KEY,
@@ -44,6 +46,9 @@ class Kind(StrEnum):
 
     APPEND = "append"
     LOST = "lost"
+    BACKFILL = "backfill"
+    COMPACTION = "compaction"
+    VENUE = "venue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,7 @@ class LakeFile:
     position: TopicPartition
     first_offset: int
     last_offset: int
+    claims: Coverage = field(default_factory=lambda: EMPTY_COVERAGE)
 
     @property
     def rows(self) -> int:
@@ -78,6 +84,7 @@ class Prepared:
     files: tuple[LakeFile, ...] = ()
     kind: Kind = Kind.APPEND
     cluster_id: str = ""
+    accounts: Mapping[TopicPartition, Account] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.commit_id or not self.ranges:
@@ -119,6 +126,7 @@ class Head:
     sequence_number: int
     timestamp_ms: int
     commits: Mapping[str, PastCommit]
+    ledger: Ledger = EMPTY_LEDGER
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from libs.lake.durable import local_path
+from libs.lake.ledger import EMPTY_LEDGER, Ledger
 from libs.lake.seam import EMPTY_SEAM, Seam, TopicPartition, seam_at, seam_of
 from libs.lake.statistics import primitive
 from libs.market.bucket import bucket_of
@@ -101,6 +102,7 @@ class SnapshotIndex:
     manifests: Mapping[str, tuple[FileEntry, ...]]
     everything: Shelf
     by_bucket: Mapping[int, Shelf]
+    ledger: Ledger = EMPTY_LEDGER
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
