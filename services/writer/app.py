@@ -11,6 +11,7 @@ from k2.writer.v1 import writer_pb2_grpc
 from libs.degradation.agent import DegradationAgent
 from libs.degradation.messages import OwnReport
 from libs.kafka.admin import cluster_id, ensure_topics
+from libs.kafka.same_log import KafkaLog
 from libs.lake.catalog import Lake, open_lake
 from libs.lake.tables import ensure_trades
 from libs.market.clock import SystemClock
@@ -30,7 +31,6 @@ from services.writer.lake import TradesTable
 from services.writer.memory import keep_compact
 from services.writer.messages import TableState, ToConsumer
 from services.writer.placing import Placer, another_cluster
-from services.writer.same_log import KafkaLog
 from services.writer.servicer import SERVICE, WriterServicer
 from services.writer.ticker import Ticker
 

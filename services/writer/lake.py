@@ -8,6 +8,7 @@ from functools import reduce
 import pyarrow as pa
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, Or
 
+from libs.kafka.same_log import IDENTITY
 from libs.lake.catalog import Lake
 from libs.lake.commit import LakeFile, Prepared, head_of
 from libs.lake.committer import Committer, Fenced, Landed, Patience
@@ -20,19 +21,6 @@ from services.writer.messages import StoredRow, TableState
 
 # The committer actor goes on by itself, and says meanwhile why nothing is committed.
 ONE_CALL = Patience(give_up_after_s=2.0)
-# What tells one trade from another, of any log.
-IDENTITY = (
-    "exchange",
-    "symbol",
-    "trade_id",
-    "timestamp",
-    "ingest_timestamp",
-    "price",
-    "quantity",
-    "kafka_topic",
-    "kafka_partition",
-    "kafka_offset",
-)
 
 
 def hold_mid_file() -> None:

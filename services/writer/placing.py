@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from libs.kafka.same_log import Log, why_another
 from libs.lake import seam
 from libs.lake.seam import OffsetRange
 from libs.runtime.actor import MailboxActor, ask
@@ -22,7 +23,6 @@ from services.writer.messages import (
     ToCommitter,
 )
 from services.writer.positions import Lost, Partition, Placement, Refuse, Seek, place
-from services.writer.same_log import Log, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -85,8 +85,8 @@ class Placer:
             self._committer, lambda reply: FindRows(last, reply), timeout_s=self._timeout_s
         )
         logged = await self._log_now.read({p: last[p] for p in stored}) if stored else {}
-        compared = ((p, compare(p, row, logged.get(p))) for p, row in stored.items())
-        return {p: refusal for p, refusal in compared if refusal is not None}
+        reasons = ((p, why_another(p, row, logged.get(p))) for p, row in stored.items())
+        return {p: Refuse(reason) for p, reason in reasons if reason}
 
     async def _bounds(
         self, kafka: AIOKafkaConsumer, partitions: Iterable[Partition]

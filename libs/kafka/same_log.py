@@ -16,13 +16,27 @@ from aiokafka import TopicPartition
 from libs.kafka.client import start_consumer, stop_client
 from libs.kafka.deadline import deadline, unreachable
 from libs.wire.trades import TradeDecoder
-from services.writer.messages import StoredRow
-from services.writer.positions import Partition, Refuse
 
 READ_TIMEOUT_S = 10.0
 POLL_MS = 100
 # One record is wanted of each partition; Kafka sends its whole batch all the same.
 FETCH_BYTES = 1024
+# What tells one trade from another, of any log.
+IDENTITY = (
+    "exchange",
+    "symbol",
+    "trade_id",
+    "timestamp",
+    "ingest_timestamp",
+    "price",
+    "quantity",
+    "kafka_topic",
+    "kafka_partition",
+    "kafka_offset",
+)
+
+Partition = tuple[str, int]
+StoredRow = Mapping[str, object]
 
 
 class Log(Protocol):
@@ -35,7 +49,7 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KafkaLog:
-    """Reads single records, beside the group and its positions."""
+    """Reads single records, beside any group and its positions."""
 
     bootstrap: str
     client_id: str
@@ -76,12 +90,15 @@ class KafkaLog:
         return rows[0] if rows else None
 
 
-def compare(partition: Partition, stored: StoredRow, logged: StoredRow | None) -> Refuse | None:
-    """Refuse a log that has another trade where the table has this one; no trade proves nothing."""
+def why_another(partition: Partition, stored: StoredRow, logged: StoredRow | None) -> str:
+    """Say what the log has in place of the table's trade; empty where nothing speaks against it.
+
+    No trade proves nothing.
+    """
     if logged is None or all(logged[name] == value for name, value in stored.items()):
-        return None
+        return ""
     topic, number = partition
-    return Refuse(
+    return (
         f"{topic} partition {number} has {named(logged)} at offset {stored['kafka_offset']}, where"
         f" the table has {named(stored)}: this is another log under the same name"
     )
