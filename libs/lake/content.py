@@ -24,7 +24,7 @@ BATCH_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The number of rows and two sums of their hashes: what cancels in one does not in the other."""
+    """The number of rows and two sums of their hashes: errors that cancel in one do not in both."""
 
     rows: int = 0
     hashed: int = 0
@@ -89,10 +89,9 @@ def non_null_hashes(array: pa.Array) -> Hashes:
         return segment_hashes(pairs, bounds(array))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return segment_hashes(value_hashes(array.values), bounds(array))
-    if pa.types.is_struct(kind):
-        return struct_hashes(array)
     if is_text(kind):
-        return text_hashes(array)
+        # Most texts repeat: hashing each once takes a tenth of the time.
+        return coded_hashes(array.dictionary_encode())
     return fixed_hashes(array)
 
 
@@ -106,16 +105,10 @@ def is_text(kind: pa.DataType) -> bool:
 
 
 def coded_hashes(array: pa.DictionaryArray) -> Hashes:
-    values = np.append(value_hashes(array.dictionary), NULL)
+    held = array.dictionary
+    values = np.append(text_hashes(held) if is_text(held.type) else value_hashes(held), NULL)
     codes = array.indices.fill_null(len(values) - 1).to_numpy(zero_copy_only=False)
     return np.asarray(values[codes])
-
-
-def struct_hashes(array: pa.StructArray) -> Hashes:
-    hashes = np.zeros(len(array), np.uint64)
-    for field, values in zip(array.type, array.flatten(), strict=True):
-        hashes += mixed(value_hashes(values) + salt(field.name))
-    return hashes
 
 
 def text_hashes(array: pa.Array) -> Hashes:
