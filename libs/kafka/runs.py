@@ -29,6 +29,8 @@ Bytes = npt.NDArray[np.uint8]
 
 HEADER = struct.Struct(">qiibIhiqqqhii")
 CODEC_MASK = 0b111
+# Where the log stamps its own time this is that of every record in the batch.
+MAX_TIMESTAMP = 8
 DECODERS: dict[int, Callable[[Any], bytes]] = {
     0: bytes,
     1: gzip_decode,
@@ -44,16 +46,43 @@ RECORDS_A_RUN = 4_096
 
 
 @dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of some records, left where they lie in their batches until somebody asks."""
+
+    body: bytes
+    at: Ints
+    length: Ints
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def after(self, first: int) -> Keys:
+        return Keys(self.body, self.at[first:], self.length[first:])
+
+    def array(self) -> pa.Array:
+        """Copy them out: binary, null where a record has no key."""
+        return short_array(self.body, self.at, self.length)
+
+
+NO_KEYS = Keys(b"", np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Records of one partition in offset order; they cover positions [start, following).
 
     Where compaction or a transaction's markers left holes, positions are more than records.
+    `appended_ms` is when the log took the first of its batches, `stored_bytes` what all of them
+    take there.
     """
 
     start: int
     following: int
     offsets: Ints
     values: pa.Array
+    keys: Keys = NO_KEYS
+    appended_ms: int = 0
+    stored_bytes: int = 0
 
 
 def deliver_runs(consumer: AIOKafkaConsumer) -> None:
@@ -136,13 +165,21 @@ class _Gathered:
             self.records += count
 
     def run(self, *, until: int) -> Run:
-        offsets, values = cut(*self._batches)
+        offsets, values, keys = cut(*self._batches)
         first = int(np.searchsorted(offsets, self._start))
-        return Run(self._start, until, offsets[first:], values.slice(first))
+        return Run(
+            self._start,
+            until,
+            offsets[first:],
+            values.slice(first),
+            keys.after(first),
+            appended_ms=HEADER.unpack_from(self._batches[0])[MAX_TIMESTAMP],
+            stored_bytes=sum(map(len, self._batches)),
+        )
 
 
-def cut(*batches: bytes | memoryview) -> tuple[Ints, pa.Array]:
-    """Return the offsets and values of record batches of Kafka's format 2."""
+def cut(*batches: bytes | memoryview) -> tuple[Ints, pa.Array, Keys]:
+    """Return the offsets, values and keys of record batches of Kafka's format 2."""
     headers = [HEADER.unpack_from(batch) for batch in batches]
     counts = [header[-1] for header in headers]
     bodies = [
@@ -155,10 +192,11 @@ def cut(*batches: bytes | memoryview) -> tuple[Ints, pa.Array]:
     after_attributes = record_starts(body, zip(begins, counts, strict=False)) + 1
     _, at = varints(data, after_attributes)
     delta, at = varints(data, at)
-    key_length, at = varints(data, at)
-    value_length, at = varints(data, at + np.maximum(key_length, 0))
+    key_length, key_at = varints(data, at)
+    value_length, at = varints(data, key_at + np.maximum(key_length, 0))
     base_offset = np.repeat(np.array([header[0] for header in headers], np.int64), counts)
-    return base_offset + delta, binary_array(body, data, at, value_length)
+    values = binary_array(body, data, at, value_length)
+    return base_offset + delta, values, Keys(body, key_at, key_length)
 
 
 def record_starts(body: bytes, batches: Iterable[tuple[int, int]]) -> Ints:
@@ -216,3 +254,16 @@ def binary_array(body: bytes, data: Bytes, at: Ints, length: Ints) -> pa.Array:
     if (length < 0).any():
         return pc.if_else(pa.array(length >= 0), values, pa.scalar(None, pa.binary()))
     return values
+
+
+def short_array(body: bytes, at: Ints, length: Ints) -> pa.Array:
+    """Copy short values out of the body, byte by byte at once; a negative length is a null."""
+    lengths = np.maximum(length, 0)
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    places = np.repeat(at - begins, lengths) + np.arange(ends[-1] if len(ends) else 0)
+    text = np.frombuffer(body, np.uint8)[places]
+    offsets = np.concatenate([np.zeros(1, np.int32), ends.astype(np.int32)])
+    there = np.packbits(length >= 0, bitorder="little")
+    buffers = [pa.py_buffer(there), pa.py_buffer(offsets), pa.py_buffer(text)]
+    return pa.Array.from_buffers(pa.binary(), len(at), buffers)

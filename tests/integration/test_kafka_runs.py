@@ -18,7 +18,9 @@ async def produce_with_transactions(bootstrap: str, topic: str) -> None:
     for number, rows in enumerate([3, 200, 150, 2, 90]):
         await producer.begin_transaction()
         for row in range(rows):
-            await producer.send(topic, b"%d/%d" % (number, row), partition=3)
+            await producer.send(
+                topic, b"%d/%d" % (number, row), key=b"k%d" % row if row % 3 else None, partition=3
+            )
         await producer.flush()
         await (producer.abort_transaction() if number in (1, 3) else producer.commit_transaction())
     await producer.stop()
@@ -54,5 +56,7 @@ async def test_runs_hold_what_records_hold(kafka: str, topic: str) -> None:
     assert len(records) == 3 + 150 + 90
     assert [o for run in runs for o in run.offsets.tolist()] == [r.offset for r in records]  # type: ignore[attr-defined]
     assert [v for run in runs for v in run.values.to_pylist()] == [r.value for r in records]  # type: ignore[attr-defined]
+    assert [k for run in runs for k in run.keys.array().to_pylist()] == [r.key for r in records]  # type: ignore[attr-defined]
+    assert all(run.stored_bytes and run.appended_ms for run in runs)
     assert runs[0].start == 0
     assert all(before.following <= after.start for before, after in pairwise(runs))

@@ -32,11 +32,13 @@ def test_a_batch_is_cut_as_aiokafka_reads_it(
 ) -> None:
     """Every codec; null, empty, short and long values; keys or none."""
     batch = batch_of(pairs, compression=compression, base=base)
-    offsets, values = cut(batch)
+    offsets, values, keys = cut(batch)
     theirs = list(MemoryRecords(batch).next_batch())
     assert offsets.tolist() == [record.offset for record in theirs]
     assert values.to_pylist() == [record.value for record in theirs]
+    assert keys.array().to_pylist() == [record.key for record in theirs]
     values.validate(full=True)
+    keys.array().validate(full=True)
 
 
 @given(st.lists(st.tuples(records, st.sampled_from([0, 3, 4])), min_size=1, max_size=4))
@@ -48,10 +50,11 @@ def test_batches_cut_together_are_the_batches_cut_alone(
         batch_of(pairs, compression=compression, base=1_000 * number)
         for number, (pairs, compression) in enumerate(batches)
     ]
-    offsets, values = cut(*built)
+    offsets, values, keys = cut(*built)
     alone = [cut(batch) for batch in built]
-    assert offsets.tolist() == [offset for found, _ in alone for offset in found.tolist()]
-    assert values.to_pylist() == [value for _, found in alone for value in found.to_pylist()]
+    assert offsets.tolist() == [offset for found, _, _ in alone for offset in found.tolist()]
+    assert values.to_pylist() == [value for _, found, _ in alone for value in found.to_pylist()]
+    assert keys.array().to_pylist() == [k for _, _, one in alone for k in one.array().to_pylist()]
     values.validate(full=True)
 
 
@@ -68,7 +71,9 @@ def test_runs_cover_every_position_from_where_was_asked(
     """In a chain, each record once, whether batches are small or a run by themselves."""
     batches, end = b"", 0
     for size in sizes:
-        batches += batch_of([(None, b"%d" % (end + n)) for n in range(size)], base=end)
+        batches += batch_of(
+            [(b"k%d" % (end + n), b"%d" % (end + n)) for n in range(size)], base=end
+        )
         end += size
     asked = data.draw(st.integers(0, sizes[0] - 1))
     runs = list(PartitionRuns(("t", 0), FetchedBatches(batches), [], asked, None, None, True, 1))
@@ -78,3 +83,10 @@ def test_runs_cover_every_position_from_where_was_asked(
     assert [value for run in runs for value in run.values.to_pylist()] == [
         b"%d" % n for n in range(asked, end)
     ]
+    assert [key for run in runs for key in run.keys.array().to_pylist()] == [
+        b"k%d" % n for n in range(asked, end)
+    ]
+    assert sum(run.stored_bytes for run in runs) == len(batches)
+    assert {run.appended_ms for run in runs} <= {
+        1_700_000_000_000 + 70 * (size - 1) for size in sizes
+    }
