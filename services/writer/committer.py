@@ -161,6 +161,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
             await self._persist("write data files", lambda: self._write(message))
             await reach("writer.after_upload")
             await self._persist("dead-letter", lambda: self._dead_letters.send(message.parts))
+            await reach("writer.after_dead_letters")
             prepared = prepare(message, self._cluster_id)
             outcome = await self._persist("commit", lambda: self._send(prepared))
             span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(message.files)})

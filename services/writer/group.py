@@ -10,6 +10,7 @@ from libs.kafka.client import stop_client
 from libs.kafka.deadline import deadline, unreachable
 from libs.kafka.runs import deliver_runs
 from libs.market.errors import UnavailableError
+from libs.runtime.faultpoint import reach
 from services.writer.config import WriterConfig
 from services.writer.rebalance import Rebalance
 
@@ -22,6 +23,7 @@ MAX_POLL_INTERVAL_MS = 60_000
 
 async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
     """Join the group, without waiting for an assignment. Raises UnavailableError."""
+    await reach("writer.before_join")
     consumer = AIOKafkaConsumer(
         bootstrap_servers=config.kafka_bootstrap,
         client_id=config.name,

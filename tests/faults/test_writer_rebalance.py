@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
-
+import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.support.outages import Outage, catalog_away, catalog_locked, table_away
 from tests.support.polling import eventually
-from tests.support.processes import Process
-from tests.support.writer import Writing, flush, status
-
-
-@contextmanager
-def table_away(writing: Writing) -> Iterator[None]:
-    """Take the table's files away: the catalog knows the table and nobody can read it."""
-    there = Path(writing.folder / "warehouse")
-    away = there.rename(writing.folder / "away")
-    try:
-        yield
-    finally:
-        away.rename(there)
-
-
-@contextmanager
-def catalog_locked(writing: Writing) -> Iterator[None]:
-    """Hold the catalog so that nobody else can write to it."""
-    with closing(sqlite3.connect(writing.catalog, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
-        yield
-        connection.execute("ROLLBACK")
-
-
-async def has_partitions(writer: Process, least: int, most: int) -> None:
-    async def shared() -> bool:
-        partitions = (await status(writer)).partitions
-        return least <= len(partitions) <= most and not any(p.paused for p in partitions)
-
-    await eventually(shared, 20, what=f"{writer.name} has {least} to {most} partitions")
+from tests.support.processes import Process, arm, disarm
+from tests.support.writer import Writing, assigned, flush, has_partitions, status
 
 
 async def stopped(writer: Process) -> str:
@@ -65,6 +34,35 @@ async def test_a_second_writer_joins_and_leaves(
         await has_partitions(first, 16, 16)
         await writing.all_committed()
         assert first.stop() == 0
+    writing.prove_complete()
+
+
+@pytest.mark.parametrize("outage", [catalog_locked, catalog_away])
+async def test_a_second_writer_joins_and_leaves_while_the_catalog_does_not_answer(
+    writing: Writing, producer: AIOKafkaProducer, outage: Outage
+) -> None:
+    """Its partitions come and go with nothing committed in between; what it read is read again."""
+    point = "writer.before_join"
+    with writing.writer("writer-1") as first:
+        await writing.produce(producer)
+        await writing.all_committed()
+        await has_partitions(first, 16, 16)
+        commits = (await status(first)).commits
+        arm(writing.fault_dir, point)
+        with writing.writer("writer-2") as second:
+            second.reached(point, writing.fault_dir)
+            with outage(writing):
+                disarm(writing.fault_dir, point)
+                await writing.produce(producer)
+                await assigned(second, 1, 15)
+                await assigned(first, 1, 15)
+                assert await stopped(first)
+                assert second.stop() == 0
+                await assigned(first, 16, 16)
+                assert (await status(first)).commits == commits
+        await writing.produce(producer)
+        await writing.all_committed()
+        await has_partitions(first, 16, 16)
     writing.prove_complete()
 
 

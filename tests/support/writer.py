@@ -191,6 +191,28 @@ async def status(process: Process) -> writer_pb2.GetStatusResponse:
         return answer
 
 
+async def assigned(process: Process, least: int, most: int, *, placed: bool = False) -> None:
+    """Wait until a writer has so many partitions; `placed`: and reads each of them."""
+
+    async def shared() -> bool:
+        partitions = (await status(process)).partitions
+        ready = not (placed and any(p.paused for p in partitions))
+        return least <= len(partitions) <= most and ready
+
+    await eventually(shared, 20, what=f"{process.name} has {least} to {most} partitions")
+
+
+async def has_partitions(process: Process, least: int, most: int) -> None:
+    """Wait until a writer reads so many partitions."""
+    await assigned(process, least, most, placed=True)
+
+
+async def committed_offsets(process: Process) -> dict[int, int]:
+    """Return where a writer's own partitions stand in the table, those that hold anything."""
+    partitions = (await status(process)).partitions
+    return {p.partition: p.committed_offset for p in partitions if p.committed_offset}
+
+
 async def flush(process: Process) -> writer_pb2.FlushResponse:
     """Have a writer commit what it has fetched."""
     door = await process.door()
