@@ -11,6 +11,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from itertools import zip_longest
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +24,8 @@ from pyiceberg.types import ListType, MapType, NestedField
 from libs.lake.arrange import FilePart, arrange, ints
 from libs.lake.commit import LakeFile
 from libs.lake.durable import make_durable
-from libs.lake.statistics import file_statistics
-from libs.lake.tables import refuse_other_shape
+from libs.lake.statistics import FileStatistics, file_statistics
+from libs.lake.tables import refuse_other_shape, trades_columns
 
 ROW_GROUP_ROWS = 16_384
 # A row group costs 0.8 ms and a page header per column: with 2,000 symbols in a buffer of 1M rows,
@@ -85,7 +86,7 @@ def write_trades(
     refuse_other_shape(table)
     unsorted = pa.table(rows) if isinstance(rows, pa.RecordBatch) else rows
     order, parts = arrange(unsorted)
-    arranged = coded_columns(unsorted, table.schema()).take(pa.array(order))
+    arranged = coded_columns(unsorted, trades_columns(table.metadata).schema).take(pa.array(order))
     files = [write_part(table, arranged, part, on_row_group) for part in parts]
     make_durable(file.data_file.file_path for file in files)
     return files
@@ -136,7 +137,16 @@ def write_part(
     location = table.location_provider().new_data_location(f"{folder}/{uuid.uuid4()}.parquet")
     rows = arranged.slice(part.start, part.stop - part.start)
     footer, size_bytes = write_parquet(table, location, rows, part, on_row_group)
-    statistics = file_statistics(table.schema(), rows, footer)
+    statistics = file_statistics(trades_columns(table.metadata).schema, rows, footer)
+    data_file = described(table, location, partition, size_bytes, statistics)
+    offsets = ints(rows["kafka_offset"])
+    return LakeFile(data_file, part.position, int(offsets.min()), int(offsets.max()))
+
+
+def described(
+    table: Table, location: str, partition: Record, size_bytes: int, statistics: FileStatistics
+) -> DataFile:
+    """Return what a manifest says of a file of ours."""
     data_file = DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=location,
@@ -149,8 +159,7 @@ def write_part(
         **statistics,
     )
     data_file.spec_id = table.spec().spec_id
-    offsets = ints(rows["kafka_offset"])
-    return LakeFile(data_file, part.position, int(offsets.min()), int(offsets.max()))
+    return data_file
 
 
 def write_parquet(
@@ -162,21 +171,25 @@ def write_parquet(
 ) -> tuple[pq.FileMetaData, int]:
     output = table.io.new_output(location)
     with output.create() as stream:
-        writer = pq.ParquetWriter(
-            stream,
-            rows.schema,
-            compression="zstd",
-            compression_level=COMPRESSION_LEVEL,
-            use_dictionary=list(DICTIONARY_COLUMNS),
-            column_encoding=ENCODINGS,
-            store_schema=False,
-        )
-        with writer:
+        with parquet_writer(stream, rows.schema) as writer:
             for start, stop in row_groups(part):
                 writer.write_table(rows.slice(start, stop - start), row_group_size=ROW_GROUP_ROWS)
                 on_row_group()
         footer = writer.writer.metadata
     return footer, len(output)
+
+
+def parquet_writer(stream: BinaryIO | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    """Open a writer with K2's encodings."""
+    return pq.ParquetWriter(
+        stream,
+        schema,
+        compression="zstd",
+        compression_level=COMPRESSION_LEVEL,
+        use_dictionary=list(DICTIONARY_COLUMNS),
+        column_encoding=ENCODINGS,
+        store_schema=False,
+    )
 
 
 def row_groups(part: FilePart) -> Iterator[tuple[int, int]]:

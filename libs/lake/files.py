@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -14,14 +15,15 @@ import numpy.typing as npt
 from pyiceberg.conversions import from_bytes
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
-from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from libs.lake.durable import local_path
 from libs.lake.ledger import EMPTY_LEDGER, Ledger
+from libs.lake.naming import OwnColumns
 from libs.lake.seam import EMPTY_SEAM, Seam, TopicPartition, seam_at, seam_of
 from libs.lake.statistics import primitive
+from libs.lake.tables import trades_columns
 from libs.market.bucket import bucket_of
 from libs.market.errors import K2Error, NotFoundError
 
@@ -55,6 +57,8 @@ class FileEntry:
     offset_min: int
     offset_max: int
     snapshot_id: int
+    # Field ids of the columns that the file has, by what its writer counted; leaves of nested ones.
+    held: frozenset[int] = frozenset()
 
     @property
     def position(self) -> TopicPartition | None:
@@ -97,7 +101,7 @@ class SnapshotIndex:
     """The files of one snapshot, and its seam."""
 
     snapshot_id: int | None
-    schema: Schema
+    columns: OwnColumns
     seam: Seam
     manifests: Mapping[str, tuple[FileEntry, ...]]
     everything: Shelf
@@ -127,17 +131,17 @@ class SnapshotIndex:
             UnsupportedDeletesError: it has delete files.
             NotFoundError: there is no such snapshot (any more).
         """
-        snapshot = chosen(table, snapshot_id)
+        snapshot, columns = chosen(table, snapshot_id), trades_columns(table.metadata)
         if snapshot is None:
-            return index_of(None, table.schema(), seam_of(table.metadata), {})
+            return index_of(None, columns, seam_of(table.metadata), {})
         seam = seam_at(table.metadata, snapshot)
         known = previous.manifests if previous else {}
         manifests = {
             manifest.manifest_path: known.get(manifest.manifest_path)
-            or read_manifest(manifest, table.io, table.schema())
+            or read_manifest(manifest, table.io, columns)
             for manifest in data_manifests(snapshot, table.io)
         }
-        return index_of(snapshot.snapshot_id, table.schema(), seam, manifests)
+        return index_of(snapshot.snapshot_id, columns, seam, manifests)
 
     def select(
         self,
@@ -161,13 +165,13 @@ class SnapshotIndex:
         ]
 
 
-def empty_index(schema: Schema) -> SnapshotIndex:
-    return index_of(None, schema, EMPTY_SEAM, {})
+def empty_index(columns: OwnColumns) -> SnapshotIndex:
+    return index_of(None, columns, EMPTY_SEAM, {})
 
 
 def index_of(
     snapshot_id: int | None,
-    schema: Schema,
+    columns: OwnColumns,
     seam: Seam,
     manifests: Mapping[str, tuple[FileEntry, ...]],
 ) -> SnapshotIndex:
@@ -179,7 +183,7 @@ def index_of(
     for file in files:
         buckets.setdefault(file.bucket, []).append(file)
     shelves = {bucket: Shelf.of(kept) for bucket, kept in buckets.items()}
-    return SnapshotIndex(snapshot_id, schema, seam, manifests, Shelf.of(files), shelves)
+    return SnapshotIndex(snapshot_id, columns, seam, manifests, Shelf.of(files), shelves)
 
 
 def chosen(table: Table, snapshot_id: int | None) -> Snapshot | None:
@@ -207,8 +211,8 @@ def refuse_deletes(manifests: Iterable[ManifestFile], snapshot_id: int) -> None:
             )
 
 
-def read_manifest(manifest: ManifestFile, io: FileIO, schema: Schema) -> tuple[FileEntry, ...]:
-    bounds = Bounds(schema)
+def read_manifest(manifest: ManifestFile, io: FileIO, columns: OwnColumns) -> tuple[FileEntry, ...]:
+    bounds = Bounds(columns)
     return tuple(
         entry_of(entry.data_file, entry.snapshot_id or 0, bounds)
         for entry in manifest.fetch_manifest_entry(io)
@@ -218,8 +222,8 @@ def read_manifest(manifest: ManifestFile, io: FileIO, schema: Schema) -> tuple[F
 class Bounds:
     """Reads a file's bounds by column name."""
 
-    def __init__(self, schema: Schema) -> None:
-        self._fields = {field.name: field for field in schema.fields}
+    def __init__(self, columns: OwnColumns) -> None:
+        self._fields = {field.name: field for field in columns.schema.fields}
 
     def low(self, file: DataFile, column: str) -> object:
         return self._value(file.lower_bounds, column)
@@ -228,9 +232,9 @@ class Bounds:
         return self._value(file.upper_bounds, column)
 
     def _value(self, bounds: Mapping[int, bytes] | None, column: str) -> object:
-        field = self._fields[column]
-        encoded = (bounds or {}).get(field.field_id)
-        return None if encoded is None else from_bytes(primitive(field), encoded)
+        field = self._fields.get(column)
+        encoded = (bounds or {}).get(field.field_id) if field else None
+        return from_bytes(primitive(field), encoded) if field and encoded is not None else None
 
 
 def entry_of(file: DataFile, snapshot_id: int, bounds: Bounds) -> FileEntry:
@@ -253,7 +257,14 @@ def entry_of(file: DataFile, snapshot_id: int, bounds: Bounds) -> FileEntry:
         offset_min=as_int(low(file, "kafka_offset"), 0),
         offset_max=as_int(high(file, "kafka_offset"), LATEST_US),
         snapshot_id=snapshot_id,
+        held=shared(frozenset(file.value_counts or ())),
     )
+
+
+@lru_cache(maxsize=1024)
+def shared(ids: frozenset[int]) -> frozenset[int]:
+    """Return the one set of these ids: nearly all files have the same columns."""
+    return ids
 
 
 def openable(location: str) -> str:

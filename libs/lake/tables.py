@@ -7,6 +7,7 @@ from typing import Protocol
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import BucketTransform, DayTransform, IdentityTransform
 from pyiceberg.types import (
@@ -20,6 +21,7 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
+from libs.lake.naming import OwnColumns, own_columns
 from libs.market.bucket import BUCKETS
 from libs.market.bucket import bucket_of as bucket_of
 from libs.market.errors import ConfigError, NotFoundError
@@ -119,17 +121,24 @@ def ensure_trades(catalog: TableCatalog) -> Table:
 def refuse_other_shape(table: Table) -> None:
     """Raise ConfigError where a column of ours is missing or of another type.
 
-    Field ids may differ, and columns of others may be there: both are read back from the catalog.
+    Field ids and the names others gave may differ, and columns of others may be there: all is read
+    back from the catalog.
     """
-    theirs = {field.name: str(field.field_type) for field in table.schema().fields}
+    own = trades_columns(table.metadata).schema
+    theirs = {field.name: str(field.field_type) for field in own.fields}
     for field in TRADES_SCHEMA.fields:
         if theirs.get(field.name) != str(field.field_type):
             raise ConfigError(
                 f"table {TRADES} is not K2's: column {field.name} is"
                 f" {theirs.get(field.name, 'missing')}, expected {field.field_type}"
             )
-    if partition_shape(table.schema(), table.spec()) != partition_shape(TRADES_SCHEMA, TRADES_SPEC):
+    if partition_shape(own, table.spec()) != partition_shape(TRADES_SCHEMA, TRADES_SPEC):
         raise ConfigError(f"table {TRADES} is not K2's: it is partitioned by {table.spec()}")
+
+
+def trades_columns(metadata: TableMetadata) -> OwnColumns:
+    """Return K2's columns of the table of trades, by K2's names."""
+    return own_columns(metadata, (field.name for field in TRADES_SCHEMA.fields))
 
 
 def partition_shape(schema: Schema, spec: PartitionSpec) -> list[tuple[str | None, str]]:

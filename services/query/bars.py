@@ -11,18 +11,16 @@ import pyarrow as pa
 from libs.lake.files import FileEntry
 from libs.lake.seam import TopicPartition
 from libs.market.errors import InvalidError
-from services.query import sql
 from services.query.answers import full_notional
 from services.query.asked import Order, Selection, Times, stored_columns
 from services.query.engine import Reader
-from services.query.offsets import ahead
 from services.query.plan import Bands
 from services.query.rows import (
     WIDER,
     Listing,
     files_in,
     files_of,
-    paths_in,
+    files_sql,
     tail_rows,
     tail_sources,
 )
@@ -72,7 +70,7 @@ def band_bars(
     asked: BarsAsked,
     reader: Reader,
 ) -> pa.Table:
-    source, tables = union(state, listing, paths_in(files, listing.wanted.times))
+    source, tables = union(state, listing, files_in(files, listing.wanted.times))
     if not source:
         return NO_BARS
     place = place_sql(state, listing, files)
@@ -90,14 +88,14 @@ def band_bars(
         ) from error
 
 
-def union(state: State, listing: Listing, paths: Sequence[str]) -> tuple[str, dict[str, pa.Table]]:
+def union(
+    state: State, listing: Listing, files: Sequence[FileEntry]
+) -> tuple[str, dict[str, pa.Table]]:
     """Return SQL for the rows of files and tail, and the tables it names."""
     columns = stored_columns(listing.columns)
     parts, tables = [], {}
-    if paths:
-        ceiling = listing.wanted.ceiling
-        bounded = ceiling is not None and bool(ahead(state.seam, ceiling))
-        parts.append(sql.select_rows(paths, listing.wanted, columns, bounded=bounded))
+    if files:
+        parts.append(files_sql(state, listing, files, columns))
     batches = tail_rows(state, listing, None)
     if batches:
         tables[TAIL_NAME] = pa.Table.from_batches(batches)

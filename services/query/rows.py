@@ -142,15 +142,11 @@ def band_rows(
     most: int | None = None,
 ) -> pa.Table:
     """Return a band's rows in order: what its files hold and what the tail does."""
-    paths = paths_in(files, listing.wanted.times)
+    inside = files_in(files, listing.wanted.times)
     tables = [pa.Table.from_batches([batch]) for batch in tail_rows(state, listing, most)]
-    if paths:
-        tables.append(file_rows(state, listing, paths, reader))
+    if inside:
+        tables.append(file_rows(state, listing, inside, reader))
     return in_order(tables, listing, most)
-
-
-def paths_in(files: Sequence[FileEntry], times: Times) -> list[str]:
-    return [file.path for file in files_in(files, times)]
 
 
 def files_in(files: Sequence[FileEntry], times: Times) -> list[FileEntry]:
@@ -161,12 +157,20 @@ def files_in(files: Sequence[FileEntry], times: Times) -> list[FileEntry]:
     ]
 
 
-def file_rows(state: State, listing: Listing, paths: Sequence[str], reader: Reader) -> pa.Table:
+def file_rows(
+    state: State, listing: Listing, files: Sequence[FileEntry], reader: Reader
+) -> pa.Table:
     columns = stored_columns(listing.columns)
+    return reader.read(files_sql(state, listing, files, columns)).cast(stored_schema(columns))
+
+
+def files_sql(
+    state: State, listing: Listing, files: Sequence[FileEntry], columns: Sequence[str]
+) -> str:
+    """Return SQL for a listing's rows of some files."""
     ceiling = listing.wanted.ceiling
     bounded = ceiling is not None and bool(ahead(state.seam, ceiling))
-    found = reader.read(sql.select_rows(paths, listing.wanted, columns, bounded=bounded))
-    return found.cast(stored_schema(columns))
+    return sql.select_rows(files, listing.wanted, columns, state.index.columns, bounded=bounded)
 
 
 def tail_rows(state: State, listing: Listing, most: int | None) -> list[pa.RecordBatch]:

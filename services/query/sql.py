@@ -4,8 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DecimalType,
+    DoubleType,
+    FloatType,
+    IcebergType,
+    IntegerType,
+    ListType,
+    LongType,
+    MapType,
+    NestedField,
+    StringType,
+    TimestamptzType,
+)
+
+from libs.lake.files import FileEntry
+from libs.lake.naming import OwnColumns
 from services.query.asked import EARLIEST_US, LATEST_US, Selection
 from services.query.offsets import Offsets
+
+TYPES: Mapping[type[IcebergType], str] = {
+    StringType: "VARCHAR",
+    BinaryType: "BLOB",
+    BooleanType: "BOOLEAN",
+    IntegerType: "INTEGER",
+    LongType: "BIGINT",
+    FloatType: "FLOAT",
+    DoubleType: "DOUBLE",
+    TimestamptzType: "TIMESTAMPTZ",
+}
+PLACE_COLUMNS = ("kafka_topic", "kafka_partition", "kafka_offset")
+# Columns that the conditions name.
+CONDITION_COLUMNS = ("symbol", "exchange", "timestamp", *PLACE_COLUMNS)
 
 
 def text(value: str) -> str:
@@ -17,16 +49,73 @@ def stamp(time_us: int) -> str:
     return f"make_timestamptz({time_us:d}::BIGINT)"
 
 
-def files_source(paths: Sequence[str]) -> str:
-    return f"read_parquet([{', '.join(map(text, paths))}])"
+def identifier(name: str) -> str:
+    """Quote a column's name: one that was added may be any word, SQL's own too."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def files_source(files: Sequence[FileEntry], columns: Iterable[str], own: OwnColumns) -> str:
+    """Read these columns of files: by field id where the files differ in them, else by name.
+
+    By id DuckDB fills with null what a file does not have, whatever it calls the rest. By name it
+    takes two thirds of the time: 3.2 against 2.4 ms for an hour of 7 columns, 7.9 against 5.3 of
+    all 19, medians.
+    """
+    names = list(dict.fromkeys(columns))
+    paths = f"[{', '.join(text(file.path) for file in files)}]"
+    added = own.added(names)
+    if own.named_alike(names) and all(added <= file.held for file in files):
+        return f"read_parquet({paths})"
+    fields = ", ".join(field_of(own.schema.find_field(name)) for name in names)
+    return f"read_parquet({paths}, schema = MAP {{{fields}}})"
+
+
+def field_of(field: NestedField) -> str:
+    name, kind = text(field.name), text(type_of(field.field_type))
+    return f"{field.field_id:d}: {{name: {name}, type: {kind}, default_value: NULL}}"
+
+
+def type_of(kind: IcebergType) -> str:
+    """Name an Iceberg type in DuckDB's words."""
+    match kind:
+        case DecimalType():
+            return f"DECIMAL({kind.precision},{kind.scale})"
+        case ListType():
+            return f"{type_of(kind.element_type)}[]"
+        case MapType():
+            return f"MAP({type_of(kind.key_type)}, {type_of(kind.value_type)})"
+        case _:
+            return TYPES[type(kind)]
 
 
 def select_rows(
-    paths: Sequence[str], wanted: Selection, columns: Iterable[str], *, bounded: bool
+    files: Sequence[FileEntry],
+    wanted: Selection,
+    columns: Sequence[str],
+    own: OwnColumns,
+    *,
+    bounded: bool,
 ) -> str:
     """Select the wanted rows of files; `bounded` where some may lie past the ceiling."""
     where = " AND ".join(conditions(wanted, bounded=bounded)) or "true"
-    return f"SELECT {', '.join(columns)} FROM {files_source(paths)} WHERE {where}"  # noqa: S608
+    source = files_source(files, (*columns, *CONDITION_COLUMNS), own)
+    return f"SELECT {', '.join(map(identifier, columns))} FROM {source} WHERE {where}"  # noqa: S608
+
+
+def rows_at(
+    files: Sequence[FileEntry],
+    offsets: Mapping[tuple[str, int], int],
+    columns: Sequence[str],
+    own: OwnColumns,
+) -> str:
+    """Select single rows by topic, partition and offset."""
+    places = ", ".join(
+        f"({text(topic)}, {partition:d}, {offset:d})"
+        for (topic, partition), offset in offsets.items()
+    )
+    where = f"(kafka_topic, kafka_partition, kafka_offset) IN ({places})"
+    source = files_source(files, (*columns, *PLACE_COLUMNS), own)
+    return f"SELECT {', '.join(columns)} FROM {source} WHERE {where}"  # noqa: S608
 
 
 def conditions(wanted: Selection, *, bounded: bool) -> list[str]:

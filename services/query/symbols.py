@@ -13,6 +13,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from libs.lake.files import FileEntry
+from libs.lake.naming import OwnColumns
 from services.query import sql
 from services.query.asked import Selection
 from services.query.engine import Reader
@@ -57,7 +59,7 @@ class FileSymbols:
         """Return every symbol of a state, sorted by name. Reads footers not seen before."""
         known = self._by_path
         self._by_path = {
-            file.path: known.get(file.path) or file_symbols(file.path, reader)
+            file.path: known.get(file.path) or file_symbols(file, state.index.columns, reader)
             for file in state.index.files
         }
         return summed([*self._by_path.values(), tail_symbols(state.tail)])
@@ -71,11 +73,12 @@ def summed(parts: Iterable[Activities]) -> Activities:
     return dict(sorted(total.items()))
 
 
-def file_symbols(path: str, reader: Reader) -> Activities:
-    footer = pq.read_metadata(path)
+def file_symbols(file: FileEntry, own: OwnColumns, reader: Reader) -> Activities:
+    footer = pq.read_metadata(file.path)
     groups = [group_symbol(footer.row_group(at)) for at in range(footer.num_row_groups)]
     if any(group is None for group in groups):
-        return counted(reader.read(count_sql(sql.files_source([path]))))
+        source = sql.files_source([file], (*NAMES, "timestamp"), own)
+        return counted(reader.read(count_sql(source)))
     return summed({name: activity} for name, activity in filter(None, groups))
 
 
@@ -86,6 +89,9 @@ def group_symbol(group: pq.RowGroupMetaData) -> tuple[SymbolName, Activity] | No
         for column in map(group.column, range(group.num_columns))
         if column.path_in_schema in (*NAMES, "timestamp")
     }
+    # Another tool's file may call them otherwise, or count nothing.
+    if len(statistics) < len(NAMES) + 1:
+        return None
     if any(found is None or not found.has_min_max for found in statistics.values()):
         return None
     if any(statistics[name].min != statistics[name].max for name in NAMES):

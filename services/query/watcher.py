@@ -10,6 +10,7 @@ from prometheus_client import Gauge
 
 from libs.lake.catalog import Lake
 from libs.lake.files import SnapshotIndex, empty_index
+from libs.lake.naming import fresh_columns
 from libs.lake.tables import TRADES, TRADES_SCHEMA
 from libs.market.errors import CorruptError, K2Error, NotFoundError
 from libs.runtime.actor import Actor
@@ -79,7 +80,7 @@ class CatalogWatcher(Actor):
             raise CorruptError(f"table {TRADES} is gone from the catalog")
         if self._index is not None:
             return None
-        self._index = empty_index(TRADES_SCHEMA)
+        self._index = empty_index(fresh_columns(TRADES_SCHEMA))
         return Committed(self._index, None)
 
     def _report(self, problem: str) -> None:

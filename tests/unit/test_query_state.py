@@ -6,6 +6,7 @@ import pytest
 
 from libs.kafka.topics import TRADES_BINANCE
 from libs.lake.files import index_of
+from libs.lake.naming import fresh_columns
 from libs.lake.tables import TRADES_SCHEMA
 from services.query.completeness import MissingRange
 from services.query.state import State
@@ -20,7 +21,7 @@ def offsets(offset: int) -> dict[str, dict[int, int]]:
 
 
 def committed(tail: object, seam: int) -> State:
-    index = index_of(7, TRADES_SCHEMA, offsets(seam), {})
+    index = index_of(7, fresh_columns(TRADES_SCHEMA), offsets(seam), {})
     return State.of(index, tail, offsets(100))  # type: ignore[arg-type]
 
 
@@ -48,7 +49,7 @@ def test_a_tail_from_the_seam_on_is_complete() -> None:
 
 def test_nothing_is_complete_before_the_logs_end_is_known() -> None:
     """Without a word from the log nobody can say what is missing; what is committed stays so."""
-    index = index_of(7, TRADES_SCHEMA, offsets(50), {})
+    index = index_of(7, fresh_columns(TRADES_SCHEMA), offsets(50), {})
     assert not State.of(index, EMPTY_TAIL, {}).complete
     assert State.of(index, EMPTY_TAIL, {}).grown(TAIL, offsets(100)).complete
     assert State.at_snapshot(index, {}).complete
