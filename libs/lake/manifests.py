@@ -25,8 +25,15 @@ SMALL_FILES = 4_000
 
 
 def live_manifests(table: Table) -> list[ManifestFile]:
+    """Return the head's manifests, but for those whose files a rewrite has all removed."""
     head = table.metadata.current_snapshot()
-    return head.manifests(table.io) if head is not None else []
+    manifests = head.manifests(table.io) if head is not None else []
+    return [manifest for manifest in manifests if lists_live_files(manifest)]
+
+
+def lists_live_files(manifest: ManifestFile) -> bool:
+    counted = (manifest.added_files_count, manifest.existing_files_count)
+    return None in counted or any(counted)
 
 
 def write_added(

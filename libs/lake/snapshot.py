@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pyiceberg.manifest import ManifestFile, write_manifest_list
 from pyiceberg.table import Table
@@ -24,6 +25,19 @@ from libs.lake.commit import CommitPlan
 from libs.lake.durable import make_durable
 from libs.lake.manifests import AVRO_COMPRESSION, live_manifests, merge_small, write_added
 from libs.lake.seam import SEAM_TAG
+
+
+class Plan(Protocol):
+    """What every plan of a commit says of its snapshot."""
+
+    @property
+    def parent_id(self) -> int | None: ...
+    @property
+    def sequence_number(self) -> int: ...
+    @property
+    def timestamp_ms(self) -> int: ...
+    @property
+    def summary(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,8 @@ def stage(table: Table, plan: CommitPlan, *, forget: Sequence[int] = ()) -> Stag
 
 def write_listing(
     table: Table,
-    plan: CommitPlan,
-    manifests: list[ManifestFile],
+    plan: Plan,
+    manifests: Sequence[ManifestFile],
     snapshot_id: int,
     attempt_id: str,
 ) -> str:
@@ -69,12 +83,17 @@ def write_listing(
         sequence_number=plan.sequence_number,
         avro_compression=AVRO_COMPRESSION,
     ) as listing:
-        listing.add_manifests(manifests)
+        listing.add_manifests(list(manifests))
     return location
 
 
 def swap(
-    table: Table, plan: CommitPlan, snapshot_id: int, listing: str, forget: Sequence[int]
+    table: Table,
+    plan: Plan,
+    snapshot_id: int,
+    listing: str,
+    forget: Sequence[int],
+    operation: Operation = Operation.APPEND,
 ) -> Staged:
     """Build the compare-and-swap: valid on this table and this head alone, the first commit too."""
     snapshot = Snapshot.model_validate(
@@ -84,7 +103,7 @@ def swap(
             "manifest-list": listing,
             "sequence-number": plan.sequence_number,
             "timestamp-ms": plan.timestamp_ms,
-            "summary": Summary(Operation.APPEND, **plan.summary),
+            "summary": Summary(operation, **plan.summary),
             "schema-id": table.metadata.current_schema_id,
         }
     )
