@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from k2.query.v1 import query_pb2, query_pb2_grpc
 
@@ -10,6 +11,7 @@ from libs.degradation.agent import DegradationAgent
 from libs.degradation.level import Level
 from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
+from libs.kafka.same_log import KafkaLog, Partition, StoredRow
 from libs.lake.catalog import open_lake
 from libs.market.clock import Clock, SystemClock
 from libs.runtime.service import Service
@@ -19,8 +21,9 @@ from services.query.config import QueryConfig
 from services.query.engine import Engine, Pool
 from services.query.keeper import Keeper
 from services.query.queries import Queries
+from services.query.same_log import LogCheck, stored_rows
 from services.query.servicer import QueryServicer
-from services.query.state import Board
+from services.query.state import Board, State
 from services.query.tail_reader import TailReader
 from services.query.watcher import CatalogWatcher
 
@@ -42,7 +45,7 @@ async def build(config: QueryConfig) -> Service:
     scans = pool_of(config, engine, "scan", config.scan_workers)
     keeper = Keeper(board, clock, memory_bytes=config.tail_memory_bytes, spill_dir=config.spill_dir)
     watcher = CatalogWatcher(lake, keeper, poll_s=config.catalog_poll_s)
-    reader = reader_of(config, board, keeper)
+    reader = reader_of(config, board, keeper, scans)
     agent = agent_of(config, clock)
 
     def level() -> Level:
@@ -61,7 +64,8 @@ async def build(config: QueryConfig) -> Service:
         board,
         keeper,
         level=level,
-        problem=lambda: watcher.problem,
+        catalog_problem=lambda: watcher.problem,
+        log_problem=lambda: reader.problem,
         clock=clock,
     )
     return Service(
@@ -71,21 +75,30 @@ async def build(config: QueryConfig) -> Service:
         servicers=[(query_pb2_grpc.add_QueryServiceServicer_to_server, servicer, FULL_NAME)],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,
-        ready=lambda: keeper.caught_up,
+        ready=lambda: keeper.caught_up and not reader.problem,
         release=release,
         run_dir=config.run_dir,
     )
 
 
-def reader_of(config: QueryConfig, board: Board, keeper: Keeper) -> TailReader:
+def reader_of(config: QueryConfig, board: Board, keeper: Keeper, scans: Pool) -> TailReader:
+    decoder = TradeDecoder(SchemaRegistry(config.schema_registry))
+
+    async def find_rows(
+        state: State, offsets: Mapping[Partition, int]
+    ) -> Mapping[Partition, StoredRow]:
+        return await scans.run(lambda reader: stored_rows(state, offsets, reader))
+
     return TailReader(
         config.kafka_bootstrap,
         config.topics,
         board,
         keeper,
-        TradeDecoder(SchemaRegistry(config.schema_registry)),
+        decoder,
+        LogCheck(KafkaLog(config.kafka_bootstrap, f"{config.name}-check", decoder), find_rows),
         client_id=config.name,
         most_bytes=config.tail_bytes,
+        check_every_s=config.log_check_s,
     )
 
 

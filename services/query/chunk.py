@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from services.query.asked import LATEST_US, Selection, Times
-from services.query.completeness import Span
+from services.query.completeness import Partition, Span
 from services.query.offsets import Offsets, offset_at
 
 Int64s = npt.NDArray[np.int64]
@@ -75,7 +75,22 @@ def from_seam(chunk: Chunk, seam: Offsets) -> Chunk | None:
     """Return the chunk's rows at or past the seam; itself where that is all, None where none."""
     if wholly_past(chunk, seam):
         return chunk
-    keep = at_or_past(chunk, seam)
+    return only(chunk, at_or_past(chunk, seam))
+
+
+def below_ends(chunk: Chunk, ends: Mapping[Partition, int]) -> Chunk | None:
+    """Return the chunk's rows that are below their partition's end, where it has one."""
+    keep = np.ones(chunk.rows, np.bool_)
+    for (topic, partition), end in ends.items():
+        if topic == chunk.topic and partition in chunk.bounds:
+            keep &= (chunk.partitions != partition) | (chunk.offsets < end)
+    return only(chunk, keep)
+
+
+def only(chunk: Chunk, keep: Mask) -> Chunk | None:
+    """Return some of a chunk's rows; itself where that is all, None where none."""
+    if keep.all():
+        return chunk
     if not keep.any():
         return None
     return sorted_chunk(chunk.topic, chunk.batch.filter(pa.array(keep)))

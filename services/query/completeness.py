@@ -6,15 +6,17 @@ named, and an answer is complete where nothing is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.query.offsets import Offsets, each, offset_at
 
 Span = tuple[int, int]
+Partition = tuple[str, int]
 Covered = Mapping[str, Mapping[int, Sequence[Span]]]
 
 NOT_IN_THE_LOG = "NOT_IN_THE_LOG"
+ANOTHER_LOG = "ANOTHER_LOG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,19 @@ class MissingRange:
     reason: str = NOT_IN_THE_LOG
 
 
-def missing(seam: Offsets, high: Offsets, covered: Covered) -> tuple[MissingRange, ...]:
-    """Return the ranges below `high` that neither Iceberg (below `seam`) nor the tail holds."""
-    return tuple(
+def missing(
+    seam: Offsets, high: Offsets, covered: Covered, refused: Collection[Partition] = ()
+) -> tuple[MissingRange, ...]:
+    """Return the ranges below `high` that neither Iceberg (below `seam`) nor the tail holds.
+
+    Of a partition that is refused nobody knows what comes from `high` on: its range is empty.
+    """
+    unread = tuple(
+        MissingRange(topic, partition, end, end, ANOTHER_LOG)
+        for topic, partition in sorted(refused)
+        for end in [offset_at(high, topic, partition)]
+    )
+    return unread + tuple(
         MissingRange(topic, partition, start, end)
         for topic, partition, bound in each(high)
         for start, end in gaps(

@@ -101,3 +101,9 @@ class QueryConfig(ServiceConfig):
         gt=0,
         description="seconds between looks at the catalog's pointer",
     )
+    log_check_s: float = Field(
+        10,
+        validation_alias="K2_QUERY_LOG_CHECK_S",
+        gt=0,
+        description="seconds between looks whether the log is still the table's own",
+    )

@@ -20,12 +20,12 @@ from libs.lake.files import SnapshotIndex
 from libs.market.clock import Clock
 from libs.runtime.actor import MailboxActor
 from services.query.chunk import Chunk, ints
-from services.query.completeness import Span
+from services.query.completeness import Partition, Span
 from services.query.freshness import Freshness
-from services.query.offsets import Offsets
+from services.query.offsets import Offsets, offset_at
 from services.query.spill import spilled
 from services.query.state import Board, State
-from services.query.tail import EMPTY_TAIL, appended
+from services.query.tail import EMPTY_TAIL, appended, truncated
 
 log = structlog.get_logger()
 
@@ -60,7 +60,18 @@ class Target:
     ends: Offsets
 
 
-Change = Committed | Read | Target
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The log was compared with the table: partitions that have another one, if any.
+
+    Of those, what was read at or past `good` may be of that other log.
+    """
+
+    refused: frozenset[Partition]
+    good: Offsets
+
+
+Change = Committed | Read | Checked | Target
 
 
 class Keeper(MailboxActor[Change]):
@@ -96,11 +107,14 @@ class Keeper(MailboxActor[Change]):
     def release(self) -> None:
         self._worker.shutdown()
 
-    def _after(self, message: Committed | Read) -> State:
+    def _after(self, message: Committed | Read | Checked) -> State:
         before = self._board.published
         if isinstance(message, Committed):
-            tail, ends = (before.tail, before.log_ends) if before else (EMPTY_TAIL, {})
-            return State.of(message.index, tail, ends, message.table)
+            if before is None:
+                return State.of(message.index, EMPTY_TAIL, {}, message.table)
+            return before.committed(message.index, message.table)
+        if isinstance(message, Checked):
+            return after_check(self._board.state, message)
         state = after_read(self._board.state, message)
         tail = spilled(state.tail, memory_bytes=self._memory_bytes, folder=self._spill_dir)
         return state if tail is state.tail else replace(state, tail=tail)
@@ -113,20 +127,28 @@ class Keeper(MailboxActor[Change]):
         if self._caught_up:
             log.info("tail_caught_up", rows=state.tail.rows, snapshot_id=state.index.snapshot_id)
 
-    def _observe(self, state: State, message: Committed | Read) -> None:
+    def _observe(self, state: State, message: Committed | Read | Checked) -> None:
         TAIL_ROWS.set(state.tail.rows)
         TAIL_BYTES.labels("memory").set(state.tail.bytes_in_memory)
         TAIL_BYTES.labels("disk").set(state.tail.bytes_on_disk)
         LACKING.set(sum(lack.end - lack.start for lack in state.lacks))
         if isinstance(message, Committed):
             log.debug("state_published", snapshot_id=state.index.snapshot_id)
-        elif message.chunk is not None:
+        elif isinstance(message, Read) and message.chunk is not None:
             ROWS_READ.inc(message.chunk.rows)
             received_us = ints(message.chunk.batch["ingest_timestamp"])
             self.newest_ingest_us = max(self.newest_ingest_us, int(received_us.max()))
             if self._caught_up:
                 ages_us = self._clock.now_us() - received_us
                 self.freshness.saw(np.maximum(ages_us, 0), self._clock.monotonic_s())
+
+
+def after_check(state: State, checked: Checked) -> State:
+    """Return the state without what was read of another log since the last good look."""
+    if not checked.refused:
+        return state.refusing(frozenset(), state.tail)
+    bounds = {(t, p): offset_at(checked.good, t, p) for t, p in checked.refused}
+    return state.refusing(checked.refused, truncated(state.tail, bounds))
 
 
 def after_read(state: State, read: Read) -> State:

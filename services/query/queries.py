@@ -103,21 +103,23 @@ class Queries:
         state = self._board.state
         return state, await self._scans.run(lambda reader: self._symbols.of(state, reader))
 
-    async def follow(self, wanted: Selection, last: int) -> AsyncIterator[pa.Table]:
-        """Yield the last rows, then new ones as they come, each once and none left out."""
+    async def follow(self, wanted: Selection, last: int) -> AsyncIterator[tuple[State, pa.Table]]:
+        """Yield the last rows, none where none are asked for, then new ones as they come.
+
+        Each comes once; what the state that comes with them lacks is left out for good.
+        """
         admit(self._level(), Weight.POINT)
         state = self._board.state
         newest = Listing(wanted, ANSWER_COLUMNS, Order.NEWEST_FIRST)
-        if last:
-            rows = await self._first_rows(state, newest, last)
-            yield rows.take(pa.array(range(rows.num_rows - 1, -1, -1)))
+        rows = await self._first_rows(state, newest, last)
+        yield state, rows.take(pa.array(range(rows.num_rows - 1, -1, -1), pa.int64()))
         while True:
             await asyncio.sleep(FOLLOW_PAUSE_S)
             seen = state.high
             state = await self._board.changed(state)
             listing = Listing(replace(wanted, floor=seen), ANSWER_COLUMNS, Order.OLDEST_FIRST)
             async for rows in self._new_rows(state, listing):
-                yield rows
+                yield state, rows
 
     async def _new_rows(self, state: State, listing: Listing) -> AsyncIterator[pa.Table]:
         """Yield what came since; a follower so slow that a commit passed it reads files too."""

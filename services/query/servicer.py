@@ -11,9 +11,11 @@ from k2.query.v1 import query_pb2, query_pb2_grpc
 
 from libs.degradation.level import Level
 from libs.market.clock import Clock
+from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
 from services.query import answers, snapshots
 from services.query.asked import ANSWER_COLUMNS
+from services.query.completeness import MissingRange
 from services.query.keeper import Keeper
 from services.query.pages import NameToken, SequenceToken, hash_of, read_token
 from services.query.queries import Queries, table_of
@@ -31,6 +33,7 @@ from services.query.state import Board
 MOST_FOLLOW_LAST = 10_000
 MOST_LIMIT = 2**62
 
+Lacks: TypeAlias = tuple[MissingRange, ...]
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -44,14 +47,16 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         keeper: Keeper,
         *,
         level: Callable[[], Level],
-        problem: Callable[[], str],
+        catalog_problem: Callable[[], str],
+        log_problem: Callable[[], str],
         clock: Clock,
     ) -> None:
         self._queries = queries
         self._board = board
         self._keeper = keeper
         self._level = level
-        self._problem = problem
+        self._catalog_problem = catalog_problem
+        self._log_problem = log_problem
         self._clock = clock
 
     async def ListTrades(
@@ -91,12 +96,18 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     ) -> AsyncIterator[query_pb2.FollowTradesResponse]:
         wanted = selection_of(request.filter).at_all_times()
         last = bounded(request.last, "last", 0, MOST_FOLLOW_LAST)
-        async for rows in self._queries.follow(wanted, last):
+        told: Lacks | None = None
+        async for state, rows in self._queries.follow(wanted, last):
+            news = None if state.lacks == told else answers.provenance(state)
+            told = state.lacks
             payloads = answers.trade_payloads(answers.with_derived(rows, ANSWER_COLUMNS))
-            while payloads:
+            while payloads or news is not None:
                 sent = answers.fitting(payloads)
-                yield query_pb2.FollowTradesResponse.FromString(answers.repeated(sent))
-                payloads = payloads[len(sent) :]
+                response = query_pb2.FollowTradesResponse.FromString(answers.repeated(sent))
+                if news is not None:
+                    response.provenance.CopyFrom(news)
+                yield response
+                payloads, news = payloads[len(sent) :], None
 
     async def GetBars(
         self, request: query_pb2.GetBarsRequest, context: Context
@@ -144,6 +155,8 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     async def GetSnapshot(
         self, request: query_pb2.GetSnapshotRequest, context: Context
     ) -> query_pb2.GetSnapshotResponse:
+        if request.snapshot_id <= 0:
+            raise InvalidError("snapshot_id is required and positive", field="snapshot_id")
         state = self._board.state
         found = snapshots.named(state.table, request.snapshot_id)
         info = snapshots.info(table_of(state), found)
@@ -162,7 +175,8 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
             freshness_p50_us=self._keeper.freshness.percentile_us(0.5, now_s),
             freshness_p99_us=self._keeper.freshness.percentile_us(0.99, now_s),
             level=self._level().name,
-            catalog_problem=self._problem(),
+            catalog_problem=self._catalog_problem(),
+            log_problem=self._log_problem(),
         )
         if self._keeper.newest_ingest_us:
             newest = answers.proto_time(self._keeper.newest_ingest_us)

@@ -41,8 +41,8 @@ def named(table: Table | None, snapshot_id: int) -> Snapshot:
     snapshot = table.metadata.snapshot_by_id(snapshot_id) if table is not None else None
     if snapshot is None:
         raise NotFoundError(
-            f"there is no snapshot {snapshot_id}: it is expired, or never was; ListSnapshots"
-            " names those that are kept",
+            f"there is no snapshot {snapshot_id}: it is expired, or never was; `k2 snapshots`"
+            " and ListSnapshots name those that are kept",
             snapshot_id=snapshot_id,
         )
     return snapshot

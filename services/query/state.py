@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from libs.lake.files import SnapshotIndex
 from libs.market.errors import UnavailableError
-from services.query.completeness import MissingRange, missing
+from services.query.completeness import MissingRange, Partition, missing
 from services.query.offsets import Offsets, ahead, distance, furthest
 from services.query.tail import EMPTY_TAIL, Tail, cut
 
@@ -33,15 +33,22 @@ class State:
     log_is_known: bool = False
     # The table as the catalog told it; None where there is none yet.
     table: Table | None = None
+    # Partitions whose log is not the table's own: nothing more is read of them.
+    refused: frozenset[Partition] = frozenset()
 
     @classmethod
     def of(
-        cls, index: SnapshotIndex, tail: Tail, log_ends: Offsets, table: Table | None = None
+        cls,
+        index: SnapshotIndex,
+        tail: Tail,
+        log_ends: Offsets,
+        table: Table | None = None,
+        refused: frozenset[Partition] = frozenset(),
     ) -> Self:
         kept = cut(tail, index.seam)
         high = furthest(index.seam, kept.high)
-        lacks = missing(index.seam, high, kept.covered)
-        return cls(index, kept, high, lacks, log_ends, bool(log_ends), table)
+        lacks = missing(index.seam, high, kept.covered, refused)
+        return cls(index, kept, high, lacks, log_ends, bool(log_ends), table, refused)
 
     @classmethod
     def at_snapshot(cls, index: SnapshotIndex, log_ends: Offsets) -> Self:
@@ -49,14 +56,22 @@ class State:
         lacks = missing(index.seam, index.seam, {})
         return cls(index, EMPTY_TAIL, index.seam, lacks, log_ends, log_is_known=True)
 
+    def committed(self, index: SnapshotIndex, table: Table | None) -> State:
+        """Return the state of a new head: what it has of the tail leaves the tail."""
+        return State.of(index, self.tail, self.log_ends, table, self.refused)
+
     def grown(self, tail: Tail, log_ends: Offsets) -> State:
         """Return the same snapshot with a tail that has more, cut at the seam already."""
         high = furthest(self.seam, tail.high)
-        lacks = missing(self.seam, high, tail.covered)
+        lacks = missing(self.seam, high, tail.covered, self.refused)
         known = bool(log_ends)
         return replace(
             self, tail=tail, high=high, lacks=lacks, log_ends=log_ends, log_is_known=known
         )
+
+    def refusing(self, refused: frozenset[Partition], tail: Tail) -> State:
+        """Return the state with partitions whose log is another one, and what is left to them."""
+        return replace(self, refused=refused).grown(tail, self.log_ends)
 
     @property
     def seam(self) -> Offsets:
@@ -72,7 +87,7 @@ class State:
 
     def below(self, ceiling: Offsets) -> State:
         """Return the same rows with a lower upper bound."""
-        lacks = missing(self.seam, ceiling, self.tail.covered)
+        lacks = missing(self.seam, ceiling, self.tail.covered, self.refused)
         return replace(self, high=ceiling, lacks=lacks)
 
     def reaches(self, offsets: Offsets) -> bool:

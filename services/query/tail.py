@@ -15,8 +15,17 @@ import numpy as np
 import pyarrow as pa
 
 from services.query.asked import Selection
-from services.query.chunk import Chunk, edge_us, from_seam, ints, merged, reaches_past, select
-from services.query.completeness import Covered, Span, from_offset
+from services.query.chunk import (
+    Chunk,
+    below_ends,
+    edge_us,
+    from_seam,
+    ints,
+    merged,
+    reaches_past,
+    select,
+)
+from services.query.completeness import Covered, Partition, Span, from_offset
 from services.query.offsets import Offsets, furthest, offset_at
 
 FAN_IN = 8
@@ -82,6 +91,23 @@ def cut(tail: Tail, seam: Offsets) -> Tail:
         for topic, partitions in tail.covered.items()
     }
     return Tail(tuple(chunk for chunk in kept if chunk is not None), covered)
+
+
+def truncated(tail: Tail, ends: Mapping[Partition, int]) -> Tail:
+    """Drop what lies at or past an end; other partitions stay as they are."""
+    kept = (below_ends(chunk, ends) for chunk in tail.chunks)
+    covered = {
+        topic: {
+            partition: below(spans, ends[topic, partition]) if (topic, partition) in ends else spans
+            for partition, spans in partitions.items()
+        }
+        for topic, partitions in tail.covered.items()
+    }
+    return Tail(tuple(chunk for chunk in kept if chunk is not None), covered)
+
+
+def below(spans: Sequence[Span], end: int) -> tuple[Span, ...]:
+    return tuple((low, min(high, end)) for low, high in spans if low <= end)
 
 
 def up_to(spans: Sequence[Span], floor: int) -> Sequence[Span]:

@@ -5,28 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 from libs.kafka.admin import begin_offsets, end_offsets, ensure_topics
 from libs.kafka.client import start_consumer, stop_client
-from libs.market.errors import CorruptError, UnavailableError
+from libs.kafka.deadline import deadline
+from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
 from libs.wire.schema import TRADE_SCHEMA
 from libs.wire.trades import TradeDecoder
 from services.query.chunk import Chunk, chunk_of
-from services.query.keeper import Keeper, Read, Target
-from services.query.offsets import Offsets, offset_at
+from services.query.completeness import Span
+from services.query.keeper import Checked, Keeper, Read, Target
+from services.query.offsets import Offsets
+from services.query.same_log import AnotherLogError, LogCheck, starts
 from services.query.state import Board, State
 
 log = structlog.get_logger()
 
 REJECTED = Counter("k2_query_rejected_total", "Records the tail cannot decode", ["reason"])
+PROBLEM = Gauge("k2_query_log_problem", "1 while the log is not the one of the table")
 
 # Kafka gathers for so long, or until there is so much, and what it then answers is fresh. A pause
 # on this side would not be: the next fetch is answered at once and lies here until it is over.
@@ -38,6 +43,9 @@ KAFKA_TIMEOUT_S = 30.0
 MOST_RECORDS = 20_000
 FIRST_STATE_POLL_S = 0.01
 PAUSE_WHILE_FULL_S = 1.0
+# aiokafka reconnects without a word: a log that was made anew meanwhile is found by looking.
+CHECK_EVERY_S = 10.0
+REFUSED_AGAIN_S = 2.0
 
 # Not libs.kafka.runs: a fresh batch has a handful of records, and cutting it in columns costs
 # 160 us against 30. Columns win from some 100 records a batch on.
@@ -54,20 +62,26 @@ class TailReader(Actor):
         board: Board,
         keeper: Keeper,
         decoder: TradeDecoder,
+        check: LogCheck,
         *,
         client_id: str,
         most_bytes: int,
+        check_every_s: float = CHECK_EVERY_S,
     ) -> None:
         self.name = "tail reader"
+        self.problem = ""
         self._bootstrap = bootstrap
         self._topics = topics
         self._board = board
         self._keeper = keeper
         self._decoder = decoder
+        self._check = check
+        self._check_every_s = check_every_s
         self._client_id = client_id
         self._most_bytes = most_bytes
         self._consumer: AIOKafkaConsumer | None = None
         self._next: dict[TopicPartition, int] = {}
+        self._good: Offsets = {}
         self._stopping = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="tail")
 
@@ -82,13 +96,12 @@ class TailReader(Actor):
 
     async def run(self) -> None:
         state = await self._first_state()
-        if state is None:
-            return
-        await self._begin(state)
-        while not self._stopping.is_set():
-            await self._read_once()
-            if self._full():
-                await asyncio.sleep(PAUSE_WHILE_FULL_S)
+        while state is not None and not self._stopping.is_set():
+            try:
+                await self._follow(self._board.state)
+            except AnotherLogError as error:
+                await self._refuse(error)
+                await self._nap(REFUSED_AGAIN_S)
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -114,22 +127,72 @@ class TailReader(Actor):
             await asyncio.sleep(FIRST_STATE_POLL_S)
         return state
 
+    async def _follow(self, state: State) -> None:
+        """Read the log on, looking now and then whether it is still the same one."""
+        await self._begin(state)
+        try:
+            async with asyncio.TaskGroup() as loops:
+                for loop in (self._read, self._check_now_and_then):
+                    loops.create_task(loop(), name=f"tail{loop.__name__}")
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
     async def _begin(self, state: State) -> None:
         """Assign every partition from where the state ends, and say how far the log goes."""
+        bounds = {topic: await self._log_bounds(topic) for topic in self._topics}
         self._next = {}
-        targets: dict[str, dict[int, int]] = {}
-        for topic in self._topics:
-            begins, ends = await self._log_bounds(topic)
-            targets[topic] = ends
+        for topic, (begins, ends) in bounds.items():
             self._next |= starts(topic, state.high, begins, ends)
+        async with deadline("Kafka did not show the records below the table's offsets", 30.0):
+            await self._check.check(state, {topic: begins for topic, (begins, _) in bounds.items()})
+        await self._accept(state)
+        for topic, (_, ends) in bounds.items():
             spans = {p: (at, at) for (t, p), at in self._next.items() if t == topic}
             await self._keeper.tell(Read(topic, None, spans, ends))
         consumer = self._reading
         consumer.assign(list(self._next))
         for partition, offset in self._next.items():
             consumer.seek(partition, offset)
-        await self._keeper.tell(Target(targets))
+        await self._keeper.tell(Target({topic: ends for topic, (_, ends) in bounds.items()}))
         log.info("tail_began", partitions=len(self._next))
+
+    async def _accept(self, state: State) -> None:
+        """The log is the table's own: what was read up to here may stay."""
+        self.problem = ""
+        PROBLEM.set(0)
+        self._good = state.high
+        await self._keeper.tell(Checked(frozenset(), {}))
+
+    async def _refuse(self, error: AnotherLogError) -> None:
+        """Read no more; what was read since the last good look goes."""
+        if error.message != self.problem:
+            log.error("another_log", why=error.message)
+        self.problem = error.message
+        PROBLEM.set(1)
+        await self._keeper.tell(Checked(error.partitions, self._good))
+
+    async def _read(self) -> None:
+        while not self._stopping.is_set():
+            await self._read_once()
+            if self._full():
+                await self._nap(PAUSE_WHILE_FULL_S)
+
+    async def _check_now_and_then(self) -> None:
+        while not self._stopping.is_set():
+            await self._nap(self._check_every_s)
+            state = self._board.state
+            try:
+                begins = {topic: (await self._log_bounds(topic))[0] for topic in self._topics}
+                await self._check.check(state, begins)
+            except (UnavailableError, KafkaError) as error:
+                log.info("log_not_checked", why=str(error))
+            else:
+                self._good = state.high
+
+    async def _nap(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _log_bounds(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
         """Return where a topic begins and ends."""
@@ -148,18 +211,32 @@ class TailReader(Actor):
             return
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the tail cannot read from Kafka: {error!r}") from error
+        spans = await self._passed()
         for topic in self._topics:
-            found = {p: r for p, r in records.items() if p.topic == topic}
-            if found:
-                await self._take(topic, found)
+            own = {p.partition: span for p, span in spans.items() if p.topic == topic}
+            if own:
+                found = {p: r for p, r in records.items() if p.topic == topic}
+                await self._take(topic, found, own)
 
-    async def _take(self, topic: str, records: Records) -> None:
-        loop = asyncio.get_running_loop()
-        chunk = await loop.run_in_executor(self._worker, self._decode, topic, records)
+    async def _passed(self) -> dict[TopicPartition, Span]:
+        """Return what was read since the last time: records, and markers that are no records.
+
+        A partition may end in a transaction's marker or in what compaction left empty: there the
+        position alone tells that the end is reached.
+        """
         spans = {}
-        for partition, found in records.items():
-            spans[partition.partition] = (self._next[partition], found[-1].offset + 1)
-            self._next[partition] = found[-1].offset + 1
+        for partition, start in self._next.items():
+            position = await self._reading.position(partition)
+            if position != start:
+                spans[partition] = (start, position)
+        self._next |= {partition: end for partition, (_, end) in spans.items()}
+        return spans
+
+    async def _take(self, topic: str, records: Records, spans: Mapping[int, Span]) -> None:
+        chunk = None
+        if records:
+            loop = asyncio.get_running_loop()
+            chunk = await loop.run_in_executor(self._worker, self._decode, topic, records)
         await self._keeper.tell(Read(topic, chunk, spans, self._ends(topic)))
 
     async def _tell_ends(self) -> None:
@@ -204,28 +281,6 @@ class TailReader(Actor):
                 self._reading.seek(partition, offset)
             spans = {p.partition: (n, n) for p, n in self._next.items() if p.topic == topic}
             await self._keeper.tell(Read(topic, None, spans, ends))
-
-
-def starts(
-    topic: str, wanted: Offsets, begins: Mapping[int, int], ends: Mapping[int, int]
-) -> dict[TopicPartition, int]:
-    """Return where to read from: the wanted offset, or the log's start where that is later.
-
-    Raises:
-        CorruptError: the log ends before the wanted offset: it is another log of the same name.
-    """
-    result = {}
-    for partition, begin in begins.items():
-        offset = offset_at(wanted, topic, partition)
-        if offset > ends[partition]:
-            raise CorruptError(
-                f"the table has {topic} partition {partition} up to offset {offset}, but that log"
-                f" ends at {ends[partition]}: it is another log of the same name",
-                topic=topic,
-                partition=partition,
-            )
-        result[TopicPartition(topic, partition)] = max(offset, begin)
-    return result
 
 
 def placed(batch: pa.RecordBatch, records: Sequence[ConsumerRecord]) -> pa.RecordBatch:

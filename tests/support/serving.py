@@ -12,6 +12,7 @@ from typing import TypeAlias
 import grpc
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from aiokafka import AIOKafkaProducer
 from k2.query.v1 import query_pb2, query_pb2_grpc
@@ -52,7 +53,13 @@ class QueryWorld:
     async def send(self, symbol: str, rows: int) -> None:
         """Send so many more trades of a symbol."""
         start = self.sent.get(symbol, 0)
-        batch = self.rows(symbol, start, start + rows)
+        values = self.values(symbol, self.rows(symbol, start, start + rows))
+        partition = bucket_of(symbol)
+        await send_values(self.producer, self.topic, partition, [symbol.encode()] * rows, values)
+        self.sent[symbol] = start + rows
+
+    def values(self, symbol: str, batch: pa.RecordBatch) -> list[bytes]:
+        """Encode rows as the records they come from."""
         texts = {
             name: [decimal_text(v) for v in batch[name].to_pylist()]
             for name in ("price", "quantity")
@@ -64,7 +71,7 @@ class QueryWorld:
                 "timestamp_us": batch["timestamp"].view(pa.int64()),
                 "ingest_timestamp_us": batch["ingest_timestamp"].view(pa.int64()),
                 "vendor_data": batch["vendor_data"],
-                "side": pa.array(np.where(np.arange(start, start + rows) % 2, 1, 2)),
+                "side": pa.array(np.where(pc.equal(batch["side"], "BUY"), 1, 2)),
                 **texts,
             },
             {
@@ -75,10 +82,7 @@ class QueryWorld:
                 "origin": Origin.STREAM,
             },
         )
-        values = encode_trades(trades, self.schema_id)
-        partition = bucket_of(symbol)
-        await send_values(self.producer, self.topic, partition, [symbol.encode()] * rows, values)
-        self.sent[symbol] = start + rows
+        return encode_trades(trades, self.schema_id)
 
     async def commit(self, symbol: str, rows: int) -> int:
         """Commit so many more of a symbol's rows; return the snapshot."""
@@ -100,6 +104,7 @@ class QueryWorld:
             metrics_address="127.0.0.1:0",
             engine_threads=1,
             catalog_poll_s=0.05,
+            log_check_s=0.2,
         )
 
     @asynccontextmanager

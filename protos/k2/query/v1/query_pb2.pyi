@@ -516,16 +516,24 @@ class FollowTradesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TRADES_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def trades(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trade]: ...
+    @_builtins.property
+    def provenance(self) -> Global___Provenance:
+        """Set on the first message, and again whenever what the answer lacks has changed; such a message
+        may come without trades. What was lacking when its turn came is not sent later.
+        """
+
     def __init__(
         self,
         *,
         trades: _abc.Iterable[Global___Trade] | None = ...,
+        provenance: Global___Provenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["trades", b"trades"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "trades", b"trades"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -886,6 +894,7 @@ class GetStatusResponse(_message.Message):
     FRESHNESS_P99_US_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
     CATALOG_PROBLEM_FIELD_NUMBER: _builtins.int
+    LOG_PROBLEM_FIELD_NUMBER: _builtins.int
     committed_rows: _builtins.int
     committed_files: _builtins.int
     tail_rows: _builtins.int
@@ -896,6 +905,8 @@ class GetStatusResponse(_message.Message):
     level: _builtins.str
     catalog_problem: _builtins.str
     """Why the newest snapshot cannot be read; empty while it can. Answers go on from the last good one."""
+    log_problem: _builtins.str
+    """Why the log is not read on; empty while it is. Answers go on from the last good state."""
     @_builtins.property
     def provenance(self) -> Global___Provenance: ...
     @_builtins.property
@@ -915,10 +926,11 @@ class GetStatusResponse(_message.Message):
         freshness_p99_us: _builtins.int = ...,
         level: _builtins.str = ...,
         catalog_problem: _builtins.str = ...,
+        log_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_problem", b"catalog_problem", "committed_files", b"committed_files", "committed_rows", b"committed_rows", "freshness_p50_us", b"freshness_p50_us", "freshness_p99_us", b"freshness_p99_us", "level", b"level", "newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance", "tail_bytes", b"tail_bytes", "tail_rows", b"tail_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_problem", b"catalog_problem", "committed_files", b"committed_files", "committed_rows", b"committed_rows", "freshness_p50_us", b"freshness_p50_us", "freshness_p99_us", b"freshness_p99_us", "level", b"level", "log_problem", b"log_problem", "newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance", "tail_bytes", b"tail_bytes", "tail_rows", b"tail_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
