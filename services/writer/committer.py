@@ -56,6 +56,7 @@ R = TypeVar("R")
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
+TELL_AGAIN_S = 0.02
 
 
 class StoppingError(UnavailableError):
@@ -128,6 +129,8 @@ class TableCommitter(MailboxActor[ToCommitter]):
         self._clock = clock
         self._cluster_id = cluster_id
         self._ending = asyncio.Event()
+        # Where a commit is handled again after a failure, it is counted once.
+        self._concluded = ""
         self.view = CommitterView()
 
     async def stop(self) -> None:
@@ -165,7 +168,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
             prepared = prepare(message, self._cluster_id)
             outcome = await self._persist("commit", lambda: self._send(prepared))
             span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(message.files)})
-        self._tell_fenced(message.parts, outcome)
+        await self._tell_fenced(message.parts, outcome)
         await self._blocking(give_back)
         return self._conclude(message, outcome)
 
@@ -176,11 +179,14 @@ class TableCommitter(MailboxActor[ToCommitter]):
             kind=Kind.LOST,
             cluster_id=self._cluster_id,
         )
-        outcome = await self._send(prepared)
+        # To the end, though nobody may wait any more: another commit could not tell what this lost.
+        outcome = await self._persist("record a loss", lambda: self._send(prepared))
         if isinstance(outcome, Fenced):
             return Flushed()
         lost = sum(end - start for start, end in outcome.ranges.values())
         self._show(lost=self.view.lost + lost, snapshot_id=outcome.snapshot_id)
+        for partition, covered in outcome.ranges.items():
+            alarm_lost(partition, covered)
         return Flushed(outcome.snapshot_id)
 
     async def _write(self, message: Commit) -> None:
@@ -230,7 +236,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
             log.error("not_committing", step=step, error=str(error))
         self._show(stopped_because=why, failures=self.view.failures + 1)
 
-    def _tell_fenced(self, parts: tuple[Part, ...], outcome: Landed | Fenced) -> None:
+    async def _tell_fenced(self, parts: tuple[Part, ...], outcome: Landed | Fenced) -> None:
         fenced = outcome.offsets if isinstance(outcome, Fenced) else outcome.fenced
         if not fenced:
             return
@@ -238,20 +244,20 @@ class TableCommitter(MailboxActor[ToCommitter]):
         log.warning("fenced", partitions=[list(p) for p in fenced], offsets=list(fenced.values()))
         generations = {p.partition: p.generation for p in parts if p.partition in fenced}
         with suppress(MailboxClosedError):
-            self._consumer.offer(FencedOff(generations))
+            while not self._consumer.offer(FencedOff(generations)) and not self._ending.is_set():
+                await asyncio.sleep(TELL_AGAIN_S)
 
     def _conclude(self, message: Commit, outcome: Landed | Fenced) -> Flushed:
         fenced = outcome.offsets if isinstance(outcome, Fenced) else outcome.fenced
-        for part in message.parts:
-            for rejected in part.rejected:
-                metrics.DEAD_LETTERED.labels(rejected.reason.value).inc()
-        dead_lettered = sum(len(part.rejected) for part in message.parts)
-        self._show(dead_lettered=self.view.dead_lettered + dead_lettered)
+        if message.commit_id == self._concluded:
+            return flushed_by(outcome)
+        self._concluded = message.commit_id
+        self._count_dead_letters(message, outcome)
         known = {**(self.view.offsets or {}), **fenced}
         metrics.COMMITS.labels("fenced" if isinstance(outcome, Fenced) else "landed").inc()
         if isinstance(outcome, Fenced):
             self._show(offsets=known)
-            return Flushed()
+            return flushed_by(outcome)
         metrics.COMMITTED_ROWS.inc(outcome.rows)
         log.info("commit_landed", snapshot_id=outcome.snapshot_id, rows=outcome.rows)
         self._show(
@@ -261,7 +267,16 @@ class TableCommitter(MailboxActor[ToCommitter]):
             commit_time_us=self._clock.now_us(),
             offsets={**known, **{p: covered.end for p, covered in outcome.ranges.items()}},
         )
-        return Flushed(outcome.snapshot_id, outcome.rows)
+        return flushed_by(outcome)
+
+    def _count_dead_letters(self, message: Commit, outcome: Landed | Fenced) -> None:
+        """Count those whose commit landed: what was fenced is read again, and counted there."""
+        landed = {} if isinstance(outcome, Fenced) else outcome.ranges
+        parts = [part for part in message.parts if TopicPartition(*part.partition) in landed]
+        letters = [rejected for part in parts for rejected in part.rejected]
+        for rejected in letters:
+            metrics.DEAD_LETTERED.labels(rejected.reason.value).inc()
+        self._show(dead_lettered=self.view.dead_lettered + len(letters))
 
     def _show(self, **changes: object) -> None:
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]
@@ -274,6 +289,24 @@ async def answer_with(reply: asyncio.Future[R], work: Awaitable[R]) -> None:
         answer(reply, await work)
     except K2Error as error:
         refuse(reply, error)
+
+
+def flushed_by(outcome: Landed | Fenced) -> Flushed:
+    if isinstance(outcome, Fenced):
+        return Flushed()
+    return Flushed(outcome.snapshot_id, outcome.rows)
+
+
+def alarm_lost(partition: TopicPartition, covered: OffsetRange) -> None:
+    metrics.LOST_RECORDS.inc(covered.end - covered.start)
+    log.error(
+        "records_lost",
+        topic=partition.topic,
+        partition=partition.partition,
+        from_offset=covered.start,
+        to_offset=covered.end,
+        why="retention took them before they were read",
+    )
 
 
 def prepare(message: Commit, cluster_id: str) -> Prepared:

@@ -13,7 +13,6 @@ from libs.kafka.same_log import Log, why_another
 from libs.lake import seam
 from libs.lake.seam import OffsetRange
 from libs.runtime.actor import MailboxActor, ask
-from services.writer import metrics
 from services.writer.messages import (
     FindRows,
     ReadTable,
@@ -104,16 +103,6 @@ class Placer:
         await ask(
             self._committer, lambda reply: RecordLost(ranges, reply), timeout_s=self._timeout_s
         )
-        for (topic, partition), loss in lost.items():
-            metrics.LOST_RECORDS.inc(loss.end - loss.start)
-            log.error(
-                "records_lost",
-                topic=topic,
-                partition=partition,
-                from_offset=loss.start,
-                to_offset=loss.end,
-                why="retention took them before they were read",
-            )
 
 
 def another_cluster(state: TableState, cluster_id: str) -> Refuse | None:

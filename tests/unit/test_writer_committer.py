@@ -12,7 +12,7 @@ import pytest
 
 from libs.lake.commit import LakeFile, Prepared
 from libs.lake.committer import Fenced, Landed
-from libs.lake.seam import TopicPartition
+from libs.lake.seam import OffsetRange, TopicPartition
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import ask
@@ -25,6 +25,7 @@ from services.writer.messages import (
     FencedOff,
     Flushed,
     ReadTable,
+    RecordLost,
     StoredRow,
     TableState,
     ToCommitter,
@@ -205,3 +206,43 @@ async def test_the_table_is_read_after_the_commits_before(bench: Bench) -> None:
     assert committing.done() or bench.journal[-1] == "commit"
     assert state.cluster_id == "kafka-1"
     await committing
+
+
+async def test_a_full_mailbox_keeps_no_fence_from_the_consumer(bench: Bench) -> None:
+    """It hears of it once it has taken another message: it would read on where it must not."""
+    while bench.to_consumer.offer(FencedOff({})):
+        continue
+    bench.table.fenced = {TopicPartition(*P3): 9}
+    committing = asyncio.create_task(bench.commit(part(P3)))
+    await eventually(lambda: "commit" in bench.journal)
+    assert not committing.done()
+    heard = [await bench.to_consumer.get() for _ in range(bench.to_consumer.depth)]
+    await committing
+    assert FencedOff({P3: 1}) not in heard
+    assert await bench.to_consumer.get() == FencedOff({P3: 1})
+
+
+async def test_a_loss_is_counted_though_its_outcome_was_unknown(bench: Bench) -> None:
+    """It landed unseen, its asker has left: the same commit is asked for until it is known."""
+    bench.table.failures = [UnavailableError("no answer"), UnavailableError("no answer")]
+    lost = {TopicPartition(*P3): OffsetRange(0, 40)}
+    reply: asyncio.Future[Flushed] = asyncio.get_running_loop().create_future()
+    reply.cancel()
+    await bench.committer.tell(RecordLost(lost, reply))
+    await eventually(lambda: bench.committer.view.lost == 40)
+    assert len({commit.commit_id for commit in bench.table.commits}) == 1
+
+
+async def test_a_commit_handled_again_is_counted_once(bench: Bench) -> None:
+    """As after a failure of the committer: its rows and its dead letters."""
+    for _ in range(2):
+        await bench.commit(part(P3, 0, 5, 2), commit_id="again")
+    view = bench.committer.view
+    assert (view.dead_lettered, view.rows, view.commits) == (1, 5, 1)
+
+
+async def test_dead_letters_of_a_fenced_part_are_not_counted(bench: Bench) -> None:
+    """Whoever has the partition reads and counts them."""
+    bench.table.fenced = {TopicPartition(*P5): 90}
+    await bench.commit(part(P3, 0, 5, 2), part(P5, 7, 9, 8, rows=False))
+    assert bench.committer.view.dead_lettered == 1
