@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from libs.market.errors import ConflictError, CorruptError
+from libs.market.errors import ConflictError
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,19 @@ def withdraw(run_dir: Path, door: Door) -> None:
 def find(run_dir: Path) -> dict[str, Door]:
     """Doors of living processes, by name; those a killed process left are passed over.
 
-    Raises:
-        CorruptError: a file there is not a door.
+    So is a file that is no door: `unreadable` names it.
     """
-    doors = (_read(path) for path in sorted(run_dir.glob("*.json")))
+    doors = (_read(path) for path in _paths(run_dir))
     return {door.name: door for door in doors if door is not None and door.open}
+
+
+def unreadable(run_dir: Path) -> tuple[Path, ...]:
+    """Files where a door should be, and that are none."""
+    return tuple(path for path in _paths(run_dir) if path.exists() and _read(path) is None)
+
+
+def _paths(run_dir: Path) -> list[Path]:
+    return sorted(run_dir.glob("*.json"))
 
 
 def _path(run_dir: Path, name: str) -> Path:
@@ -77,9 +85,6 @@ def _path(run_dir: Path, name: str) -> Path:
 
 
 def _read(path: Path) -> Door | None:
-    with suppress(FileNotFoundError):
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Door)
-        except msgspec.MsgspecError as error:
-            raise CorruptError(f"{path} is not a door; remove it", path=path) from error
+    with suppress(FileNotFoundError, msgspec.MsgspecError):
+        return msgspec.json.decode(path.read_bytes(), type=Door)
     return None

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import signal
 import subprocess
 import urllib.request
@@ -18,6 +19,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
+from libs.runtime.doors import find
 from tests.support.cli import COMMAND, Home
 from tests.support.polling import eventually_sync
 from tests.support.simulator import simulator_process
@@ -112,6 +114,22 @@ def test_every_question_has_an_answer(k2_up: Home, words: tuple[str, ...]) -> No
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
+def test_status_has_rates_without_noise(k2_up: Home) -> None:
+    """A tenth of a trade a second is more than anybody reads."""
+    said = json.loads(k2_up.k2("status", "-o", "json").output)
+    rate = said["received_per_second"]
+    assert rate == round(rate, 1)
+
+
+def test_symbols_can_be_limited(k2_up: Home) -> None:
+    """The first so many of them."""
+    every = k2_up.k2("symbols", "-o", "json").text.splitlines()
+    assert len(every) == 3
+    some = k2_up.k2("symbols", "-n", "2", "-o", "json").text.splitlines()
+    names = [[json.loads(line)["symbol"] for line in lines] for lines in (every, some)]
+    assert names[1] == names[0][:2]
+
+
 @pytest.mark.parametrize("words", [("bars", "BTCUSDT"), ("symbols",), ("snapshots",)])
 def test_short_answers_can_be_files_too(
     k2_up: Home, words: tuple[str, ...], tmp_path: Path
@@ -179,6 +197,29 @@ def test_a_reader_that_goes_away_is_no_error(k2_up: Home) -> None:
     assert done.stdout.count(b"\n") == 1
     assert b"Traceback" not in done.stderr
     assert b"Broken pipe" not in done.stderr
+
+
+def test_a_damaged_address_file_is_named_and_passed_over(k2_up: Home) -> None:
+    """Status shows the rest."""
+    file = k2_up.root / "up" / "run" / "other.json"
+    file.write_text("garbage")
+    try:
+        answer = k2_up.k2("status", "-o", "json")
+    finally:
+        file.unlink()
+    assert (answer.code, answer.said.count("\n")) == (0, 1), answer
+    assert f"{file} is not an address file" in answer.said
+    assert json.loads(answer.output)["committed_rows"] is not None
+
+
+def test_a_question_waits_for_a_service_that_starts_again(k2_up: Home) -> None:
+    """It is not told that nothing runs: `k2 up` brings the service back, and it answers."""
+    killed = find(k2_up.root / "up" / "run")["query-1"]
+    os.kill(killed.pid, signal.SIGKILL)
+    eventually_sync(lambda: not killed.open, what="the query service is dead")
+    answer = k2_up.k2("trades", "BTCUSDT", "-n", "1", "-o", "json")
+    assert (answer.code, answer.output.count(b"\n")) == (0, 1), answer
+    assert find(k2_up.root / "up" / "run")["query-1"].pid != killed.pid
 
 
 @pytest.mark.parametrize("form", ["table", "json"])

@@ -62,6 +62,7 @@ def test_where_nothing_runs_it_says_how_to_start(
         (("demo", "--fault", "explode"), "malformed"),
         (("up", "--recording", "not-there.gz"), "not-there.gz"),
         (("record", "BTCUSDT", "--out", "a.gz", "--streams", "trades"), "bookTicker"),
+        (("record", "BTCUSDT", "--out", "not-there/a.gz"), "folder that is there"),
         (("tradez",), "trades"),
     ],
 )

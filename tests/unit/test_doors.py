@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from libs.market.errors import ConflictError, CorruptError
-from libs.runtime.doors import Door, find, publish, withdraw
+from libs.market.errors import ConflictError
+from libs.runtime.doors import Door, find, publish, unreadable, withdraw
 
 
 def test_published_door_is_found(tmp_path: Path) -> None:
@@ -87,12 +87,18 @@ def test_name_of_a_living_process_is_refused(tmp_path: Path) -> None:
     assert find(tmp_path) == {"writer-1": held}
 
 
-def test_what_is_not_a_door_is_said(tmp_path: Path) -> None:
-    """With the file's name and what to do."""
+def test_what_is_not_a_door_is_named_and_passed_over(tmp_path: Path) -> None:
+    """The others are found; whose name the file has publishes over it."""
     (tmp_path / "writer-1.json").write_text("{")
+    query = Door("query-1", "query")
+    publish(tmp_path, query)
 
-    with pytest.raises(CorruptError, match=r"writer-1.json is not a door; remove it"):
-        find(tmp_path)
+    assert find(tmp_path) == {"query-1": query}
+    assert unreadable(tmp_path) == (tmp_path / "writer-1.json",)
+    withdraw(tmp_path, Door("writer-1", "writer"))
+    publish(tmp_path, Door("writer-1", "writer"))
+    assert find(tmp_path).keys() == {"query-1", "writer-1"}
+    assert unreadable(tmp_path) == ()
 
 
 def test_readers_never_see_half_a_door(tmp_path: Path) -> None:

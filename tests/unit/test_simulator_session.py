@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from libs.market.errors import ConflictError, CorruptError, NotFoundError, UnavailableError
+from libs.market.errors import ConflictError, CorruptError, InvalidError, NotFoundError
 from tools.simulator import truth
 from tools.simulator.generated import START_US
 from tools.simulator.instruments import known
@@ -172,7 +172,7 @@ def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
     write_session([(1, TRADE)], tmp_path / "one.gz")
     with pytest.raises(ConflictError, match="another file"):
         write_session([(1, TRADE)], tmp_path / "one.gz")
-    with pytest.raises(UnavailableError, match="cannot be written"):
+    with pytest.raises(InvalidError, match="cannot write"):
         write_session([(1, TRADE)], tmp_path / "nowhere" / "one.gz")
 
 

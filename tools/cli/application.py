@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from libs.market.errors import (
     ConfigError,
@@ -25,6 +23,7 @@ from libs.market.errors import (
     UnavailableError,
 )
 from tools.cli import variables
+from tools.cli.saying import say_error
 
 EXIT_CODES: dict[type[K2Error], int] = {
     InvalidError: 2,
@@ -74,15 +73,8 @@ def run(words: Sequence[str]) -> None:
             variables.check(os.environ)
         application(words)(words)
     except K2Error as error:
-        say(error.message)
+        say_error(error.message)
         sys.exit(exit_code(error))
-
-
-def say(sentence: str) -> None:
-    """Print an error on stderr: whole words on a terminal, whole lines elsewhere."""
-    console = Console(stderr=True, highlight=False)
-    text = Text.assemble(("error: ", "bold red"), sentence)
-    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def exit_code(error: K2Error) -> int:

@@ -14,8 +14,8 @@ from k2.query.v1 import query_pb2 as pb
 from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
 from libs.market.errors import InvalidError
-from libs.rpc.client import channel, stream
-from tools.cli.home import address_of
+from libs.rpc.client import stream
+from tools.cli.reaching import service_channel
 
 if TYPE_CHECKING:
     from k2.query.v1.query_pb2_grpc import QueryServiceAsyncStub
@@ -27,7 +27,7 @@ READ_TIMEOUT_S = 3600.0
 @asynccontextmanager
 async def query_service() -> AsyncIterator[QueryServiceAsyncStub]:
     """Give a stub of the running query service."""
-    async with channel(address_of("query")) as connection:
+    async with service_channel("query") as connection:
         yield QueryServiceStub(connection)
 
 

@@ -25,7 +25,7 @@ FOR_PEOPLE = ("k2 trades BTCUSDT -n 5", "k2 bars BTCUSDT", "k2 tail", "k2 status
 
 def show_doors(console: Console, doors: Mapping[str, Door], bootstrap: str | None) -> None:
     """Print every address, and a command for it that can be copied whole."""
-    console.print("[bold]Doors[/], and a command to try for each")
+    console.print("[bold]Addresses[/], and a command to try for each")
     for service in _TRY:
         for door in doors.values():
             if door.service == service:

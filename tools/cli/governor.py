@@ -13,9 +13,9 @@ from k2.governor.v1.governor_pb2_grpc import GovernorServiceStub
 from rich.console import Console
 from rich.text import Text
 
-from libs.rpc.client import call, channel
-from tools.cli.home import address_of
+from libs.rpc.client import call
 from tools.cli.output import Output, Row, chosen, write_rows
+from tools.cli.reaching import service_channel
 from tools.cli.tables import grid, show
 from tools.cli.view import LEVEL_STYLES, count
 
@@ -45,7 +45,7 @@ def state(
 
 
 async def _state() -> pb.State:
-    async with channel(address_of("governor")) as connection:
+    async with service_channel("governor") as connection:
         stub = GovernorServiceStub(connection)
         answer = await call(stub.GetState, pb.GetStateRequest(), timeout_s=ANSWER_TIMEOUT_S)
     return answer.state

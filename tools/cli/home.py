@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from libs.market.errors import UnavailableError
-from libs.runtime.doors import Door, find
+from libs.runtime.doors import Door, find, unreadable
 
 NOT_RUNNING = "K2 is not running here: start it with `k2 up --detach` or `make demo`"
 
@@ -38,13 +38,28 @@ def running() -> dict[str, Door]:
     return {}
 
 
+def damaged() -> list[str]:
+    """Say which files of the running K2 are no address files, a sentence each."""
+    folders = filter(Path.is_dir, run_dirs())
+    return [
+        f"{path} is not an address file of K2, passed over: remove it"
+        for folder in folders
+        for path in unreadable(folder)
+    ]
+
+
+def given_address(service: str) -> str | None:
+    """Return K2_<SERVICE>_ADDRESS."""
+    return os.environ.get(f"K2_{service.upper()}_ADDRESS") or None
+
+
 def address_of(service: str) -> str:
     """Return the gRPC address of a service: K2_<SERVICE>_ADDRESS, or that of the running K2.
 
     Raises:
         UnavailableError: nothing runs here and no address is given.
     """
-    given = os.environ.get(f"K2_{service.upper()}_ADDRESS")
+    given = given_address(service)
     if given:
         return given
     for door in running().values():

@@ -192,10 +192,15 @@ def _trade_row(trade: pb.Trade) -> Row:
     return row
 
 
-def symbols(output: Form = None, file: File = None) -> None:
+def symbols(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Symbols at most.")] = 0,
+    output: Form = None,
+    file: File = None,
+) -> None:
     """Every symbol there is, with its number of trades, its first and its last one."""
-    pages = asyncio.run(_symbol_pages())
-    rows = [_symbol_row(found) for page in pages for found in page.symbols]
+    pages = asyncio.run(_symbol_pages(limit))
+    found = [summary for page in pages for summary in page.symbols]
+    rows = [_symbol_row(summary) for summary in found[: limit or None]]
     write_rows(rows, _SYMBOL_COLUMNS, chosen(output, file), file)
     _footnote(len(rows), pages[-1].provenance)
 
@@ -203,11 +208,14 @@ def symbols(output: Form = None, file: File = None) -> None:
 _SYMBOL_COLUMNS = ("exchange", "asset_class", "symbol", "trades", "first_time", "last_time")
 
 
-async def _symbol_pages() -> list[pb.ListSymbolsResponse]:
+async def _symbol_pages(limit: int) -> list[pb.ListSymbolsResponse]:
+    """Read pages until there are so many symbols; 0 is all."""
     request = pb.ListSymbolsRequest()
     pages: list[pb.ListSymbolsResponse] = []
     async with query_service() as service:
         while not pages or request.page_token:
+            if limit and sum(len(page.symbols) for page in pages) >= limit:
+                break
             pages.append(await call(service.ListSymbols, request, timeout_s=ANSWER_TIMEOUT_S))
             request.page_token = pages[-1].next_page_token
     return pages

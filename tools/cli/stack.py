@@ -14,21 +14,22 @@ import psutil
 import typer
 from rich.console import Console
 
-from libs.market.errors import ConflictError, UnavailableError
-from libs.runtime.doors import Door, find, publish, withdraw
+from libs.market.errors import ConflictError, CorruptError, UnavailableError
+from libs.runtime.doors import Door, find, publish, unreadable, withdraw
 from libs.runtime.restarts import RestartPolicy
 from tools.cli.children import last_words
 from tools.cli.doors_view import show_doors
 from tools.cli.fleet import Layout, Plan, raise_failure, running
-from tools.cli.home import NOT_RUNNING, home
+from tools.cli.home import NOT_RUNNING, damaged, home
 from tools.cli.home import running as running_doors
 from tools.cli.interrupts import until_interrupted
-from tools.cli.output import Output, chosen, write_rows
+from tools.cli.output import Output, Row, chosen, write_rows
+from tools.cli.owner import OWNER, owner_of
+from tools.cli.saying import warn
 from tools.cli.source import PACES, Source
 from tools.cli.view import panel
 from tools.cli.watching import flow_of
 
-OWNER = "k2-up"
 READY_TIMEOUT_S = 180.0
 DOWN_TIMEOUT_S = 90.0
 POLL_S = 0.1
@@ -94,8 +95,9 @@ async def _stay_up(source: Source, layout: Layout, flush_after_s: float) -> None
 
 
 def _refuse_a_second(layout: Layout) -> None:
-    doors = find(layout.run)
-    if doors:
+    for path in unreadable(layout.run):
+        raise CorruptError(f"{path} is not an address file of K2; remove it", path=path)
+    if find(layout.run):
         raise ConflictError("K2 is up already: `k2 status` shows it, `k2 down` ends it")
 
 
@@ -133,33 +135,44 @@ def _wait_for_owner(layout: Layout, process: subprocess.Popen[bytes], log: Path)
 def down() -> None:
     """Stop what `k2 up` started, in order, and wait until it is gone."""
     console = Console(highlight=False)
-    owner = find(Layout(home() / "up").run).get(OWNER)
+    warn_of_damage()
+    owner = owner_of(Layout(home() / "up").run)
     if owner is None:
         console.print("K2 is not up")
         return
     with console.status("stopping: intake first, then what is on its way is committed"):
-        process = psutil.Process(owner.pid)
-        process.terminate()
+        owner.terminate()
         try:
-            process.wait(DOWN_TIMEOUT_S)
+            owner.wait(DOWN_TIMEOUT_S)
         except psutil.TimeoutExpired as error:
             text = f"K2 (process {owner.pid}) is still stopping after {DOWN_TIMEOUT_S:g} s"
             raise UnavailableError(text, pid=owner.pid) from error
     console.print("K2 is down")
 
 
+def warn_of_damage() -> None:
+    for sentence in damaged():
+        warn(sentence)
+
+
 def status(
     output: Annotated[Output | None, typer.Option("--output", "-o", help="table or json.")] = None,
 ) -> None:
     """What the running K2 does at this moment."""
+    warn_of_damage()
     doors = running_doors()
     if not doors:
         raise UnavailableError(NOT_RUNNING)
     flow = asyncio.run(flow_of(doors.values()))
     form = chosen(output, None)
     if form is not Output.TABLE:
-        write_rows([asdict(flow)], (), form, None)
+        write_rows([rounded(asdict(flow))], (), form, None)
         return
     console = Console(highlight=False)
     console.print(panel(flow, title="K2", sent=None, expected=None))
     show_doors(console, doors, bootstrap=None)
+
+
+def rounded(row: Row) -> Row:
+    """Return rates to a tenth: the digits after it are noise of adding them up."""
+    return {k: round(v, 1) if isinstance(v, float) else v for k, v in row.items()}

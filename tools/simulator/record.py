@@ -19,7 +19,7 @@ from typing import Self
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
-from libs.market.errors import ConflictError, UnavailableError
+from libs.market.errors import ConflictError, InvalidError
 from tools.simulator.chunk import Line
 
 _MEMBER_S = 1.0
@@ -55,8 +55,9 @@ class RecordingFile:
             text = f"{self._path} is there already; name another file"
             raise ConflictError(text, path=self._path) from error
         except OSError as error:
-            text = f"{self._path} cannot be written ({error.strerror})"
-            raise UnavailableError(text, path=self._path) from error
+            why = f"{error.strerror}; name a file in a folder that is there"
+            text = f"cannot write {self._path}: {why}"
+            raise InvalidError(text, field="out") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,7 +98,7 @@ def write_session(session: Iterable[Line], path: Path) -> None:
 
     Raises:
         ConflictError: the file is there already.
-        UnavailableError: the file cannot be written.
+        InvalidError: the file cannot be written.
     """
     with RecordingFile(path) as file:
         for received_ns, message in session:
@@ -121,7 +122,7 @@ async def record(
 
     Raises:
         ConflictError: the file is there already.
-        UnavailableError: the file cannot be written.
+        InvalidError: the file cannot be written.
     """
     state = RecordingState()
     address = f"{url.rstrip('/')}/stream?streams={'/'.join(streams)}&timeUnit={time_unit}"
