@@ -55,6 +55,11 @@ R = TypeVar("R")
 class TableStore(Protocol):
     """What a commit needs of a catalog."""
 
+    @property
+    def warehouse(self) -> str:
+        """Where the ledgers go, beside the tables."""
+        ...
+
     def load_table(self, identifier: str) -> Table:
         """Raises UnavailableError, NotFoundError, CorruptError."""
         ...
@@ -72,11 +77,18 @@ class TableStore(Protocol):
 class Lake:
     """A PyIceberg catalog whose every call ends within `timeout_s`, in our errors."""
 
-    def __init__(self, catalog: Catalog, *, uri: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self, catalog: Catalog, *, uri: str, warehouse: str = "", timeout_s: float = CALL_TIMEOUT_S
+    ) -> None:
         self._catalog = catalog
+        self._warehouse = warehouse
         self._uri = without_password(uri)
         self._timeout_s = timeout_s
         self._under_way = threading.BoundedSemaphore(MOST_CALLS_UNDER_WAY)
+
+    @property
+    def warehouse(self) -> str:
+        return self._warehouse
 
     def load_table(self, identifier: str) -> Table:
         return self._call("load table", lambda: self._catalog.load_table(identifier))
@@ -221,7 +233,9 @@ def open_lake(
     """
     location = warehouse_uri(warehouse)
     if not catalog_uri.startswith("sqlite"):
-        return Lake(open_server(catalog_uri, location), uri=catalog_uri, timeout_s=timeout_s)
+        server = open_server(catalog_uri, location)
+        return Lake(server, uri=catalog_uri, warehouse=location, timeout_s=timeout_s)
     path = sqlite_path(catalog_uri)
     prepare_sqlite(path)
-    return Lake(open_sql(path, location), uri=f"sqlite:///{path}", timeout_s=timeout_s)
+    catalog = open_sql(path, location)
+    return Lake(catalog, uri=f"sqlite:///{path}", warehouse=location, timeout_s=timeout_s)

@@ -6,19 +6,15 @@ It is computed anew for every attempt, from that attempt's head and from nothing
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass
 
-from pyiceberg.manifest import DataFile
-from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Snapshot
-
-from libs.lake.coverage import EMPTY_COVERAGE, Coverage
-from libs.lake.ledger import EMPTY_LEDGER, Account, Ledger
+from libs.lake.fence import held_holes, ledger_after, repeated, seam_after, valid_ranges
+from libs.lake.head import Head, PastCommit, Totals, head_of, totals_of
+from libs.lake.ledger import Ledger, with_line
+from libs.lake.prepared import Kind, LakeFile, Prepared
 from libs.lake.seam import (
     CLUSTER_ID_KEY,
     COMMIT_ID_KEY,
-    EMPTY_SEAM,
     KIND_KEY,
     LOST_KEY,
     OFFSETS_KEY,
@@ -26,112 +22,36 @@ from libs.lake.seam import (
     Ranges,
     Seam,
     TopicPartition,
-    advance,
-    ancestors,
-    decode_offsets,
-    decode_ranges,
     encode_offsets,
     encode_ranges,
-    keeper_of_seam,
-    last_sequence_number,
     offset_at,
-    seam_of,
-    summary_text,
 )
-from libs.market.errors import InvalidError, K2Error
+from libs.market.errors import K2Error
 
-
-class Kind(StrEnum):
-    """What a commit does; each kind has its own fence."""
-
-    APPEND = "append"
-    LOST = "lost"
-    BACKFILL = "backfill"
-    COMPACTION = "compaction"
-    VENUE = "venue"
-
-
-@dataclass(frozen=True, slots=True)
-class LakeFile:
-    """A data file, and the partition its rows were read from."""
-
-    data_file: DataFile
-    position: TopicPartition
-    first_offset: int
-    last_offset: int
-    claims: Coverage = field(default_factory=lambda: EMPTY_COVERAGE)
-
-    @property
-    def rows(self) -> int:
-        return self.data_file.record_count
-
-    @property
-    def size_bytes(self) -> int:
-        return self.data_file.file_size_in_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """One buffer on its way into the table; its commit-id stays the same across attempts.
-
-    Ranges are consumer positions, not record offsets: compaction and aborted transactions leave
-    holes. A range without files passes records by that were dead-lettered, or (LOST) that the log
-    no longer has.
-    """
-
-    commit_id: str
-    ranges: Ranges
-    files: tuple[LakeFile, ...] = ()
-    kind: Kind = Kind.APPEND
-    cluster_id: str = ""
-    accounts: Mapping[TopicPartition, Account] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.commit_id or not self.ranges:
-            raise InvalidError("a commit needs an id and at least one range", field="ranges")
-        for position, covered in self.ranges.items():
-            if not 0 <= covered.start < covered.end:
-                raise InvalidError(f"{position} has the empty range {covered}", field="ranges")
-        if self.kind is Kind.LOST and self.files:
-            raise InvalidError("a commit of lost ranges has no files", field="files")
-        for file in self.files:
-            refuse_stray(file, self.ranges)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    rows: int
-    files: int
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PastCommit:
-    """A commit of ours that is in the table."""
-
-    snapshot_id: int
-    seam: Seam
-    ranges: Ranges
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """What a commit builds on. `commits` holds ours among all kept ancestors, by commit-id."""
-
-    snapshot_id: int | None
-    seam: Seam
-    cluster_id: str
-    totals: Totals
-    sequence_number: int
-    timestamp_ms: int
-    commits: Mapping[str, PastCommit]
-    ledger: Ledger = EMPTY_LEDGER
+__all__ = [
+    "AlreadyLanded",
+    "CommitPlan",
+    "ForeignLogError",
+    "Head",
+    "Kind",
+    "LakeFile",
+    "Overlap",
+    "PastCommit",
+    "Prepared",
+    "Refused",
+    "Totals",
+    "head_of",
+    "plan_commit",
+    "totals_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class CommitPlan:
-    """A commit that is valid on `parent_id` and on no other head."""
+    """A commit that is valid on `parent_id` and on no other head.
+
+    The summary lacks where the ledger is: it is written for the attempt that sends the plan.
+    """
 
     parent_id: int | None
     sequence_number: int
@@ -141,6 +61,7 @@ class CommitPlan:
     seam: Seam
     fenced: Mapping[TopicPartition, int]
     summary: Mapping[str, str]
+    ledger: Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +79,17 @@ class Refused:
     fenced: Mapping[TopicPartition, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """These files hold trades that `ledger` says the table holds, or a file before them.
+
+    Drop those rows, write such files anew, and try again under the same commit-id.
+    """
+
+    files: tuple[LakeFile, ...]
+    ledger: Ledger
+
+
 class ForeignLogError(K2Error):
     """The table's offsets are of another Kafka cluster; going on would mix two logs."""
 
@@ -165,30 +97,9 @@ class ForeignLogError(K2Error):
     code = "FAILED_PRECONDITION"
 
 
-def head_of(metadata: TableMetadata) -> Head:
-    """Read what a commit must know of the table's head.
-
-    Raises:
-        MissingSeamError: the head carries no seam and does not inherit one.
-    """
-    seam = seam_of(metadata)
-    current = metadata.current_snapshot()
-    if current is None:
-        return Head(None, EMPTY_SEAM, "", Totals(0, 0, 0), 0, 0, {})
-    return Head(
-        snapshot_id=current.snapshot_id,
-        seam=seam,
-        cluster_id=summary_text(keeper_of_seam(metadata, current), CLUSTER_ID_KEY),
-        totals=totals_of(current),
-        sequence_number=last_sequence_number(metadata),
-        timestamp_ms=current.timestamp_ms,
-        commits=commits_of(metadata, current),
-    )
-
-
 def plan_commit(
     head: Head, prepared: Prepared, *, now_ms: int
-) -> CommitPlan | AlreadyLanded | Refused:
+) -> CommitPlan | AlreadyLanded | Refused | Overlap:
     """Decide what to send to the catalog: those partitions whose fence holds in this head.
 
     A commit that landed and is expired again is not found by its id; its fence fails then, for the
@@ -200,35 +111,31 @@ def plan_commit(
     if past := head.commits.get(prepared.commit_id):
         return AlreadyLanded(past, fenced_off(head.seam, prepared.ranges, landed=past.ranges))
     refuse_foreign_log(head, prepared)
-    valid = {
-        position: covered
-        for position, covered in prepared.ranges.items()
-        if offset_at(head.seam, position) == covered.start
-    }
+    valid = valid_ranges(head, prepared)
     fenced = fenced_off(head.seam, prepared.ranges, landed=valid)
-    if not valid:
+    if not valid and (prepared.ranges or held_holes(head, prepared.holes)):
         return Refused(fenced)
-    return plan_valid(head, prepared, valid, fenced, now_ms)
+    files = tuple(file for file in prepared.files if file.position in valid)
+    if again := repeated(head, files):
+        return Overlap(again, head.ledger)
+    return plan_valid(head, prepared, valid, files, max(now_ms, head.timestamp_ms + 1))
 
 
 def plan_valid(
-    head: Head,
-    prepared: Prepared,
-    valid: Ranges,
-    fenced: Mapping[TopicPartition, int],
-    now_ms: int,
+    head: Head, prepared: Prepared, valid: Ranges, files: tuple[LakeFile, ...], timestamp_ms: int
 ) -> CommitPlan:
-    files = tuple(file for file in prepared.files if file.position in valid)
-    seam = advance(head.seam, valid)
+    seam = seam_after(head, valid)
+    ledger = ledger_after(head.ledger, prepared, valid, files, timestamp_ms * 1000)
     return CommitPlan(
         parent_id=head.snapshot_id,
         sequence_number=head.sequence_number + 1,
-        timestamp_ms=max(now_ms, head.timestamp_ms + 1),
+        timestamp_ms=timestamp_ms,
         ranges=valid,
         files=files,
         seam=seam,
-        fenced=fenced,
+        fenced=fenced_off(head.seam, prepared.ranges, landed=valid),
         summary={**counts(head.totals, files), **k2_summary(head, prepared, seam, valid)},
+        ledger=with_line(ledger, timestamp_ms * 1000, seam),
     )
 
 
@@ -243,16 +150,6 @@ def refuse_foreign_log(head: Head, prepared: Prepared) -> None:
             f"the table's offsets are of Kafka cluster {ids[0]}, these rows of {ids[1]}",
             table_cluster_id=ids[0],
             cluster_id=ids[1],
-        )
-
-
-def refuse_stray(file: LakeFile, ranges: Ranges) -> None:
-    covered = ranges.get(file.position)
-    if covered is None or not covered.start <= file.first_offset <= file.last_offset < covered.end:
-        raise InvalidError(
-            f"{file.data_file.file_path} holds offsets {file.first_offset} to {file.last_offset}"
-            f" of {file.position}, outside what the commit covers ({covered})",
-            field="files",
         )
 
 
@@ -281,25 +178,4 @@ def counts(before: Totals, files: tuple[LakeFile, ...]) -> dict[str, str]:
         "total-delete-files": "0",
         "total-position-deletes": "0",
         "total-equality-deletes": "0",
-    }
-
-
-def totals_of(snapshot: Snapshot) -> Totals:
-    return Totals(
-        rows=int(summary_text(snapshot, "total-records") or 0),
-        files=int(summary_text(snapshot, "total-data-files") or 0),
-        size_bytes=int(summary_text(snapshot, "total-files-size") or 0),
-    )
-
-
-def commits_of(metadata: TableMetadata, head: Snapshot) -> dict[str, PastCommit]:
-    return {
-        commit_id: PastCommit(
-            snapshot_id=ancestor.snapshot_id,
-            seam=decode_offsets(summary_text(ancestor, OFFSETS_KEY)),
-            ranges=decode_ranges(summary_text(ancestor, RANGES_KEY) or "{}"),
-            rows=int(summary_text(ancestor, "added-records") or 0),
-        )
-        for ancestor in ancestors(metadata, head)
-        if (commit_id := summary_text(ancestor, COMMIT_ID_KEY))
     }

@@ -1,7 +1,7 @@
 """The commit loop: sends plans to the catalog until one has landed or the fence has failed.
 
-1. load the head, plan against it;
-2. write a manifest and a manifest list of this attempt's own names;
+1. load the head with its ledger, plan against it; rows that the head holds go back to the writer;
+2. write a ledger, a manifest and a manifest list of this attempt's own names;
 3. send one compare-and-swap: snapshot, branch main and tag k2-seam move together;
 4. on a conflict, or no answer: delete nothing, go to 1, where the plan first looks for the
    commit-id among all ancestors of the new head.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyiceberg.table import Table
 
@@ -22,13 +22,17 @@ from libs.lake.catalog import TableStore
 from libs.lake.commit import (
     AlreadyLanded,
     CommitPlan,
+    Overlap,
     Prepared,
     Refused,
     head_of,
     plan_commit,
 )
+from libs.lake.ledger import EMPTY_LEDGER, Ledger
+from libs.lake.ledger_store import ledger_folder, ledger_location, read, write
+from libs.lake.rebuild import rebuilt_ledger
 from libs.lake.retention import KEEP_SNAPSHOTS, expirable
-from libs.lake.seam import Ranges, Seam, TopicPartition
+from libs.lake.seam import LEDGER_KEY, Ranges, Seam, TopicPartition
 from libs.lake.snapshot import stage
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import ConflictError, UnavailableError
@@ -53,6 +57,7 @@ class Landed:
     seam: Seam
     fenced: Mapping[TopicPartition, int]
     attempts: int
+    ledger: Ledger = EMPTY_LEDGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +99,18 @@ class Committer:
         self._points = points
         self._patience = patience or Patience()
         self._keep_snapshots = keep_snapshots
+        self._rebuilt: tuple[int, Ledger] | None = None
 
-    def commit(self, prepared: Prepared) -> Landed | Fenced:
-        """Bring `prepared` into the table, or say which offsets the table stands at.
+    def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
+        """Bring `prepared` into the table, or say which offsets, or trades, the table is at.
 
         Raises:
             UnavailableError: the outcome is not known; call again with the same Prepared.
             ConflictError: others were faster each time; the same.
             MissingSeamError: another tool wrote to the table; commit nothing more.
+            MissingLedgerError: its ledger is gone; commit nothing more.
             ForeignLogError: the table's offsets are of another Kafka cluster.
+            OSError: the attempt's files cannot be written.
         """
         deadline_s = self._clock.monotonic_s() + self._patience.give_up_after_s
         attempt = 1
@@ -116,25 +124,54 @@ class Committer:
             self._patience.sleep(wait_s)
             attempt += 1
 
-    def _attempt(self, prepared: Prepared, attempt: int) -> Landed | Fenced:
+    def _attempt(self, prepared: Prepared, attempt: int) -> Landed | Fenced | Overlap:
         self._points("writer.before_build")
         table = self._store.load_table(self._table)
-        plan = plan_commit(head_of(table.metadata), prepared, now_ms=self._clock.now_us() // 1000)
+        head = head_of(table.metadata, self.ledger_of(table))
+        plan = plan_commit(head, prepared, now_ms=self._clock.now_us() // 1000)
+        if isinstance(plan, Overlap):
+            return plan
         if isinstance(plan, Refused):
             return Fenced(plan.fenced)
         if isinstance(plan, AlreadyLanded):
             past = plan.past
-            return Landed(past.snapshot_id, past.rows, past.ranges, past.seam, plan.fenced, attempt)
+            return Landed(
+                past.snapshot_id,
+                past.rows,
+                past.ranges,
+                past.seam,
+                plan.fenced,
+                attempt,
+                head.ledger,
+            )
         return self._send(table, plan, attempt)
 
     def _send(self, table: Table, plan: CommitPlan, attempt: int) -> Landed:
         forget = expirable(table.metadata, keep=self._keep_snapshots)
-        staged = stage(table, plan, forget=forget)
+        folder = ledger_folder(self._store.warehouse, table.metadata)
+        summary = {**plan.summary, LEDGER_KEY: write(table.io, folder, plan.ledger)}
+        staged = stage(table, replace(plan, summary=summary), forget=forget)
         self._points("writer.before_send")
         self._store.commit_table(table, staged.requirements, staged.updates)
         self._points("writer.after_commit")
         rows = sum(file.rows for file in plan.files)
-        return Landed(staged.snapshot_id, rows, plan.ranges, plan.seam, plan.fenced, attempt)
+        return Landed(
+            staged.snapshot_id, rows, plan.ranges, plan.seam, plan.fenced, attempt, plan.ledger
+        )
+
+    def ledger_of(self, table: Table) -> Ledger:
+        """Return the head's ledger; that of a table of an older K2 is made from its rows.
+
+        Raises:
+            MissingLedgerError, MissingSeamError, UnavailableError
+        """
+        location = ledger_location(table.metadata)
+        head = table.metadata.current_snapshot()
+        if location or head is None:
+            return read(table.io, location)
+        if self._rebuilt is None or self._rebuilt[0] != head.snapshot_id:
+            self._rebuilt = head.snapshot_id, rebuilt_ledger(table)
+        return self._rebuilt[1]
 
     def _wait_s(self, attempt: int) -> float:
         longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * float(2 ** min(attempt, 10)))

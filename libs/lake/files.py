@@ -6,7 +6,7 @@ Immutable; the next one is built from the one before and reads only manifests no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
 
@@ -20,6 +20,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from libs.lake.durable import local_path
 from libs.lake.ledger import EMPTY_LEDGER, Ledger
+from libs.lake.ledger_store import ledger_location, read
 from libs.lake.naming import OwnColumns
 from libs.lake.seam import EMPTY_SEAM, Seam, TopicPartition, seam_at, seam_of
 from libs.lake.statistics import primitive
@@ -128,6 +129,7 @@ class SnapshotIndex:
 
         Raises:
             MissingSeamError: another tool wrote the snapshot.
+            MissingLedgerError: its ledger is gone.
             UnsupportedDeletesError: it has delete files.
             NotFoundError: there is no such snapshot (any more).
         """
@@ -141,7 +143,9 @@ class SnapshotIndex:
             or read_manifest(manifest, table.io, columns)
             for manifest in data_manifests(snapshot, table.io)
         }
-        return index_of(snapshot.snapshot_id, columns, seam, manifests)
+        ledger = read(table.io, ledger_location(table.metadata, snapshot.snapshot_id))
+        index = index_of(snapshot.snapshot_id, columns, seam, manifests)
+        return replace(index, ledger=ledger)
 
     def select(
         self,

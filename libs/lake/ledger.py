@@ -8,10 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from itertools import chain
 from typing import NamedTuple, TypeVar
 
-from libs.lake.coverage import Counts, Coverage, Series, union
+from libs.lake.coverage import (
+    EMPTY_COVERAGE,
+    Counts,
+    Coverage,
+    Held,
+    Ids,
+    Series,
+    common_ids,
+    union,
+)
 from libs.lake.seam import Seam, TopicPartition
 from libs.lake.timeline import NO_LINES, Lines, add_line
 
@@ -105,14 +115,38 @@ R = TypeVar("R", Shed, Dead, Lost)
 
 def entered(ledger: Ledger, accounts: Accounts, claims: Iterable[Coverage]) -> Ledger:
     """Return the ledger with what a commit adds."""
-    coverage = ledger.coverage
-    for claimed in claims:
-        coverage = union(coverage, claimed)
+    claimed = reduce(union, claims, EMPTY_COVERAGE)
     books = dict(ledger.partitions)
     for position, account in accounts.items():
         books[position] = with_account(ledger.book(position), account)
-    duplicates = add_counts(ledger.duplicates, (a.duplicates for a in accounts.values()))
-    return replace(ledger, partitions=books, coverage=coverage, duplicates=duplicates)
+    return replace(
+        ledger,
+        partitions=books,
+        coverage=union(ledger.coverage, claimed),
+        holes=still_missing(ledger.holes, claimed),
+        duplicates=add_counts(ledger.duplicates, (a.duplicates for a in accounts.values())),
+    )
+
+
+def still_missing(holes: Holes, claimed: Coverage) -> Holes:
+    """Return the holes without the ids that turned up after all."""
+    if not holes.keys() & claimed.keys():
+        return holes
+    left = {
+        series: tuple(chain.from_iterable(uncovered(h, claimed.get(series, ())) for h in some))
+        for series, some in holes.items()
+    }
+    return {series: some for series, some in left.items() if some}
+
+
+def uncovered(hole: Hole, held: Held) -> Iterator[Hole]:
+    first = hole.first
+    for found in common_ids(held, (Ids(hole.first, hole.last, 0, 0),)):
+        if first < found.first:
+            yield hole._replace(first=first, last=found.first - 1)
+        first = found.last + 1
+    if first <= hole.last:
+        yield hole._replace(first=first)
 
 
 def with_account(book: PartitionBook, account: Account) -> PartitionBook:
@@ -134,6 +168,10 @@ def with_holes(ledger: Ledger, holes: Holes) -> Ledger:
         for series, added in holes.items()
     }
     return replace(ledger, holes={**ledger.holes, **declared})
+
+
+def with_lines(ledger: Ledger, lines: Lines) -> Ledger:
+    return ledger if lines == ledger.lines else replace(ledger, lines=lines)
 
 
 def with_line(ledger: Ledger, time_us: int, offsets: Seam) -> Ledger:

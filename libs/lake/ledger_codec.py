@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from libs.lake.coverage import Held, Series
@@ -54,7 +56,7 @@ def decode(text: bytes) -> Ledger:
     )
 
 
-def encode_lines(lines: tuple[Line, ...]) -> bytes:
+def encode_lines(lines: Sequence[Line]) -> bytes:
     return msgspec.json.encode(lines)
 
 

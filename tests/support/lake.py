@@ -56,9 +56,13 @@ class MemoryStore:
             schema=TRADES_SCHEMA,
             partition_spec=TRADES_SPEC,
             sort_order=TRADES_ORDER,
-            location=folder.as_uri(),
+            location=(folder / "trades").as_uri(),
             properties=TRADES_PROPERTIES,
         )
+
+    @property
+    def warehouse(self) -> str:
+        return self.folder.as_uri()
 
     def load_table(self, identifier: str) -> Table:
         table = Table(
