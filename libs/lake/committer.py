@@ -11,8 +11,6 @@ Nothing here ever deletes a file: what an attempt leaves behind is an orphan, fo
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -30,17 +28,16 @@ from libs.lake.commit import (
 )
 from libs.lake.ledger import EMPTY_LEDGER, Ledger
 from libs.lake.ledger_store import ledger_folder, ledger_location, read, write
+from libs.lake.patience import Patience
 from libs.lake.rebuild import rebuilt_ledger
 from libs.lake.retention import KEEP_SNAPSHOTS, expirable
 from libs.lake.seam import LEDGER_KEY, Ranges, Seam, TopicPartition
 from libs.lake.snapshot import stage
 from libs.market.clock import Clock, SystemClock
-from libs.market.errors import ConflictError, UnavailableError
+
+__all__ = ["Committer", "Fenced", "Landed", "Patience", "Points", "no_points"]
 
 Points = Callable[[str], None]
-
-FIRST_WAIT_S = 0.01
-LONGEST_WAIT_S = 1.0
 
 
 def no_points(_name: str) -> None:
@@ -65,15 +62,6 @@ class Fenced:
     """Nothing of this commit may be sent any more: drop the buffer, seek to these offsets."""
 
     offsets: Mapping[TopicPartition, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long one call to `commit` goes on; a later call with the same Prepared is as good."""
-
-    give_up_after_s: float = 30.0
-    sleep: Callable[[float], None] = time.sleep
-    jitter: Callable[[], float] = random.random
 
 
 class Committer:
@@ -112,17 +100,9 @@ class Committer:
             ForeignLogError: the table's offsets are of another Kafka cluster.
             OSError: the attempt's files cannot be written.
         """
-        deadline_s = self._clock.monotonic_s() + self._patience.give_up_after_s
-        attempt = 1
-        while True:
-            try:
-                return self._attempt(prepared, attempt)
-            except (ConflictError, UnavailableError):
-                wait_s = self._wait_s(attempt)
-                if self._clock.monotonic_s() + wait_s > deadline_s:
-                    raise
-            self._patience.sleep(wait_s)
-            attempt += 1
+        return self._patience.until_landed(
+            lambda attempt: self._attempt(prepared, attempt), self._clock
+        )
 
     def _attempt(self, prepared: Prepared, attempt: int) -> Landed | Fenced | Overlap:
         self._points("writer.before_build")
@@ -172,7 +152,3 @@ class Committer:
         if self._rebuilt is None or self._rebuilt[0] != head.snapshot_id:
             self._rebuilt = head.snapshot_id, rebuilt_ledger(table)
         return self._rebuilt[1]
-
-    def _wait_s(self, attempt: int) -> float:
-        longest_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * float(2 ** min(attempt, 10)))
-        return longest_s * (0.5 + self._patience.jitter() / 2)
