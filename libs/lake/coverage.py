@@ -104,6 +104,16 @@ def common_ids(one: Held, other: Held) -> Iterator[IdRange]:
             yield IdRange(max(held.first, wanted.first), min(held.last, wanted.last))
 
 
+def common_span(held: Held, wanted: Held) -> tuple[int, int] | None:
+    """Return the earliest and the latest time of the ranges near the wanted ids."""
+    start = bisect_left(held, wanted[0].first, key=last_of)
+    stop = bisect_right(held, wanted[-1].last, key=first_of)
+    near = held[start:stop]
+    if not near:
+        return None
+    return min(ids.first_us for ids in near), max(ids.last_us for ids in near)
+
+
 def contains(coverage: Coverage, series: Series, ids: Ints) -> Mask:
     """Say of each id whether the coverage holds it."""
     held = coverage.get(series, ())

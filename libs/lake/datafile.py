@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
@@ -22,6 +24,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import ListType, MapType, NestedField
 
 from libs.lake.arrange import FilePart, arrange, ints
+from libs.lake.claims import claims_of
 from libs.lake.commit import LakeFile
 from libs.lake.durable import make_durable
 from libs.lake.statistics import FileStatistics, file_statistics
@@ -58,6 +61,17 @@ ENCODINGS = {
     "ingest_timestamp": "DELTA_BINARY_PACKED",
     "kafka_offset": "DELTA_BINARY_PACKED",
 }
+# What a reader prunes row groups by. Statistics of the other columns cost a fifth of writing and
+# nobody asks for them; bounds of whole files, for all columns, are in the manifest.
+PRUNING_COLUMNS = (
+    "exchange",
+    "symbol",
+    "source_sequence",
+    "timestamp",
+    "ingest_timestamp",
+    "kafka_partition",
+    "kafka_offset",
+)
 # Held as codes from the sort to the file: cheaper to reorder, and the writer takes codes.
 CODED_COLUMNS = ("exchange", "asset_class", "currency", "side", "origin", "kafka_topic")
 FIELD_ID = b"PARQUET:field_id"
@@ -98,10 +112,16 @@ def coded_columns(rows: pa.Table, schema: Schema) -> pa.Table:
     columns = []
     for field in target:
         column = rows[field.name].combine_chunks()
-        columns.append(
-            column.dictionary_encode() if field.name in CODED_COLUMNS else column.cast(field.type)
-        )
+        columns.append(codes_of(column) if field.name in CODED_COLUMNS else column.cast(field.type))
     return pa.Table.from_arrays(columns, schema=target)
+
+
+def codes_of(column: pa.Array) -> pa.DictionaryArray:
+    """Encode a column; most hold one value, which a comparison shows three times as fast."""
+    if len(column) and pc.all(pc.equal(column, column[0])).as_py():
+        codes = pa.array(np.zeros(len(column), np.int32))
+        return pa.DictionaryArray.from_arrays(codes, column[:1])
+    return column.dictionary_encode()
 
 
 def file_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
@@ -140,7 +160,8 @@ def write_part(
     statistics = file_statistics(trades_columns(table.metadata).schema, rows, footer)
     data_file = described(table, location, partition, size_bytes, statistics)
     offsets = ints(rows["kafka_offset"])
-    return LakeFile(data_file, part.position, int(offsets.min()), int(offsets.max()))
+    low, high = int(offsets.min()), int(offsets.max())
+    return LakeFile(data_file, part.position, low, high, claims_of(rows))
 
 
 def described(

@@ -1,0 +1,73 @@
+"""Rows that claim one id: which came first, and do they say the same? Pure, by the column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from libs.lake.arrange import ints
+from libs.lake.claims import KEYS, number, repeats
+from libs.lake.coverage import Ints, Mask
+
+# What makes two trades of one id the same: these, and the time to the millisecond.
+VALUES = ("price", "quantity", "side")
+PLACE = ("kafka_topic", "kafka_partition", "kafka_offset")
+COMPARED = (*KEYS, *VALUES, *PLACE)
+
+# Asked with the rows still in search of their first; answers rows that may be among them.
+Source = Callable[[pa.Table], pa.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A row by its place, and the one held under its id; None where that was not found."""
+
+    row: int
+    held: Mapping[str, object] | None
+
+
+def conflicts(suspects: pa.Table, sources: Iterable[Source]) -> list[Conflict]:
+    """Compare rows with those held under their ids; return the ones that say something else.
+
+    Sources are asked in turn, each with what those before did not have.
+    """
+    left = np.arange(suspects.num_rows)
+    found: list[Conflict] = []
+    for source in sources:
+        if not len(left):
+            break
+        wanted = suspects.take(pa.array(left)).select(COMPARED)
+        held = source(wanted)
+        if not held.num_rows:
+            continue
+        rows, firsts = matched(held, wanted)
+        other = np.flatnonzero(differing(wanted, rows, held, firsts))
+        kept = held.take(pa.array(firsts[other])).to_pylist()
+        found += map(Conflict, left[rows[other]].tolist(), kept)
+        left = np.delete(left, rows)
+    return sorted(
+        [*found, *(Conflict(row, None) for row in left.tolist())], key=lambda conflict: conflict.row
+    )
+
+
+def matched(held: pa.Table, wanted: pa.Table) -> tuple[Ints, Ints]:
+    """Return which rows of `wanted` have their id in `held`, and where there."""
+    both = pa.concat_tables([held.select(KEYS), wanted.select(KEYS)])
+    numbered = number(both)
+    begins = np.flatnonzero(~repeats(numbered))
+    first = numbered.rows[np.repeat(begins, np.diff(np.append(begins, len(numbered.rows))))]
+    hit = (numbered.rows >= held.num_rows) & (first < held.num_rows)
+    return numbered.rows[hit] - held.num_rows, first[hit]
+
+
+def differing(one: pa.Table, rows: Ints, other: pa.Table, others: Ints) -> Mask:
+    """Say of each pair of rows whether they are two trades."""
+    left, right = one.take(pa.array(rows)), other.take(pa.array(others))
+    differ = ints(left["timestamp"]) // 1000 != ints(right["timestamp"]) // 1000
+    for name in VALUES:
+        differ |= pc.not_equal(left[name], right[name]).to_numpy()
+    return np.asarray(differ)
