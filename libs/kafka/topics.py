@@ -21,6 +21,11 @@ def topic_name(asset_class: str, record_type: str, exchange: str) -> str:
     return f"market.{asset_class}.{record_type}.{exchange}".lower()
 
 
+def exchange_of(topic: str) -> str:
+    """Return the exchange that a topic is named for, in capitals."""
+    return topic.rpartition(".")[2].upper()
+
+
 def dead_letter_topic(topic: str) -> str:
     return topic + DEAD_LETTER_SUFFIX
 

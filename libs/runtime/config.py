@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from libs.market.errors import ConfigError, InvalidError
 from libs.runtime import usage
 from libs.telemetry import logs
-from libs.telemetry.ports import split_address
+from libs.telemetry.ports import LOOPBACK, split_address
 from libs.telemetry.redaction import without_password
 
 C = TypeVar("C", bound="ServiceConfig")
@@ -40,6 +40,7 @@ SHARED_VARIABLES = frozenset(
         "K2_FAULT_DIR",
         "K2_HOME",
         "K2_JAVA",
+        "K2_PRIORITY_POLICY",
         "K2_REALDATA",
         "K2_SCHEMA_REGISTRY",
         "K2_TOOLS_DIR",
@@ -65,6 +66,25 @@ def _checked_address(address: str) -> str:
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_at_commas)]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Bytes = ByteSize
+
+
+def grpc_field(service: str, port: int) -> str:
+    """Declare where a service listens for gRPC: K2_<SERVICE>_GRPC_ADDRESS, on the loopback."""
+    return _listening(f"K2_{service}_GRPC_ADDRESS", port, "gRPC")
+
+
+def metrics_field(service: str, port: int) -> str:
+    """Declare where a service shows its metrics: K2_<SERVICE>_METRICS_ADDRESS."""
+    return _listening(f"K2_{service}_METRICS_ADDRESS", port, "Prometheus page")
+
+
+def _listening(variable: str, port: int, what: str) -> str:
+    field: str = Field(
+        f"{LOOPBACK}:{port}",
+        validation_alias=variable,
+        description=f"{what}, host:port; port 0 takes a free one",
+    )
+    return field
 
 
 class ServiceConfig(BaseModel):

@@ -12,6 +12,7 @@ class Reason(StrEnum):
     EMPTY = "EMPTY"
     FRAMING = "FRAMING"
     UNKNOWN_SCHEMA = "UNKNOWN_SCHEMA"
+    INCOMPATIBLE_SCHEMA = "INCOMPATIBLE_SCHEMA"
     UNDECODABLE = "UNDECODABLE"
     PRECISION = "PRECISION"
     TIMESTAMP = "TIMESTAMP"
@@ -20,12 +21,16 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """One record that goes to the dead letters, with its bytes as they came."""
+    """One record that goes to the dead letters, with its bytes as they came.
+
+    `symbol` is the record's key, empty where there is none.
+    """
 
     offset: int
     reason: Reason
     detail: str
     raw: bytes
+    symbol: str = ""
 
 
 class RejectedError(InvalidError):

@@ -10,6 +10,7 @@ from k2.writer.v1 import writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
 from libs.degradation.messages import OwnReport
+from libs.degradation.policy import load_policy
 from libs.kafka.admin import cluster_id, ensure_topics
 from libs.kafka.same_log import KafkaLog
 from libs.lake.catalog import Lake, open_lake
@@ -32,6 +33,7 @@ from services.writer.memory import keep_compact
 from services.writer.messages import TableState, ToConsumer
 from services.writer.placing import Placer, another_cluster
 from services.writer.servicer import SERVICE, WriterServicer
+from services.writer.shedding import ShedRule
 from services.writer.ticker import Ticker
 
 WAITING_FOR_CONSUMER = 64
@@ -60,7 +62,15 @@ async def build(config: WriterConfig) -> Service:
     decoder = TradeDecoder(SchemaRegistry(config.schema_registry))
     rule = FlushRule(int(config.flush_after_bytes), config.flush_after_s)
     log_now = KafkaLog(config.kafka_bootstrap, f"{config.name}-log", decoder)
-    batcher = Batcher(committer, decoder, decode_thread, rule, clock)
+    policy = load_policy(config.priority_policy)
+    batcher = Batcher(
+        committer,
+        decoder,
+        decode_thread,
+        rule,
+        clock,
+        lambda level: ShedRule(policy, level, at_us=clock.now_us()),
+    )
     placer = Placer(committer, log_now, cluster_id=cluster)
     consumer = make_consumer(config, to_consumer, placer, batcher)
     agent = make_agent(config, consumer, committer)

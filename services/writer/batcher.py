@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
@@ -17,6 +19,7 @@ from libs.runtime.mailbox import MailboxClosedError
 from libs.wire.trades import TradeDecoder
 from services.writer import metrics
 from services.writer.buffer import Buffer, Chunk, Decision, FlushRule
+from services.writer.memory import give_back
 from services.writer.messages import (
     Commit,
     Fetched,
@@ -28,8 +31,10 @@ from services.writer.messages import (
     ToCommitter,
 )
 from services.writer.positions import Partition
+from services.writer.shedding import ShedRule, Split, split, with_symbols
 
 log = structlog.get_logger()
+R = TypeVar("R")
 
 # Fetches that wait: each may hold as many records as one poll takes.
 WAITING_FETCHES = 2
@@ -58,6 +63,7 @@ class Batcher(MailboxActor[ToBatcher]):
         executor: Executor,
         rule: FlushRule,
         clock: Clock,
+        shed_rule: Callable[[Level], ShedRule],
         commit_id: Callable[[], str] = new_commit_id,
     ) -> None:
         # What is handled twice is driven out by itself, and fenced at worst; what is lost would
@@ -68,6 +74,7 @@ class Batcher(MailboxActor[ToBatcher]):
         self._executor = executor
         self._rule = rule
         self._clock = clock
+        self._shed_rule = shed_rule
         self._commit_id = commit_id
         self._buffer = Buffer()
         self._levels = Tick(Level.NORMAL, Level.NORMAL)
@@ -94,16 +101,17 @@ class Batcher(MailboxActor[ToBatcher]):
             case Flush():
                 await self._flush_for(message)
             case Tick():
-                self._levels = message
+                await self._follow(message)
         await self._flush_if_due()
         metrics.BUFFERED_ROWS.set(self._buffer.rows)
         metrics.BUFFERED_BYTES.set(self._buffer.size_bytes)
 
     async def _decode(self, chunks: tuple[RawChunk, ...]) -> None:
         enrich = self._levels.lag_level < Level.SOFT and self._levels.memory_level < Level.SOFT
+        rule = self._shed_rule(self._levels.lag_level)
         with metrics.DECODE_SECONDS.time():
-            decoded = await asyncio.get_running_loop().run_in_executor(
-                self._executor, decode_all, self._decoder, chunks, enrich
+            decoded = await self._blocking(
+                partial(decode_all, self._decoder, chunks, rule, enrich=enrich)
             )
         now_s = self._clock.monotonic_s()
         for chunk in decoded:
@@ -112,6 +120,17 @@ class Batcher(MailboxActor[ToBatcher]):
             **self.decoded,
             **{c.partition: Decoded(c.generation, c.following) for c in decoded},
         }
+
+    async def _follow(self, levels: Tick) -> None:
+        before, self._levels = self._levels, levels
+        metrics.CIRCUIT_BREAK.set(levels.lag_level is Level.CIRCUIT_BREAK)
+        if levels.memory_level > max(before.memory_level, Level.GRACEFUL):
+            if not self._committing:
+                await self._flush()
+            await self._blocking(give_back)
+
+    async def _blocking(self, call: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def _flush_if_due(self) -> None:
         decision = self._rule.under(
@@ -176,13 +195,18 @@ class Batcher(MailboxActor[ToBatcher]):
         return self._under_way is not None and not self._under_way.done()
 
 
-def decode_all(decoder: TradeDecoder, chunks: tuple[RawChunk, ...], enrich: bool) -> list[Chunk]:
-    """Decode one fetch. Blocking."""
-    return [decode_chunk(decoder, chunk, enrich) for chunk in chunks]
+def decode_all(
+    decoder: TradeDecoder, chunks: tuple[RawChunk, ...], rule: ShedRule, *, enrich: bool
+) -> list[Chunk]:
+    """Decode of one fetch what does not wait. Blocking."""
+    return [decode_chunk(decoder, split(chunk, rule), enrich=enrich) for chunk in chunks]
 
 
-def decode_chunk(decoder: TradeDecoder, chunk: RawChunk, enrich: bool) -> Chunk:
+def decode_chunk(decoder: TradeDecoder, parted: Split, *, enrich: bool) -> Chunk:
+    chunk = parted.kept
     topic, partition = chunk.partition
+    for priority, records in parted.put_off.items():
+        metrics.SHED_RECORDS.labels(priority.value).inc(records)
     decoded = decoder.decode(
         chunk.values, topic=topic, partition=partition, offsets=chunk.offsets, enrich=enrich
     )
@@ -192,7 +216,8 @@ def decode_chunk(decoder: TradeDecoder, chunk: RawChunk, enrich: bool) -> Chunk:
         chunk.start,
         chunk.following,
         decoded.batch,
-        tuple(decoded.rejected),
+        with_symbols(decoded.rejected, chunk),
+        parted.shed,
     )
 
 

@@ -7,10 +7,12 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from libs.degradation.level import Level
+from libs.lake.ledger import joined
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from libs.lake.ledger import Shed
     from libs.wire.trades import Rejected
     from services.writer.positions import Partition
 
@@ -25,6 +27,7 @@ class Chunk:
     following: int
     batch: pa.RecordBatch
     rejected: tuple[Rejected, ...] = ()
+    shed: tuple[Shed, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -40,7 +43,8 @@ class Part:
     start: int
     following: int
     batches: list[pa.RecordBatch]
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[Rejected, ...] = ()
+    shed: tuple[Shed, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -120,7 +124,12 @@ def _part(partition: Partition, gathering: _Gathering) -> Part:
         gathering.following,
         [chunk.batch for chunk in chunks if chunk.batch.num_rows],
         tuple(rejected for chunk in chunks for rejected in chunk.rejected),
+        joined(shed for chunk in chunks for shed in chunk.shed),
     )
+
+
+# The smallest batches, where memory is short: smaller ones would only be more commits.
+SMALLEST_SHARE = 8
 
 
 class Decision(Enum):
@@ -141,7 +150,8 @@ class FlushRule:
     def under(self, *, lag: Level, memory: Level) -> FlushRule:
         """Return the rule at these levels; where both apply, memory wins."""
         if memory >= Level.SOFT:
-            return FlushRule(self.after_bytes // 2, self.after_s / 2)
+            share = {Level.SOFT: 2, Level.GRACEFUL: 4}.get(memory, SMALLEST_SHARE)
+            return FlushRule(self.after_bytes // share, self.after_s / share)
         if lag >= Level.SOFT:
             return FlushRule(self.after_bytes * 5 // 4, self.after_s * 3)
         return self

@@ -27,6 +27,7 @@ import structlog
 
 from libs.lake.commit import Kind, LakeFile, Prepared
 from libs.lake.committer import Fenced, Landed
+from libs.lake.ledger import Account
 from libs.lake.seam import OffsetRange, TopicPartition
 from libs.market.clock import Clock
 from libs.market.errors import K2Error, UnavailableError
@@ -315,4 +316,12 @@ def prepare(message: Commit, cluster_id: str) -> Prepared:
         TopicPartition(*part.partition): OffsetRange(part.start, part.following)
         for part in message.parts
     }
-    return Prepared(message.commit_id, ranges, tuple(message.files), cluster_id=cluster_id)
+    return Prepared(
+        message.commit_id,
+        ranges,
+        tuple(message.files),
+        cluster_id=cluster_id,
+        accounts={
+            TopicPartition(*part.partition): Account(shed=part.shed) for part in message.parts
+        },
+    )

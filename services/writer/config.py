@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from libs.degradation.policy import DEFAULT_POLICY
 from libs.kafka.topics import TRADES_BINANCE
-from libs.runtime.config import Address, Bytes, CommaList, ServiceConfig
+from libs.runtime.config import Address, Bytes, CommaList, ServiceConfig, grpc_field, metrics_field
 
 MIB = 1024 * 1024
 
@@ -21,16 +22,8 @@ class WriterConfig(ServiceConfig):
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
         description="name of this process, one of its kind (writer-1)",
     )
-    grpc_address: Address = Field(
-        "127.0.0.1:7102",
-        validation_alias="K2_WRITER_GRPC_ADDRESS",
-        description="gRPC, host:port; port 0 takes a free one",
-    )
-    metrics_address: Address = Field(
-        "127.0.0.1:7202",
-        validation_alias="K2_WRITER_METRICS_ADDRESS",
-        description="Prometheus page, host:port; port 0 takes a free one",
-    )
+    grpc_address: Address = grpc_field("WRITER", 7102)
+    metrics_address: Address = metrics_field("WRITER", 7202)
     catalog_uri: str = Field(
         "sqlite:///.k2/data/catalog.db",
         validation_alias="K2_CATALOG_URI",
@@ -57,6 +50,12 @@ class WriterConfig(ServiceConfig):
         min_length=1,
         validation_alias="K2_WRITER_GROUP",
         description="Kafka consumer group; writers of one group share the partitions",
+    )
+    priority_policy: str = Field(
+        DEFAULT_POLICY,
+        min_length=1,
+        validation_alias="K2_PRIORITY_POLICY",
+        description="which symbols wait when lag is high: a file, or crypto or equities",
     )
     flush_after_s: float = Field(
         10.0,

@@ -187,6 +187,7 @@ class Consumer(Actor):
                     following,
                     np.concatenate([run.offsets for run in runs]),
                     pa.concat_arrays([run.values for run in runs]),
+                    tuple(run.keys for run in runs),
                 )
             else:
                 self._refuse(tp, verdict, first, expected)

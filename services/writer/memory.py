@@ -29,6 +29,7 @@ def keep_compact() -> None:
 
 def give_back() -> None:
     """Return free pages to the system; some milliseconds."""
+    pa.default_memory_pool().release_unused()
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from libs.degradation.level import Level
-from libs.kafka.runs import Ints
+from libs.kafka.runs import Ints, Keys
 from libs.lake.commit import LakeFile
 from libs.lake.seam import Ranges, Seam, TopicPartition
 from services.writer.buffer import Part
@@ -21,7 +21,10 @@ StoredRow = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class RawChunk:
-    """Records as fetched: they cover consumer positions [start, following) of one partition."""
+    """Records as fetched: they cover consumer positions [start, following) of one partition.
+
+    `keys` are copied out of what was fetched when somebody asks for them.
+    """
 
     partition: Partition
     generation: int
@@ -29,6 +32,13 @@ class RawChunk:
     following: int
     offsets: Ints
     values: pa.Array
+    key_parts: tuple[Keys | pa.Array, ...] = ()
+
+    @property
+    def keys(self) -> pa.Array:
+        """Return each record's key, null where it has none."""
+        parts = [part.array() if isinstance(part, Keys) else part for part in self.key_parts]
+        return pa.concat_arrays(parts) if parts else pa.nulls(len(self.offsets), pa.binary())
 
 
 @dataclass(frozen=True, slots=True)

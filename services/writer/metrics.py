@@ -31,5 +31,11 @@ DEAD_LETTERED = Counter(
 LOST_RECORDS = Counter(
     "k2_writer_lost_records", "ALARM: positions that retention took before they were read"
 )
+SHED_RECORDS = Counter(
+    "k2_writer_shed_records", "Records put off for later, by the class of their symbol", ["class"]
+)
+CIRCUIT_BREAK = Gauge(
+    "k2_writer_circuit_break", "ALARM: 1 while lag is at its worst, critical symbols alone go on"
+)
 LAG = Gauge("k2_writer_lag_records", "End of the log minus the decoded position")
 PAUSED_PARTITIONS = Gauge("k2_writer_paused_partitions", "Assigned partitions not being read")

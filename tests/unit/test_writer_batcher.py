@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from libs.degradation.level import Level
+from libs.degradation.policy import load_policy
 from libs.market.clock import SystemClock
 from libs.market.errors import CorruptError
 from libs.runtime.actor import MailboxActor, answer
@@ -28,6 +29,7 @@ from services.writer.messages import (
     Tick,
     ToCommitter,
 )
+from services.writer.shedding import ShedRule
 from tests.support.polling import eventually
 from tests.support.wire import a_trade
 
@@ -58,7 +60,15 @@ class Bench:
         self.committer = HeldCommitter()
         self.executor = ThreadPoolExecutor(1)
         decoder = TradeDecoder(SchemaRegistry(schemas))
-        self.batcher = Batcher(self.committer, decoder, self.executor, rule, SystemClock())
+        policy = load_policy("crypto")
+        self.batcher = Batcher(
+            self.committer,
+            decoder,
+            self.executor,
+            rule,
+            SystemClock(),
+            lambda level: ShedRule(policy, level),
+        )
         self.tasks = [
             asyncio.create_task(self.committer.run()),
             asyncio.create_task(self.batcher.run()),
