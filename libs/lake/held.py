@@ -71,9 +71,7 @@ class HeldRows:
         return read_files(self._io, sorted(paths), self._index.columns, wanted_of(rows))
 
 
-def in_files(
-    io: FileIO, paths: Sequence[str], columns: OwnColumns
-) -> Callable[[pa.Table], pa.Table]:
+def in_files(io: FileIO, paths: Sequence[str], columns: OwnColumns) -> Source:
     """Return a source that looks in these files alone."""
     return lambda rows: read_files(io, paths, columns, wanted_of(rows))
 
