@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from libs.degradation.level import LAG_THRESHOLDS, MEMORY_THRESHOLDS, Rules, Thresholds
 from libs.kafka.topics import TRADES_BINANCE
 from libs.market.errors import ConfigError
-from libs.runtime.config import Address, CommaList, ServiceConfig
+from libs.runtime.config import Address, CommaList, ServiceConfig, grpc_field, metrics_field
 
 
 def _thresholds(value: object) -> object:
@@ -30,16 +30,8 @@ class GovernorConfig(ServiceConfig):
         validation_alias="K2_SERVICE_NAME",
         description="name of this process, one of its kind (governor-1)",
     )
-    grpc_address: Address = Field(
-        "127.0.0.1:7104",
-        validation_alias="K2_GOVERNOR_GRPC_ADDRESS",
-        description="where gRPC listens; port 0 takes a free one",
-    )
-    metrics_address: Address = Field(
-        "127.0.0.1:7204",
-        validation_alias="K2_GOVERNOR_METRICS_ADDRESS",
-        description="where Prometheus metrics are served",
-    )
+    grpc_address: Address = grpc_field("GOVERNOR", 7104)
+    metrics_address: Address = metrics_field("GOVERNOR", 7204)
     groups: CommaList = Field(
         ("k2-writer",),
         validation_alias="K2_GOVERNOR_GROUPS",

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.runtime.config import Address, CommaList, ServiceConfig
+from libs.runtime.config import Address, CommaList, ServiceConfig, grpc_field, metrics_field
 
 ALL_SYMBOLS = "*"
 
@@ -21,16 +21,8 @@ class IngestorConfig(ServiceConfig):
         validation_alias="K2_SERVICE_NAME",
         description="name of this process, one of its kind",
     )
-    grpc_address: Address = Field(
-        "127.0.0.1:7101",
-        validation_alias="K2_INGESTOR_GRPC_ADDRESS",
-        description="where gRPC is served; port 0 takes a free one",
-    )
-    metrics_address: Address = Field(
-        "127.0.0.1:7201",
-        validation_alias="K2_INGESTOR_METRICS_ADDRESS",
-        description="where Prometheus reads /metrics; port 0 takes a free one",
-    )
+    grpc_address: Address = grpc_field("INGESTOR", 7101)
+    metrics_address: Address = metrics_field("INGESTOR", 7201)
     exchange_url: str = Field(
         "wss://stream.binance.com:9443",
         validation_alias="K2_INGESTOR_EXCHANGE_URL",

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.runtime.config import Address, Bytes, CommaList, ServiceConfig
+from libs.runtime.config import Address, Bytes, CommaList, ServiceConfig, grpc_field, metrics_field
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
 
@@ -32,16 +32,8 @@ class QueryConfig(ServiceConfig):
         validation_alias="K2_SCHEMA_REGISTRY",
         description="file of registered schemas",
     )
-    grpc_address: Address = Field(
-        "127.0.0.1:7103",
-        validation_alias="K2_QUERY_GRPC_ADDRESS",
-        description="where gRPC listens; port 0 takes a free one",
-    )
-    metrics_address: Address = Field(
-        "127.0.0.1:7203",
-        validation_alias="K2_QUERY_METRICS_ADDRESS",
-        description="where the metrics page listens",
-    )
+    grpc_address: Address = grpc_field("QUERY", 7103)
+    metrics_address: Address = metrics_field("QUERY", 7203)
     topics: CommaList = Field(
         (TRADES_BINANCE,), validation_alias="K2_QUERY_TOPICS", description="topics the tail reads"
     )
