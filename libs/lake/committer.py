@@ -26,11 +26,12 @@ from libs.lake.commit import (
     head_of,
     plan_commit,
 )
+from libs.lake.forgotten import leave_note, note_of
 from libs.lake.ledger import EMPTY_LEDGER, Ledger
 from libs.lake.ledger_store import ledger_folder, ledger_location, read, write
 from libs.lake.patience import Patience
 from libs.lake.rebuild import rebuilt_ledger
-from libs.lake.retention import KEEP_SNAPSHOTS, expirable
+from libs.lake.retention import Retention
 from libs.lake.seam import LEDGER_KEY, Ranges, Seam, TopicPartition
 from libs.lake.snapshot import stage
 from libs.market.clock import Clock, SystemClock
@@ -79,14 +80,14 @@ class Committer:
         clock: Clock | None = None,
         points: Points = no_points,
         patience: Patience | None = None,
-        keep_snapshots: int = KEEP_SNAPSHOTS,
+        retention: Retention | None = None,
     ) -> None:
         self._store = store
         self._table = table
         self._clock = clock or SystemClock()
         self._points = points
         self._patience = patience or Patience()
-        self._keep_snapshots = keep_snapshots
+        self._retention = retention or Retention()
         self._rebuilt: tuple[int, Ledger] | None = None
 
     def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
@@ -127,8 +128,11 @@ class Committer:
         return self._send(table, plan, attempt)
 
     def _send(self, table: Table, plan: CommitPlan, attempt: int) -> Landed:
-        forget = expirable(table.metadata, keep=self._keep_snapshots)
         folder = ledger_folder(self._store.warehouse, table.metadata)
+        forget = self._retention.expirable(table.metadata)
+        if forget:
+            left = note_of(table.metadata, forget, now_us=self._clock.now_us())
+            leave_note(table.io, folder, left)
         summary = {**plan.summary, LEDGER_KEY: write(table.io, folder, plan.ledger)}
         staged = stage(table, replace(plan, summary=summary), forget=forget)
         self._points("writer.before_send")

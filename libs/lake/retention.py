@@ -6,25 +6,34 @@ Every commit rewrites the table's metadata, all kept snapshots with it: without 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
-KEEP_SNAPSHOTS = 100
-# Forgotten this many at a time, so that most commits carry no such update.
-AT_ONCE = 20
 HOUR_MS = 3_600_000
 
 
-def expirable(metadata: TableMetadata, *, keep: int = KEEP_SNAPSHOTS) -> list[int]:
-    """Return the ids to forget: not the newest `keep`, not the last of an hour, not one with a ref.
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """The newest snapshots are kept, the last of each hour for a day, and all with a tag."""
 
-    Empty until a batch of them has come together.
-    """
-    by_age = sorted(metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
-    old = by_age[:-keep]
-    spared = {ref.snapshot_id for ref in metadata.refs.values()} | last_of_each_hour(old)
-    ids = [snapshot.snapshot_id for snapshot in old if snapshot.snapshot_id not in spared]
-    return ids if len(ids) >= AT_ONCE else []
+    newest: int = 20
+    hours: int = 24
+    # Forgotten this many at a time, so that most commits carry no such update.
+    at_once: int = 15
+
+    def expirable(self, metadata: TableMetadata) -> list[int]:
+        """Return the ids to forget; empty until a batch of them has come together."""
+        by_age = sorted(metadata.snapshots, key=lambda snapshot: snapshot.timestamp_ms)
+        if len(by_age) <= self.newest:
+            return []
+        old = by_age[: -self.newest]
+        since_ms = by_age[-1].timestamp_ms - self.hours * HOUR_MS
+        recent = [snapshot for snapshot in old if snapshot.timestamp_ms >= since_ms]
+        spared = {ref.snapshot_id for ref in metadata.refs.values()} | last_of_each_hour(recent)
+        ids = [snapshot.snapshot_id for snapshot in old if snapshot.snapshot_id not in spared]
+        return ids if len(ids) >= self.at_once else []
 
 
 def last_of_each_hour(snapshots: list[Snapshot]) -> set[int]:

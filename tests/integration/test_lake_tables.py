@@ -31,6 +31,7 @@ from libs.lake.commit import LakeFile, Prepared
 from libs.lake.committer import Committer, Landed, Patience
 from libs.lake.datafile import SHARED_GROUP_ROWS, write_trades
 from libs.lake.files import SnapshotIndex, UnsupportedDeletesError, refuse_deletes
+from libs.lake.retention import Retention
 from libs.lake.seam import MissingSeamError, OffsetRange, TopicPartition, seam_of
 from libs.lake.tables import TRADES, TRADES_SCHEMA, bucket_of, ensure_trades
 from libs.market.errors import (
@@ -290,7 +291,7 @@ def test_index_of_an_older_snapshot(lake: Lake) -> None:
 def test_old_snapshots_are_forgotten_and_rows_stay(lake: Lake) -> None:
     """Commits stay cheap: the metadata keeps the newest, the last of an hour, and the tagged."""
     ensure_trades(lake)
-    committer = Committer(lake, TRADES, keep_snapshots=3)
+    committer = Committer(lake, TRADES, retention=Retention(newest=3))
     for n in range(26):
         at = TopicPartition(TOPIC, 0)
         landed = committer.commit(Prepared(f"c{n}", {at: OffsetRange(n, n + 1)}))
