@@ -31,7 +31,9 @@ from services.writer.group import join
 from services.writer.lake import TradesTable
 from services.writer.memory import keep_compact
 from services.writer.messages import TableState, ToConsumer
+from services.writer.pauses import MemoryRestraint
 from services.writer.placing import Placer, another_cluster
+from services.writer.reencoding import Reencoder
 from services.writer.servicer import SERVICE, WriterServicer
 from services.writer.shedding import ShedRule
 from services.writer.ticker import Ticker
@@ -44,13 +46,16 @@ async def build(config: WriterConfig) -> Service:
 
     Raises:
         UnavailableError: Kafka or the catalog is not there.
-        ConfigError: the table belongs to another Kafka cluster, or is not K2's.
+        ConfigError: the table belongs to another Kafka cluster, or is not K2's; or the priority
+            policy is wrong.
     """
     keep_compact()
+    policy = load_policy(config.priority_policy)
     lake_thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
     decode_thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
     lake = await asyncio.get_running_loop().run_in_executor(lake_thread, open_table, config)
-    table = TradesTable(lake)
+    registry = SchemaRegistry(config.schema_registry)
+    table = TradesTable(lake, Reencoder(registry))
     cluster = await prepare_kafka(config)
     state = await asyncio.get_running_loop().run_in_executor(lake_thread, table.state)
     refuse_other_cluster(state, cluster)
@@ -59,10 +64,9 @@ async def build(config: WriterConfig) -> Service:
     to_consumer: Mailbox[ToConsumer] = Mailbox("consumer", WAITING_FOR_CONSUMER)
     letters = KafkaDeadLetters(config.kafka_bootstrap, f"{config.name}-dead-letters")
     committer = TableCommitter(table, letters, to_consumer, lake_thread, clock, cluster_id=cluster)
-    decoder = TradeDecoder(SchemaRegistry(config.schema_registry))
+    decoder = TradeDecoder(registry)
     rule = FlushRule(int(config.flush_after_bytes), config.flush_after_s)
     log_now = KafkaLog(config.kafka_bootstrap, f"{config.name}-log", decoder)
-    policy = load_policy(config.priority_policy)
     batcher = Batcher(
         committer,
         decoder,
@@ -72,7 +76,8 @@ async def build(config: WriterConfig) -> Service:
         lambda level: ShedRule(policy, level, at_us=clock.now_us()),
     )
     placer = Placer(committer, log_now, cluster_id=cluster)
-    consumer = make_consumer(config, to_consumer, placer, batcher)
+    restraint = MemoryRestraint(policy, lambda: agent.applied.memory_level, clock)
+    consumer = make_consumer(config, to_consumer, placer, batcher, restraint)
     agent = make_agent(config, consumer, committer)
     ticker = Ticker(batcher, lambda: agent.applied)
     servicer = WriterServicer(config.name, consumer, batcher, committer, to_consumer, agent)
@@ -96,10 +101,16 @@ async def build(config: WriterConfig) -> Service:
 
 
 def make_consumer(
-    config: WriterConfig, mailbox: Mailbox[ToConsumer], placer: Placer, batcher: Batcher
+    config: WriterConfig,
+    mailbox: Mailbox[ToConsumer],
+    placer: Placer,
+    batcher: Batcher,
+    restraint: MemoryRestraint,
 ) -> Consumer:
     options = ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000))
-    return Consumer(mailbox, lambda rebalance: join(config, rebalance), placer, batcher, options)
+    return Consumer(
+        mailbox, lambda rebalance: join(config, rebalance), placer, batcher, restraint, options
+    )
 
 
 def open_table(config: WriterConfig) -> Lake:

@@ -26,6 +26,7 @@ from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from services.writer import metrics
 from services.writer.messages import FencedOff, Fetched, Flush, RawChunk, ToConsumer
 from services.writer.outbox import Outbox
+from services.writer.pauses import MemoryRestraint, Pauses
 from services.writer.positions import Partition, Positions, Refuse, Seek, Verdict
 from services.writer.rebalance import Rebalance
 
@@ -51,7 +52,6 @@ OpenConsumer = Callable[[Rebalance], Awaitable[AIOKafkaConsumer]]
 class ConsumerOptions:
     """Bounds of one consumer."""
 
-    max_runs: int = 8
     hand_over_s: float = 5.0
 
 
@@ -76,6 +76,7 @@ class Consumer(Actor):
         open_consumer: OpenConsumer,
         placer: Placer,
         batcher: Batcher,
+        restraint: MemoryRestraint,
         options: ConsumerOptions | None = None,
     ) -> None:
         self._mailbox = mailbox
@@ -83,6 +84,8 @@ class Consumer(Actor):
         self._placer = placer
         self._batcher = batcher
         self._options = options or ConsumerOptions()
+        self._restraint = restraint
+        self._pauses = Pauses()
         self._positions = Positions()
         self._outbox = Outbox(batcher, hand_over_s=self._options.hand_over_s)
         self._unplaced = asyncio.Event()
@@ -120,15 +123,17 @@ class Consumer(Actor):
 
     def view(self) -> tuple[PartitionView, ...]:
         """Show each assigned partition."""
-        unplaced = self._positions.unplaced
+        still = self._positions.unplaced | self._pauses.held
         return tuple(
-            PartitionView(p, self._decoded(p) or 0, self._end(p), p in unplaced)
+            PartitionView(p, self._decoded(p) or 0, self._end(p), p in still)
             for p in sorted(self._positions.assigned)
         )
 
     async def _poll(self) -> None:
         while not self._stopping.is_set():
             await self._obey()
+            self._restraint.hold(self._pauses, self._positions.assigned)
+            self._pauses.apply(self._consumer, self._positions)
             self._outbox.offer()
             if self._outbox:
                 await self._getmany(NOWHERE, timeout_ms=HELD_POLL_MS)
@@ -161,7 +166,7 @@ class Consumer(Actor):
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 found: dict[TopicPartition, list[Run]] = await self._consumer.getmany(
-                    *partitions, timeout_ms=timeout_ms, max_records=self._options.max_runs
+                    *partitions, timeout_ms=timeout_ms, max_records=self._restraint.max_runs
                 )
                 return found
         except TimeoutError:
@@ -242,7 +247,8 @@ class Consumer(Actor):
         if self._positions.place(partition, offset, assignment=assignment):
             tp = TopicPartition(*partition)
             self._consumer.seek(tp, offset)
-            self._consumer.resume(tp)
+            if partition not in self._pauses.held:
+                self._consumer.resume(tp)
             log.info("placed", topic=tp.topic, partition=tp.partition, offset=offset)
 
     def _note_refusals(self, placements: Mapping[Partition, object]) -> None:

@@ -28,6 +28,9 @@ FENCED_PARTITIONS = Counter(
 DEAD_LETTERED = Counter(
     "k2_writer_dead_lettered_rows", "Records sent to the dead-letter topic", ["reason"]
 )
+DUPLICATES = Counter(
+    "k2_writer_duplicate_rows", "Trades sent again and dropped", ["exchange", "symbol"]
+)
 LOST_RECORDS = Counter(
     "k2_writer_lost_records", "ALARM: positions that retention took before they were read"
 )
@@ -36,6 +39,14 @@ SHED_RECORDS = Counter(
 )
 CIRCUIT_BREAK = Gauge(
     "k2_writer_circuit_break", "ALARM: 1 while lag is at its worst, critical symbols alone go on"
+)
+MEMORY_PAUSES = Counter(
+    "k2_writer_memory_pauses",
+    "Times that memory held fetching back",
+    ["reads"],
+)
+MEMORY_PAUSES_RUN_OUT = Counter(
+    "k2_writer_memory_pauses_run_out", "ALARM: pauses of a minute after which memory was as short"
 )
 LAG = Gauge("k2_writer_lag_records", "End of the log minus the decoded position")
 PAUSED_PARTITIONS = Gauge("k2_writer_paused_partitions", "Assigned partitions not being read")
