@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.message import DecodeError
 
 from libs.market.errors import CorruptError, NotFoundError
-from libs.wire.compatibility import IncompatibleSchemaError, violations
+from libs.wire.added import added_fields, is_trade
+from libs.wire.compatibility import IncompatibleSchemaError, reused, violations
 from libs.wire.filelock import exclusive
 
 __all__ = ["IncompatibleSchemaError", "SchemaRegistry", "UnknownSchemaError", "subject_of"]
@@ -53,7 +55,8 @@ class SchemaRegistry:
         """Return the schema's id under `subject`, giving it one if it is new.
 
         Raises:
-            IncompatibleSchemaError: it could not read what the subject's latest one wrote.
+            IncompatibleSchemaError: it could not read what the subject's latest one wrote, or its
+                trades could not be rows of the table.
             CorruptError: the file is not a registry.
         """
         encoded = base64.b64encode(schema.SerializeToString(deterministic=True)).decode()
@@ -87,8 +90,29 @@ class SchemaRegistry:
             raise UnknownSchemaError(schema_id)
         return self._decode(encoded)
 
+    def before(self, schema_id: int) -> list[FileDescriptorProto]:
+        """Return the schemas of all subjects that were registered before an id, oldest first.
+
+        Raises:
+            CorruptError: the file is not a registry.
+        """
+        earlier = sorted(known for known in self._state.schemas if known < schema_id)
+        return [self._decode(self._state.schemas[known]) for known in earlier]
+
+    def latest(self, subject: str) -> int | None:
+        """Return the id of a subject's newest schema, None where it has none.
+
+        Raises:
+            CorruptError: the file is not a registry.
+        """
+        self._reload()
+        return next(reversed(self._state.subjects.get(subject, ())), None)
+
     def _check(self, subject: str, versions: tuple[int, ...], schema: FileDescriptorProto) -> None:
-        problems = violations(self.get(versions[-1]), schema) if versions else []
+        known = [self.get(version) for version in versions]
+        problems = [*(violations(known[-1], schema) if known else []), *reused(known, schema)]
+        if not problems and is_trade(schema):
+            added_fields(self.before(sys.maxsize), schema)
         if problems:
             raise IncompatibleSchemaError(
                 f"the new schema of {subject} cannot read the old one's data: "

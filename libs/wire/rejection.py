@@ -17,6 +17,7 @@ class Reason(StrEnum):
     PRECISION = "PRECISION"
     TIMESTAMP = "TIMESTAMP"
     FIELD = "FIELD"
+    CONFLICT = "CONFLICT"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from libs.market.trade import DECIMALS, INTEGER_DIGITS
 NUMBER = pa.decimal128(INTEGER_DIGITS + DECIMALS, DECIMALS)
 NOTIONAL = pa.decimal128(38, DECIMALS)
 TIMESTAMP = pa.timestamp("us", "UTC")
-CONDITIONS = pa.list_(pa.field("element", pa.string(), nullable=False))
+TEXTS = pa.list_(pa.field("element", pa.string(), nullable=False))
 VENDOR_DATA = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
 
 TRADE_SCHEMA = pa.schema(
@@ -26,7 +26,7 @@ TRADE_SCHEMA = pa.schema(
         pa.field("quantity", NUMBER, nullable=False),
         pa.field("currency", pa.string(), nullable=False),
         pa.field("side", pa.string(), nullable=False),
-        pa.field("trade_conditions", CONDITIONS, nullable=False),
+        pa.field("trade_conditions", TEXTS, nullable=False),
         pa.field("origin", pa.string(), nullable=False),
         pa.field("vendor_data", VENDOR_DATA, nullable=False),
         pa.field("notional", NOTIONAL),

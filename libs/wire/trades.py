@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from k2.market.v1 import market_pb2
 
+from libs.wire.added import added_fields, is_trade, with_added
 from libs.wire.columns import trade_columns
+from libs.wire.compatibility import IncompatibleSchemaError
 from libs.wire.framing import HEADER_BYTES, header, unframe
 from libs.wire.plain import (
     ASSET_CLASSES,
@@ -22,6 +24,7 @@ from libs.wire.plain import (
     encode_trade,
     trade_schema,
 )
+from libs.wire.promote import together
 from libs.wire.reader import (
     PROTO_TRADE_SCHEMA,
     NotATradeError,
@@ -108,11 +111,15 @@ def encode_trades(batch: pa.RecordBatch, schema_id: int) -> list[bytes]:
 
 
 class TradeDecoder:
-    """Decodes Kafka values to TRADE_SCHEMA batches; what is no trade is rejected alone."""
+    """Decodes Kafka values to batches; what is no trade is rejected alone.
+
+    A batch has TRADE_SCHEMA's columns, and after them those that the schemas of its records add.
+    """
 
     def __init__(self, registry: SchemaRegistry) -> None:
         self._registry = registry
         self._readers: dict[int, SchemaReader] = {}
+        self._refused: dict[int, RejectedError] = {}
 
     def decode(
         self,
@@ -142,13 +149,24 @@ class TradeDecoder:
         )
 
     def _reader(self, schema_id: int) -> SchemaReader | None:
-        """Return the reader of a schema, None where it is not known or not of trades."""
-        if schema_id not in self._readers:
+        """Return the reader of a schema, None where its records cannot be trades."""
+        reader = self._readers.get(schema_id)
+        if reader is None and schema_id not in self._refused:
             try:
-                self._readers[schema_id] = SchemaReader(self._registry.get(schema_id))
-            except (UnknownSchemaError, NotATradeError):
+                reader = self._readers[schema_id] = self._new_reader(schema_id)
+            except UnknownSchemaError:
                 return None
-        return self._readers[schema_id]
+            except NotATradeError as error:
+                self._refused[schema_id] = unknown(schema_id, error.message)
+            except IncompatibleSchemaError as error:
+                self._refused[schema_id] = incompatible(schema_id, error.message)
+        return reader
+
+    def _new_reader(self, schema_id: int) -> SchemaReader:
+        schema = self._registry.get(schema_id)
+        if not is_trade(schema):
+            return SchemaReader(schema)
+        return SchemaReader(schema, added_fields(self._registry.before(schema_id), schema))
 
     def _rejected(self, framed: pa.Array, positions: Rows, kept: Rows) -> tuple[Rejected, ...]:
         left = np.setdiff1d(np.arange(len(framed)), kept, assume_unique=True)
@@ -170,7 +188,15 @@ class TradeDecoder:
     def _check_schema(self, value: bytes | None) -> None:
         schema_id = unframe(value)[0] if value else None
         if schema_id is not None and self._reader(schema_id) is None:
-            raise RejectedError(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is of no trade")
+            raise self._refused.get(schema_id) or unknown(schema_id, "nobody registered it")
+
+
+def unknown(schema_id: int, why: str) -> RejectedError:
+    return RejectedError(Reason.UNKNOWN_SCHEMA, f"schema id {schema_id} is of no trade: {why}")
+
+
+def incompatible(schema_id: int, why: str) -> RejectedError:
+    return RejectedError(Reason.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {why}")
 
 
 def _by_schema(framed: pa.Array) -> Iterator[tuple[int, Rows]]:
@@ -201,7 +227,9 @@ def _read(reader: SchemaReader, framed: pa.Array, rows: Rows, *, enrich: bool) -
     decoded = np.delete(rows, undecodable)
     columns = trade_columns(batch, enrich=enrich)
     arrays = [columns.arrays[name] for name in _DECODED_SCHEMA.names]
-    trades = pa.RecordBatch.from_arrays(arrays, schema=_DECODED_SCHEMA)
+    arrays += [batch[added.name] for added in reader.added]
+    schema = with_added(_DECODED_SCHEMA, reader.added)
+    trades = pa.RecordBatch.from_arrays(arrays, schema=schema)
     if columns.refused.any():
         trades = trades.filter(pa.array(~columns.refused))
     return trades, decoded[~columns.refused]
@@ -211,17 +239,20 @@ def _in_order(parts: Sequence[_Part]) -> _Part:
     """Put what was decoded schema by schema back into the order of the log."""
     if len(parts) == 1:
         return parts[0]
-    batches = [_NOTHING, *(batch for batch, _ in parts)]
+    decoded = together([_NOTHING, *(batch for batch, _ in parts)])
     rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
     order = np.argsort(rows)
-    return pa.concat_batches(batches).take(pa.array(order)), rows[order]
+    return decoded.take(pa.array(order)), rows[order]
 
 
 def _with_kafka(batch: pa.RecordBatch, topic: str, partition: int, offsets: Rows) -> pa.RecordBatch:
-    rows = batch.num_rows
+    rows, own = batch.num_rows, len(_DECODED_SCHEMA)
     kafka = [
         pa.repeat(pa.scalar(topic, pa.string()), rows),
         pa.repeat(pa.scalar(partition, pa.int32()), rows),
         pa.array(offsets, pa.int64()),
     ]
-    return pa.RecordBatch.from_arrays([*batch.columns, *kafka], schema=TRADE_SCHEMA)
+    arrays = [*batch.columns[:own], *kafka, *batch.columns[own:]]
+    added = list(batch.schema)[own:] if batch.num_columns > own else []
+    schema = pa.schema([*TRADE_SCHEMA, *added]) if added else TRADE_SCHEMA
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)

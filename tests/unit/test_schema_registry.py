@@ -101,10 +101,8 @@ def test_a_new_version_has_a_new_id_and_the_old_one_stays(path: Path) -> None:
         add_field(99),
         remove("vendor_data"),
         rename,
-        retype("sequence_epoch", Type.TYPE_INT64),
-        retype("price", Type.TYPE_BYTES),
     ],
-    ids=["field added", "field removed", "field renamed", "integer widened", "text to bytes"],
+    ids=["field added", "field removed", "field renamed"],
 )
 def test_what_reads_the_old_data_may_follow(
     path: Path, change: Callable[[DescriptorProto], object]
