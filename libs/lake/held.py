@@ -16,7 +16,7 @@ from libs.lake.coverage import IdRange, common_span
 from libs.lake.files import SnapshotIndex
 from libs.lake.naming import OwnColumns
 from libs.lake.reading import held_columns
-from libs.lake.same_trade import COMPARED
+from libs.lake.same_trade import COMPARED, Source
 from libs.market.errors import UnavailableError
 from libs.market.trade import DAY_US
 from libs.wire.schema import TRADE_SCHEMA

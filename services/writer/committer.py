@@ -15,20 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-import pyarrow as pa
 import structlog
 
-from libs.lake.commit import Kind, LakeFile, Prepared
+from libs.lake.commit import Kind, LakeFile, Overlap, Prepared
 from libs.lake.committer import Fenced, Landed
-from libs.lake.ledger import Account
-from libs.lake.seam import OffsetRange, TopicPartition
+from libs.lake.seam import TopicPartition
 from libs.market.clock import Clock
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import MailboxActor, answer, refuse
@@ -40,16 +37,20 @@ from services.writer.buffer import Part
 from services.writer.memory import give_back
 from services.writer.messages import (
     Commit,
+    DeclareHoles,
     FencedOff,
     FindRows,
     Flushed,
+    ReadLedger,
     ReadTable,
     RecordLost,
-    StoredRow,
     TableState,
     ToCommitter,
     ToConsumer,
 )
+from services.writer.outside import DeadLetters, Table
+from services.writer.preparing import prepare, with_conflicts
+from services.writer.tally import CommitterView, Tally
 
 log = structlog.get_logger()
 spans = tracer("k2.writer")
@@ -66,47 +67,11 @@ class StoppingError(UnavailableError):
     reason = "STOPPING"
 
 
-class Table(Protocol):
-    """What the committer needs of the lake. Blocking."""
+class HeldError(K2Error):
+    """What was declared missing at the venue is in the table."""
 
-    def state(self) -> TableState:
-        """Raises UnavailableError, MissingSeamError."""
-        ...
-
-    def rows_at(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, StoredRow]:
-        """Return those that are stored. Raises UnavailableError."""
-        ...
-
-    def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
-        """Raises OSError, UnavailableError."""
-        ...
-
-    def commit(self, prepared: Prepared) -> Landed | Fenced:
-        """Raises UnavailableError, ConflictError where another try makes sense."""
-        ...
-
-
-class DeadLetters(Protocol):
-    """Where records go that are no trades."""
-
-    async def send(self, parts: tuple[Part, ...]) -> None:
-        """Raises UnavailableError."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class CommitterView:
-    """What the committer has done so far, and why it does nothing now."""
-
-    rows: int = 0
-    commits: int = 0
-    dead_lettered: int = 0
-    lost: int = 0
-    failures: int = 0
-    snapshot_id: int = 0
-    commit_time_us: int = 0
-    stopped_because: str = ""
-    offsets: Mapping[TopicPartition, int] | None = None
+    reason = "HELD"
+    code = "FAILED_PRECONDITION"
 
 
 class TableCommitter(MailboxActor[ToCommitter]):
@@ -130,9 +95,11 @@ class TableCommitter(MailboxActor[ToCommitter]):
         self._clock = clock
         self._cluster_id = cluster_id
         self._ending = asyncio.Event()
-        # Where a commit is handled again after a failure, it is counted once.
-        self._concluded = ""
-        self.view = CommitterView()
+        self._tally = Tally(clock)
+
+    @property
+    def view(self) -> CommitterView:
+        return self._tally.view
 
     async def stop(self) -> None:
         await super().stop()
@@ -149,6 +116,11 @@ class TableCommitter(MailboxActor[ToCommitter]):
                 await answer_with(message.reply, self._blocking(rows_at))
             case RecordLost():
                 await answer_with(message.reply, self._record_lost(message))
+            case ReadLedger() if not message.reply.done():
+                read = partial(self._table.ledger, message.snapshot_id)
+                await answer_with(message.reply, self._blocking(read))
+            case DeclareHoles() if not message.reply.done():
+                await answer_with(message.reply, self._declare(message))
 
     async def _read(self) -> TableState:
         state = await self._blocking(self._table.state)
@@ -157,21 +129,32 @@ class TableCommitter(MailboxActor[ToCommitter]):
             for topic, partitions in state.seam.items()
             for partition, offset in partitions.items()
         }
-        self._show(offsets=offsets)
+        self._tally.show(offsets=offsets)
         return state
 
     async def _commit(self, message: Commit) -> Flushed:
         with spans.start_as_current_span("commit") as span, metrics.COMMIT_SECONDS.time():
             await self._persist("write data files", lambda: self._write(message))
             await reach("writer.after_upload")
-            await self._persist("dead-letter", lambda: self._dead_letters.send(message.parts))
-            await reach("writer.after_dead_letters")
-            prepared = prepare(message, self._cluster_id)
-            outcome = await self._persist("commit", lambda: self._send(prepared))
+            outcome = await self._land(message)
             span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(message.files)})
         await self._tell_fenced(message.parts, outcome)
         await self._blocking(give_back)
-        return self._conclude(message, outcome)
+        self._tally.conclude(message, outcome)
+        return flushed_by(outcome)
+
+    async def _land(self, message: Commit) -> Landed | Fenced:
+        """Commit, and where the table holds some of the trades by now, again without those."""
+        while True:
+            await self._persist(
+                "dead-letter", lambda: self._dead_letters.send(with_conflicts(message))
+            )
+            await reach("writer.after_dead_letters")
+            prepared = prepare(message, self._cluster_id, now_us=self._clock.now_us())
+            outcome = await self._persist("commit", partial(self._send, prepared))
+            if not isinstance(outcome, Overlap):
+                return outcome
+            await self._persist("write data files", partial(self._rewrite, message, outcome.files))
 
     async def _record_lost(self, message: RecordLost) -> Flushed:
         prepared = Prepared(
@@ -182,12 +165,9 @@ class TableCommitter(MailboxActor[ToCommitter]):
         )
         # To the end, though nobody may wait any more: another commit could not tell what this lost.
         outcome = await self._persist("record a loss", lambda: self._send(prepared))
-        if isinstance(outcome, Fenced):
+        if not isinstance(outcome, Landed):
             return Flushed()
-        lost = sum(end - start for start, end in outcome.ranges.values())
-        self._show(lost=self.view.lost + lost, snapshot_id=outcome.snapshot_id)
-        for partition, covered in outcome.ranges.items():
-            alarm_lost(partition, covered)
+        self._tally.lost(outcome)
         return Flushed(outcome.snapshot_id)
 
     async def _write(self, message: Commit) -> None:
@@ -195,11 +175,33 @@ class TableCommitter(MailboxActor[ToCommitter]):
         for part in message.parts:
             batches = part.batches.copy()
             if batches:
-                files = await self._blocking(partial(self._table.write, batches))
-                message.files.extend(files)
+                write = partial(self._table.write, batches, message.files)
+                message.written[TopicPartition(*part.partition)] = await self._blocking(write)
                 part.batches.clear()
 
-    async def _send(self, prepared: Prepared) -> Landed | Fenced:
+    async def _rewrite(self, message: Commit, files: Iterable[LakeFile]) -> None:
+        """Write files anew that are not yet, each beside all the others."""
+        for file in files:
+            beside = [other for other in message.files if other is not file]
+            if len(beside) < len(message.files):
+                anew = await self._blocking(partial(self._table.rewrite, file, beside))
+                written = message.written[file.position]
+                message.written[file.position] = written.with_file_replaced(file, anew)
+
+    async def _declare(self, message: DeclareHoles) -> Flushed:
+        prepared = Prepared(
+            f"venue-{random.getrandbits(96):024x}",
+            {},
+            kind=Kind.VENUE,
+            cluster_id=self._cluster_id,
+            holes=message.holes,
+        )
+        outcome = await self._send(prepared)
+        if not isinstance(outcome, Landed):
+            raise HeldError("some of these ids are in the table: they are no hole")
+        return Flushed(outcome.snapshot_id)
+
+    async def _send(self, prepared: Prepared) -> Landed | Fenced | Overlap:
         return await self._blocking(lambda: self._table.commit(prepared))
 
     async def _blocking(self, call: Callable[[], R]) -> R:
@@ -217,9 +219,9 @@ class TableCommitter(MailboxActor[ToCommitter]):
                 result = await attempt()
             except (K2Error, OSError) as error:
                 failures += 1
-                self._failed(step, error)
+                self._tally.failed(step, error)
             else:
-                self._show(stopped_because="", failures=0)
+                self._tally.succeeded()
                 return result
             if self._ending.is_set():
                 raise StoppingError(f"stopped before it could {step}")
@@ -231,12 +233,6 @@ class TableCommitter(MailboxActor[ToCommitter]):
             async with asyncio.timeout(longest_s * random.uniform(0.5, 1)):  # noqa: S311 (jitter)
                 await self._ending.wait()
 
-    def _failed(self, step: str, error: K2Error | OSError) -> None:
-        why = f"cannot {step}: {error}"
-        if why != self.view.stopped_because:
-            log.error("not_committing", step=step, error=str(error))
-        self._show(stopped_because=why, failures=self.view.failures + 1)
-
     async def _tell_fenced(self, parts: tuple[Part, ...], outcome: Landed | Fenced) -> None:
         fenced = outcome.offsets if isinstance(outcome, Fenced) else outcome.fenced
         if not fenced:
@@ -247,41 +243,6 @@ class TableCommitter(MailboxActor[ToCommitter]):
         with suppress(MailboxClosedError):
             while not self._consumer.offer(FencedOff(generations)) and not self._ending.is_set():
                 await asyncio.sleep(TELL_AGAIN_S)
-
-    def _conclude(self, message: Commit, outcome: Landed | Fenced) -> Flushed:
-        fenced = outcome.offsets if isinstance(outcome, Fenced) else outcome.fenced
-        if message.commit_id == self._concluded:
-            return flushed_by(outcome)
-        self._concluded = message.commit_id
-        self._count_dead_letters(message, outcome)
-        known = {**(self.view.offsets or {}), **fenced}
-        metrics.COMMITS.labels("fenced" if isinstance(outcome, Fenced) else "landed").inc()
-        if isinstance(outcome, Fenced):
-            self._show(offsets=known)
-            return flushed_by(outcome)
-        metrics.COMMITTED_ROWS.inc(outcome.rows)
-        log.info("commit_landed", snapshot_id=outcome.snapshot_id, rows=outcome.rows)
-        self._show(
-            rows=self.view.rows + outcome.rows,
-            commits=self.view.commits + 1,
-            snapshot_id=outcome.snapshot_id,
-            commit_time_us=self._clock.now_us(),
-            offsets={**known, **{p: covered.end for p, covered in outcome.ranges.items()}},
-        )
-        return flushed_by(outcome)
-
-    def _count_dead_letters(self, message: Commit, outcome: Landed | Fenced) -> None:
-        """Count those whose commit landed: what was fenced is read again, and counted there."""
-        landed = {} if isinstance(outcome, Fenced) else outcome.ranges
-        parts = [part for part in message.parts if TopicPartition(*part.partition) in landed]
-        letters = [rejected for part in parts for rejected in part.rejected]
-        for rejected in letters:
-            metrics.DEAD_LETTERED.labels(rejected.reason.value).inc()
-        self._show(dead_lettered=self.view.dead_lettered + len(letters))
-
-    def _show(self, **changes: object) -> None:
-        self.view = replace(self.view, **changes)  # type: ignore[arg-type]
-        metrics.COMMIT_FAILURES.set(self.view.failures)
 
 
 async def answer_with(reply: asyncio.Future[R], work: Awaitable[R]) -> None:
@@ -296,32 +257,3 @@ def flushed_by(outcome: Landed | Fenced) -> Flushed:
     if isinstance(outcome, Fenced):
         return Flushed()
     return Flushed(outcome.snapshot_id, outcome.rows)
-
-
-def alarm_lost(partition: TopicPartition, covered: OffsetRange) -> None:
-    metrics.LOST_RECORDS.inc(covered.end - covered.start)
-    log.error(
-        "records_lost",
-        topic=partition.topic,
-        partition=partition.partition,
-        from_offset=covered.start,
-        to_offset=covered.end,
-        why="retention took them before they were read",
-    )
-
-
-def prepare(message: Commit, cluster_id: str) -> Prepared:
-    """Put a buffer's parts and files into the form that the commit's fence is checked by."""
-    ranges = {
-        TopicPartition(*part.partition): OffsetRange(part.start, part.following)
-        for part in message.parts
-    }
-    return Prepared(
-        message.commit_id,
-        ranges,
-        tuple(message.files),
-        cluster_id=cluster_id,
-        accounts={
-            TopicPartition(*part.partition): Account(shed=part.shed) for part in message.parts
-        },
-    )

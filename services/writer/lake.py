@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import pyarrow as pa
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, Or
+from pyiceberg.table import Table
 
 from libs.kafka.same_log import IDENTITY
 from libs.lake.catalog import Lake
-from libs.lake.commit import LakeFile, Prepared, head_of
+from libs.lake.commit import LakeFile, Overlap, Prepared, head_of
 from libs.lake.committer import Committer, Fenced, Landed, Patience
 from libs.lake.datafile import write_trades
+from libs.lake.files import SnapshotIndex
+from libs.lake.reading import read_rows, whole_rows
 from libs.lake.seam import TopicPartition
 from libs.lake.tables import TRADES
 from libs.market.errors import UnavailableError
 from libs.runtime.faultpoint import reach_sync
-from services.writer.messages import StoredRow, TableState
+from services.writer.messages import HeadLedger, StoredRow, TableState
+from services.writer.storing import Encode, Sieve, Written
 
 # The committer actor goes on by itself, and says meanwhile why nothing is committed.
+READ_BACK_ROWS = 131_072
 ONE_CALL = Patience(give_up_after_s=2.0)
 
 
@@ -30,8 +36,10 @@ def hold_mid_file() -> None:
 class TradesTable:
     """market.trades in one catalog."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, encode: Encode) -> None:
         self._lake = lake
+        self._encode = encode
+        self._index: SnapshotIndex | None = None
         self._committer = Committer(lake, TRADES, points=reach_sync, patience=ONE_CALL)
 
     def state(self) -> TableState:
@@ -47,12 +55,44 @@ class TradesTable:
             raise UnavailableError(f"a file of the table cannot be read: {error}") from error
         return {TopicPartition(row["kafka_topic"], row["kafka_partition"]): row for row in rows}
 
-    def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
+    def write(self, batches: list[pa.RecordBatch], beside: Sequence[LakeFile]) -> Written:
+        """Write what is new of a part's rows."""
         table = self._lake.load_table(TRADES)
-        return write_trades(table, pa.Table.from_batches(batches), on_row_group=hold_mid_file)
+        return self._write(table, pa.Table.from_batches(batches), beside)
 
-    def commit(self, prepared: Prepared) -> Landed | Fenced:
+    def rewrite(self, file: LakeFile, beside: Sequence[LakeFile]) -> Written:
+        """Write a file's rows anew, without those that the table holds by now."""
+        table = self._lake.load_table(TRADES)
+        location, whole = file.data_file.file_path, whole_rows(table.metadata)
+        rows = list(read_rows(table.io, location, whole, batch_rows=READ_BACK_ROWS))
+        return self._write(table, in_offset_order(pa.concat_tables(rows)), beside)
+
+    def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
         return self._committer.commit(prepared)
+
+    def ledger(self, snapshot_id: int | None = None) -> HeadLedger:
+        """Return the head's ledger, or that of the snapshot named."""
+        table = self._lake.load_table(TRADES)
+        if snapshot_id is None:
+            head = table.metadata.current_snapshot()
+            return HeadLedger(head.snapshot_id if head else 0, self._committer.ledger_of(table))
+        index = SnapshotIndex.build(table, self._index, snapshot_id=snapshot_id)
+        return HeadLedger(snapshot_id, index.ledger)
+
+    def _write(self, table: Table, rows: pa.Table, beside: Sequence[LakeFile]) -> Written:
+        ledger = self._committer.ledger_of(table)
+        sieve = Sieve(table, ledger, lambda: self._indexed(table), self._encode, beside)
+        kept, dropped = sieve.sift(rows)
+        files = write_trades(table, kept, on_row_group=hold_mid_file)
+        return replace(dropped, files=tuple(files))
+
+    def _indexed(self, table: Table) -> SnapshotIndex:
+        self._index = SnapshotIndex.build(table, self._index)
+        return self._index
+
+
+def in_offset_order(rows: pa.Table) -> pa.Table:
+    return rows.sort_by("kafka_offset")
 
 
 def row_at(position: TopicPartition, offset: int) -> BooleanExpression:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import pyarrow as pa
 
 from libs.degradation.level import Level
 from libs.kafka.runs import Ints, Keys
-from libs.lake.commit import LakeFile
+from libs.lake.commit import Kind, LakeFile
+from libs.lake.ledger import EMPTY_LEDGER, Holes, Ledger
 from libs.lake.seam import Ranges, Seam, TopicPartition
 from services.writer.buffer import Part
 from services.writer.positions import Partition
+from services.writer.storing import Written
 
 # Some of a trade's columns, by name.
 StoredRow = Mapping[str, object]
@@ -75,13 +78,18 @@ class Flush:
 class Commit:
     """To the committer: one buffer, one commit-id for ever.
 
-    As parts are written they give up their batches for `files`, so that memory falls meanwhile.
+    As parts are written they give up their batches for files, so that memory falls meanwhile.
     """
 
     commit_id: str
     parts: tuple[Part, ...]
     done: asyncio.Future[Flushed]
-    files: list[LakeFile] = field(default_factory=list)
+    kind: Kind = Kind.APPEND
+    written: dict[TopicPartition, Written] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[LakeFile, ...]:
+        return tuple(chain.from_iterable(written.files for written in self.written.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,30 @@ class RecordLost:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadLedger:
+    """A ledger and the snapshot it speaks of; 0 where there is none yet."""
+
+    snapshot_id: int = 0
+    ledger: Ledger = EMPTY_LEDGER
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLedger:
+    """To the committer: what does the head's ledger say, or that of the snapshot named?"""
+
+    snapshot_id: int | None
+    reply: asyncio.Future[HeadLedger]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareHoles:
+    """To the committer: these ids never were at the venue; say so in the ledger."""
+
+    holes: Holes
+    reply: asyncio.Future[Flushed]
+
+
+@dataclass(frozen=True, slots=True)
 class FencedOff:
     """To the consumer: these partitions, as placed by then, are not ours any more to go on with."""
 
@@ -123,5 +155,5 @@ class FencedOff:
 
 
 ToBatcher = Fetched | Tick | Flush
-ToCommitter = Commit | ReadTable | FindRows | RecordLost
+ToCommitter = Commit | ReadTable | FindRows | RecordLost | ReadLedger | DeclareHoles
 ToConsumer = FencedOff | Flush

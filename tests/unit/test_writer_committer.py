@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pyarrow as pa
 import pytest
 
-from libs.lake.commit import LakeFile, Prepared
+from libs.lake.commit import LakeFile, Overlap, Prepared
 from libs.lake.committer import Fenced, Landed
-from libs.lake.seam import OffsetRange, TopicPartition
+from libs.lake.ledger import EMPTY_LEDGER
+from libs.lake.seam import OffsetRange, TopicPartition, advance
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import ask
@@ -24,6 +25,7 @@ from services.writer.messages import (
     Commit,
     FencedOff,
     Flushed,
+    HeadLedger,
     ReadTable,
     RecordLost,
     StoredRow,
@@ -31,6 +33,7 @@ from services.writer.messages import (
     ToCommitter,
     ToConsumer,
 )
+from services.writer.storing import Written
 from tests.support.lake import made_up_file
 from tests.support.polling import eventually
 
@@ -45,6 +48,8 @@ class FakeTable:
         self.failures: list[Exception] = []
         self.fenced: dict[TopicPartition, int] = {}
         self.commits: list[Prepared] = []
+        self.overlaps = 0
+        self.rewritten = Written()
 
     def state(self) -> TableState:
         return TableState({"trades": {3: 7}}, "kafka-1")
@@ -52,21 +57,31 @@ class FakeTable:
     def rows_at(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, StoredRow]:
         return {position: {"kafka_offset": offset} for position, offset in offsets.items()}
 
-    def write(self, batches: list[pa.RecordBatch]) -> list[LakeFile]:
+    def write(self, batches: list[pa.RecordBatch], beside: Sequence[LakeFile]) -> Written:
         self.journal.append("write")
         offsets = [offset for batch in batches for offset in batch["kafka_offset"].to_pylist()]
-        return [made_up_file(3, offsets[0], offsets[-1], topic="trades")]
+        return Written((made_up_file(3, offsets[0], offsets[-1], topic="trades"),))
 
-    def commit(self, prepared: Prepared) -> Landed | Fenced:
+    def rewrite(self, file: LakeFile, beside: Sequence[LakeFile]) -> Written:
+        self.journal.append("rewrite")
+        return self.rewritten
+
+    def ledger(self, snapshot_id: int | None) -> HeadLedger:
+        return HeadLedger(snapshot_id or 7)
+
+    def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
         self.journal.append("commit")
         self.commits.append(prepared)
+        if self.overlaps:
+            self.overlaps -= 1
+            return Overlap(prepared.files, EMPTY_LEDGER)
         if self.failures:
             raise self.failures.pop(0)
         valid = {p: r for p, r in prepared.ranges.items() if p not in self.fenced}
         if not valid:
             return Fenced(self.fenced)
         rows = sum(file.rows for file in prepared.files)
-        return Landed(11, rows, valid, {}, self.fenced, 1)
+        return Landed(11, rows, valid, advance({}, valid), self.fenced, 1)
 
 
 class FakeDeadLetters:

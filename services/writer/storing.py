@@ -1,0 +1,129 @@
+"""A part's rows on their way into files: each trade once, and what contradicts one held apart.
+
+First wins: in the table, then in the files of the same commit, then further up in the buffer.
+Blocking.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
+
+import pyarrow as pa
+from pyiceberg.table import Table
+
+from libs.lake.claims import TEXTS, Wins, claims_of, first_wins
+from libs.lake.coverage import Counts, Coverage, Series, overlaps, union
+from libs.lake.files import SnapshotIndex
+from libs.lake.held import HeldRows, in_files
+from libs.lake.ledger import Ledger, add_counts
+from libs.lake.prepared import LakeFile
+from libs.lake.same_trade import COMPARED, Conflict, Source, conflicts
+from libs.lake.seam import TopicPartition
+from libs.wire.rejection import Reason, Rejected
+
+Encode = Callable[[pa.Table], list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a part's rows. `leans`: partitions that hold the first of a duplicate."""
+
+    files: tuple[LakeFile, ...] = ()
+    duplicates: Counts = field(default_factory=dict)
+    conflicts: tuple[Rejected, ...] = ()
+    leans: frozenset[TopicPartition] = frozenset()
+
+    def with_file_replaced(self, old: LakeFile, new: Written) -> Written:
+        """Return what is left once a file is written anew without some of its rows."""
+        at = self.files.index(old)
+        return Written(
+            (*self.files[:at], *new.files, *self.files[at + 1 :]),
+            add_counts(self.duplicates, [new.duplicates]),
+            (*self.conflicts, *new.conflicts),
+            self.leans | new.leans,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sieve:
+    """Keeps what is new of some rows.
+
+    `beside` are files of the same commit; `index` answers the table's own files, asked only where
+    there are duplicates.
+    """
+
+    table: Table
+    ledger: Ledger
+    index: Callable[[], SnapshotIndex]
+    encode: Encode
+    beside: Sequence[LakeFile] = ()
+
+    def sift(self, rows: pa.Table) -> tuple[pa.Table, Written]:
+        """Return the rows to write, and what became of the others.
+
+        Raises:
+            UnavailableError: a file of the table cannot be read.
+        """
+        wins = first_wins(rows, self._known())
+        if not wins.duplicates:
+            return rows, Written()
+        kept, dropped = rows.filter(pa.array(wins.keep)), rows.filter(pa.array(~wins.keep))
+        claims = claims_of(dropped)
+        near = [file for file in self.beside if overlaps(file.claims, claims)]
+        found = conflicts(dropped, self._sources(kept, wins, near, claims))
+        return kept, Written(
+            duplicates=without(wins.duplicates, dropped, found),
+            conflicts=tuple(self._rejected(dropped, found)),
+            leans=frozenset(file.position for file in near),
+        )
+
+    def _known(self) -> Coverage:
+        return reduce(union, (file.claims for file in self.beside), self.ledger.coverage)
+
+    def _sources(
+        self, kept: pa.Table, wins: Wins, near: Sequence[LakeFile], claims: Coverage
+    ) -> Iterator[Source]:
+        if overlaps(wins.claims, claims):
+            yield lambda _: kept.select(COMPARED)
+        index = self.index()
+        if near:
+            paths = [file.data_file.file_path for file in near]
+            yield in_files(self.table.io, paths, index.columns)
+        held = HeldRows(self.table.io, replace(index, ledger=self.ledger))
+        yield held.near
+        yield held.anywhere
+
+    def _rejected(self, dropped: pa.Table, found: Sequence[Conflict]) -> Iterator[Rejected]:
+        if not found:
+            return
+        rows = dropped.take(pa.array([conflict.row for conflict in found]))
+        told = zip(found, rows.to_pylist(), self.encode(rows), strict=True)
+        for conflict, row, raw in told:
+            detail = contradiction(row, conflict.held)
+            yield Rejected(row["kafka_offset"], Reason.CONFLICT, detail, raw, row["symbol"])
+
+
+def without(counts: Counts, dropped: pa.Table, found: Sequence[Conflict]) -> Counts:
+    """Return the duplicates less those that turned out to be conflicts."""
+    rows = dropped.take(pa.array([conflict.row for conflict in found], pa.int64()))
+    conflicting = Counter(
+        map(Series, *(rows[name].to_pylist() for name in (*TEXTS, "sequence_epoch")))
+    )
+    left = {series: count - conflicting[series] for series, count in counts.items()}
+    return {series: count for series, count in left.items() if count}
+
+
+def contradiction(row: Mapping[str, object], held: Mapping[str, object] | None) -> str:
+    """Name both rows."""
+    first = "not found in the table's files" if held is None else told(held)
+    return f"id {row['source_sequence']} of {row['symbol']} is held: {first}; this is {told(row)}"
+
+
+def told(row: Mapping[str, object]) -> str:
+    return (
+        f"{row['side']} {row['quantity']} at {row['price']}, {row['timestamp']}"
+        f" ({row['kafka_topic']}/{row['kafka_partition']}/{row['kafka_offset']})"
+    )
