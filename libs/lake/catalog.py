@@ -50,6 +50,11 @@ DAMAGE = (
 )
 
 R = TypeVar("R")
+Points = Callable[[str], None]
+
+
+def no_points(_name: str) -> None:
+    """Announce to nobody."""
 
 
 class TableStore(Protocol):
@@ -75,15 +80,26 @@ class TableStore(Protocol):
 
 
 class Lake:
-    """A PyIceberg catalog whose every call ends within `timeout_s`, in our errors."""
+    """A PyIceberg catalog whose every call ends within `timeout_s`, in our errors.
+
+    `points` is told of each commit, where its time runs already: catalog.before_landing,
+    catalog.after_landing.
+    """
 
     def __init__(
-        self, catalog: Catalog, *, uri: str, warehouse: str = "", timeout_s: float = CALL_TIMEOUT_S
+        self,
+        catalog: Catalog,
+        *,
+        uri: str,
+        warehouse: str = "",
+        timeout_s: float = CALL_TIMEOUT_S,
+        points: Points = no_points,
     ) -> None:
         self._catalog = catalog
         self._warehouse = warehouse
         self._uri = without_password(uri)
         self._timeout_s = timeout_s
+        self._points = points
         self._under_way = threading.BoundedSemaphore(MOST_CALLS_UNDER_WAY)
 
     @property
@@ -128,13 +144,16 @@ class Lake:
         requirements: tuple[TableRequirement, ...],
         updates: tuple[TableUpdate, ...],
     ) -> CommitTableResponse:
+        self._points("catalog.before_landing")
         try:
-            return self._catalog.commit_table(table, requirements, updates)
+            landed = self._catalog.commit_table(table, requirements, updates)
         except ValueError as error:
             if type(error) is not ValueError:
                 raise
             # An update no longer applies: what it would forget, another process has forgotten.
             raise iceberg.CommitFailedException(str(error)) from error
+        self._points("catalog.after_landing")
+        return landed
 
     def _metadata_location(self, identifier: str) -> str:
         if not isinstance(self._catalog, SqlCatalog):
@@ -222,7 +241,11 @@ class Lake:
 
 
 def open_lake(
-    catalog_uri: str, warehouse: str | Path, *, timeout_s: float = CALL_TIMEOUT_S
+    catalog_uri: str,
+    warehouse: str | Path,
+    *,
+    timeout_s: float = CALL_TIMEOUT_S,
+    points: Points = no_points,
 ) -> Lake:
     """Open the catalog, creating an SQLite one where there is none.
 
@@ -233,9 +256,9 @@ def open_lake(
     """
     location = warehouse_uri(warehouse)
     if not catalog_uri.startswith("sqlite"):
-        server = open_server(catalog_uri, location)
-        return Lake(server, uri=catalog_uri, warehouse=location, timeout_s=timeout_s)
-    path = sqlite_path(catalog_uri)
-    prepare_sqlite(path)
-    catalog = open_sql(path, location)
-    return Lake(catalog, uri=f"sqlite:///{path}", warehouse=location, timeout_s=timeout_s)
+        shown, catalog = catalog_uri, open_server(catalog_uri, location)
+    else:
+        path = sqlite_path(catalog_uri)
+        prepare_sqlite(path)
+        shown, catalog = f"sqlite:///{path}", open_sql(path, location)
+    return Lake(catalog, uri=shown, warehouse=location, timeout_s=timeout_s, points=points)

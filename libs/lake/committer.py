@@ -11,12 +11,12 @@ Nothing here ever deletes a file: what an attempt leaves behind is an orphan, fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from pyiceberg.table import Table
 
-from libs.lake.catalog import TableStore
+from libs.lake.catalog import Points, TableStore, no_points
 from libs.lake.commit import (
     AlreadyLanded,
     CommitPlan,
@@ -37,12 +37,6 @@ from libs.lake.snapshot import stage
 from libs.market.clock import Clock, SystemClock
 
 __all__ = ["Committer", "Fenced", "Landed", "Patience", "Points", "no_points"]
-
-Points = Callable[[str], None]
-
-
-def no_points(_name: str) -> None:
-    """Announce to nobody."""
 
 
 @dataclass(frozen=True, slots=True)

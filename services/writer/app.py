@@ -17,6 +17,7 @@ from libs.lake.catalog import Lake, open_lake
 from libs.lake.tables import ensure_trades
 from libs.market.clock import SystemClock
 from libs.market.errors import ConfigError
+from libs.runtime.faultpoint import reach_sync
 from libs.runtime.mailbox import Mailbox
 from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
@@ -114,7 +115,7 @@ def make_consumer(
 
 
 def open_table(config: WriterConfig) -> Lake:
-    lake = open_lake(config.catalog_uri, config.warehouse)
+    lake = open_lake(config.catalog_uri, config.warehouse, points=reach_sync)
     ensure_trades(lake)
     return lake
 

@@ -265,9 +265,11 @@ class Consumer(Actor):
             decoded = {TopicPartition(*p): self._decoded(p) for p in placed}
             self._gauge()
             if decoded:
+                await reach("writer.before_offsets")
                 with suppress(KafkaError, TimeoutError):
                     async with asyncio.timeout(PUBLISH_EVERY_S):
                         await self._consumer.commit(decoded)
+                await reach("writer.after_offsets")
 
     def _gauge(self) -> None:
         views = self.view()
