@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from libs.kafka.client import start_admin, start_consumer, stop_client
@@ -18,6 +20,7 @@ from libs.market.errors import ConfigError, NotFoundError
 ADMIN_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _REPLICAS = 3
+RETENTION_CONFIGS = ("retention.ms", "retention.bytes")
 
 
 async def ensure_topics(
@@ -51,6 +54,42 @@ async def cluster_id(bootstrap: str, *, timeout_s: float = ADMIN_TIMEOUT_S) -> s
     async with _admin(bootstrap, timeout_s) as admin:
         described = await admin.describe_cluster()
         return str(described["cluster_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long a topic keeps its records, and how many bytes of a partition; None for ever."""
+
+    ms: int | None = None
+    bytes: int | None = None
+
+
+async def retention_of(
+    bootstrap: str, topics: Iterable[str], *, timeout_s: float = ADMIN_TIMEOUT_S
+) -> dict[str, Retention]:
+    """Ask what the broker applies to each topic now.
+
+    Raises:
+        UnavailableError: Kafka did not answer in time.
+    """
+    wanted = [
+        ConfigResource(ConfigResourceType.TOPIC, topic, configs=dict.fromkeys(RETENTION_CONFIGS))
+        for topic in topics
+    ]
+    async with _admin(bootstrap, timeout_s) as admin:
+        described = await admin.describe_configs(wanted)
+    return {
+        name: Retention(*(_limit(entries, config) for config in RETENTION_CONFIGS))
+        for response in described
+        for code, _, _, name, entries in response.resources
+        if not code
+    }
+
+
+def _limit(entries: Iterable[Sequence[object]], name: str) -> int | None:
+    """Find one setting among (name, value, ...); -1 is none."""
+    value = next((int(str(entry[1])) for entry in entries if entry[0] == name), -1)
+    return value if value >= 0 else None
 
 
 async def begin_offsets(
