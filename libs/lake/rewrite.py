@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
 
 from libs.lake.files import openable
 from libs.lake.head import Totals, totals_of
@@ -75,7 +76,7 @@ class RewriteLanded:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """The fence fails: these inputs are not live any more, and the new files are nobody's."""
+    """The fence fails: these inputs are not live any more, or the new files are too old."""
 
     missing: frozenset[str]
 
@@ -86,8 +87,11 @@ def plan_rewrite(
     rewrite: Rewrite,
     *,
     now_ms: int,
+    oldest_us: int = 0,
 ) -> RewritePlan | RewriteLanded | Superseded:
     """Decide what becomes of a rewrite on this head, whose live files and their sizes are given.
+
+    Files written before `oldest_us` are not committed any more: they may count as orphans.
 
     Raises:
         MissingSeamError: another tool wrote to the table.
@@ -95,33 +99,42 @@ def plan_rewrite(
     head = metadata.current_snapshot()
     if head is None:
         return Superseded(rewrite.removed)
-    keeper = keeper_of_seam(metadata, head)
-    for ancestor in ancestors(metadata, head):
-        if summary_text(ancestor, COMMIT_ID_KEY) == rewrite.commit_id:
-            return RewriteLanded(ancestor.snapshot_id)
-    if is_live(rewrite, live):
-        return RewriteLanded(head.snapshot_id)
+    carried = carried_keys(keeper_of_seam(metadata, head))
+    landed = landed_as(metadata, head, live, rewrite)
+    if landed is not None:
+        return RewriteLanded(landed)
     missing = rewrite.removed - live.keys()
-    if missing:
+    if missing or rewrite.written_us < oldest_us:
         return Superseded(missing)
+    own = {COMMIT_ID_KEY: rewrite.commit_id, KIND_KEY: Kind.COMPACTION.value}
     removed_bytes = sum(live[path] for path in rewrite.removed)
-    carried = {
-        key: summary_text(keeper, key)
-        for key in (keeper.summary.additional_properties if keeper.summary else {})
-        if key.startswith(OWN_KEYS) and key not in OF_ONE_COMMIT
-    }
     return RewritePlan(
         parent_id=head.snapshot_id,
         sequence_number=last_sequence_number(metadata) + 1,
         timestamp_ms=max(now_ms, head.timestamp_ms + 1),
         rewrite=rewrite,
-        summary={
-            **counts(totals_of(head), rewrite, removed_bytes),
-            **carried,
-            COMMIT_ID_KEY: rewrite.commit_id,
-            KIND_KEY: Kind.COMPACTION.value,
-        },
+        summary={**counts(totals_of(head), rewrite, removed_bytes), **carried, **own},
     )
+
+
+def carried_keys(keeper: Snapshot) -> dict[str, str]:
+    """Return what a snapshot says of the table, and not of its own commit alone."""
+    held = keeper.summary.additional_properties if keeper.summary else {}
+    return {
+        key: value
+        for key, value in held.items()
+        if key.startswith(OWN_KEYS) and key not in OF_ONE_COMMIT
+    }
+
+
+def landed_as(
+    metadata: TableMetadata, head: Snapshot, live: Collection[str], rewrite: Rewrite
+) -> int | None:
+    """Return the snapshot that brought the rewrite; the head where that one is expired."""
+    for ancestor in ancestors(metadata, head):
+        if summary_text(ancestor, COMMIT_ID_KEY) == rewrite.commit_id:
+            return ancestor.snapshot_id
+    return head.snapshot_id if is_live(rewrite, live) else None
 
 
 def is_live(rewrite: Rewrite, live: Collection[str]) -> bool:

@@ -25,6 +25,9 @@ from libs.lake.rewrite import Rewrite, RewriteLanded, RewritePlan, Superseded, p
 from libs.lake.snapshot import Staged, swap, write_listing
 from libs.market.clock import Clock, SystemClock
 
+# Files written longer ago may be taken for orphans: half the age that these must have.
+LONGEST_S = 43_200.0
+
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
@@ -48,12 +51,14 @@ class Rewriter:
         clock: Clock | None = None,
         points: Points = no_points,
         patience: Patience | None = None,
+        longest_s: float = LONGEST_S,
     ) -> None:
         self._store = store
         self._table = table
         self._clock = clock or SystemClock()
         self._points = points
         self._patience = patience or Patience()
+        self._longest_us = int(longest_s * 1e6)
         self._index: SnapshotIndex | None = None
 
     def commit(self, rewrite: Rewrite) -> Replaced | Superseded:
@@ -72,8 +77,14 @@ class Rewriter:
         table = self._store.load_table(self._table)
         self._index = SnapshotIndex.build(table, self._index)
         live = {file.path: file.size_bytes for file in self._index.files}
-        now_ms = self._clock.now_us() // 1000
-        plan = plan_rewrite(table.metadata, live, rewrite, now_ms=now_ms)
+        now_us = self._clock.now_us()
+        plan = plan_rewrite(
+            table.metadata,
+            live,
+            rewrite,
+            now_ms=now_us // 1000,
+            oldest_us=now_us - self._longest_us,
+        )
         if isinstance(plan, Superseded):
             return plan
         if isinstance(plan, RewriteLanded):
