@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 
@@ -24,10 +25,18 @@ def assert_nothing_is_left(home: Home) -> None:
 
 
 def test_a_session_is_proven(home: Home) -> None:
-    """Every symbol equal, exit code 0, and the folder is gone."""
-    answer = home.k2(*SHORT, timeout_s=START_TIMEOUT_S)
+    """Every symbol equal, exit code 0, and the folder is gone.
+
+    At the greatest pace too, over before the first commit, rows of the proof come from Iceberg.
+    """
+    answer = home.k2(*SHORT, "--pace", "max", timeout_s=START_TIMEOUT_S)
     assert answer.code == 0, answer
     assert "PROVEN" in answer.text
+    counts = re.search(r"([\d,]+) from Iceberg, ([\d,]+) from the tail", answer.text)
+    assert counts is not None
+    from_iceberg, from_tail = (int(count.replace(",", "")) for count in counts.groups())
+    assert from_iceberg > 0
+    assert f"{from_iceberg + from_tail:,} answered" in answer.text
     assert "nothing missing, nothing twice" in answer.text
     assert_nothing_is_left(home)
 
@@ -101,7 +110,10 @@ def test_kafka_that_is_not_there_is_one_sentence(home: Home) -> None:
 
 
 def test_up_goes_on_where_it_ended(home: Home) -> None:
-    """A second up is refused; down ends the first; up again serves old rows and new, none twice."""
+    """A second up is refused; down ends the first; up again serves old rows and new, none twice.
+
+    Down finds what runs though its address file is damaged, and names the file.
+    """
     started = home.k2("up", "--detach", "--symbols", "2", "--flush-after-s", "1", timeout_s=120)
     assert started.code == 0, started
     try:
@@ -109,8 +121,12 @@ def test_up_goes_on_where_it_ended(home: Home) -> None:
         assert (refused.code, refused.said.count("\n")) == (5, 1), refused
         assert "k2 down" in refused.said
         before = rows_of(home)
-        assert home.k2("down", timeout_s=120).code == 0
+        file = home.root / "up" / "run" / "k2-up.json"
+        file.write_text("garbage")
+        ended = home.k2("down", timeout_s=120)
+        assert (ended.code, str(file) in ended.said) == (0, True), ended
         assert home.processes() == []
+        file.unlink()
         again = home.k2("up", "--detach", "--symbols", "2", "--flush-after-s", "1", timeout_s=120)
         assert again.code == 0, again
         after = eventually_sync(lambda: more_rows(home, than=len(before)), 30, what="new rows")
@@ -149,17 +165,24 @@ def test_damaged_data_is_one_sentence(home: Home, damaged: str) -> None:
 
 
 def test_a_killed_kafka_is_started_again(home: Home) -> None:
-    """By `k2 up`, on its old data; trades go on arriving."""
+    """By `k2 up`, on its old data; trades go on arriving. One that hangs is told in the answers."""
     assert home.k2("up", "--detach", "--symbols", "2", timeout_s=120).code == 0
     try:
         killed = eventually_sync(lambda: broker_pid(home), what="the broker")
+        os.kill(killed, signal.SIGSTOP)
+        eventually_sync(lambda: "cannot be reached" in verdict(home), 40, what="said to be away")
         os.kill(killed, signal.SIGKILL)
         eventually_sync(lambda: broker_pid(home) not in (None, killed), 60, what="a new broker")
         before = len(rows_of(home))
         eventually_sync(lambda: more_rows(home, than=before), 60, what="new rows")
+        eventually_sync(lambda: "not complete" not in verdict(home), 30, what="complete again")
     finally:
         assert home.k2("down", timeout_s=120).code == 0
     assert home.processes() == []
+
+
+def verdict(home: Home) -> str:
+    return home.k2("trades", "BTCUSDT", "-n", "1", "-o", "table").said
 
 
 def broker_pid(home: Home) -> int | None:

@@ -258,15 +258,25 @@ def _snapshot_row(snapshot: pb.Snapshot) -> Row:
     return {**row, "commit_time": snapshot.commit_time.ToDatetime(tzinfo=UTC)}
 
 
+_ENDLESS = {
+    "LOG_UNREACHABLE": "the log cannot be reached",
+    "ANOTHER_LOG": "the log is another one than the table's",
+}
+
+
+def lacking(gap: pb.MissingRange) -> str:
+    """Name a range; of one whose end nobody knows, the topic and why."""
+    if gap.reason in _ENDLESS:
+        return f"what is new in {gap.topic}: {_ENDLESS[gap.reason]}"
+    return f"{gap.topic}/{gap.partition} [{gap.start}, {gap.end}) {gap.reason}"
+
+
 def _footnote(rows: int, provenance: pb.Provenance) -> None:
     """Say on stderr what the answer was computed from."""
     if provenance.complete:
         verdict = "[green]complete[/]"
     else:
-        lacks = ", ".join(
-            f"{gap.topic}/{gap.partition} [{gap.start}, {gap.end}) {gap.reason}"
-            for gap in provenance.lacks
-        )
+        lacks = ", ".join(dict.fromkeys(map(lacking, provenance.lacks)))
         verdict = f"[yellow]not complete[/]: lacks {lacks or 'what is not known yet'}"
     hint = "" if rows else ": `k2 symbols` lists what there is"
     behind = f", {provenance.behind_log} behind the log" if provenance.behind_log else ""
