@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from k2.writer.v1 import maintenance_pb2 as k2_dot_writer_dot_v1_dot_maintenance__pb2
 from k2.writer.v1 import writer_pb2 as k2_dot_writer_dot_v1_dot_writer__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -44,6 +45,16 @@ class WriterServiceStub:
                 request_serializer=k2_dot_writer_dot_v1_dot_writer__pb2.FlushRequest.SerializeToString,
                 response_deserializer=k2_dot_writer_dot_v1_dot_writer__pb2.FlushResponse.FromString,
                 _registered_method=True)
+        self.RunMaintenance = channel.unary_unary(
+                '/k2.writer.v1.WriterService/RunMaintenance',
+                request_serializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.RunMaintenanceRequest.SerializeToString,
+                response_deserializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.RunMaintenanceResponse.FromString,
+                _registered_method=True)
+        self.GetMaintenance = channel.unary_unary(
+                '/k2.writer.v1.WriterService/GetMaintenance',
+                request_serializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceRequest.SerializeToString,
+                response_deserializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceResponse.FromString,
+                _registered_method=True)
 
 
 class WriterServiceServicer:
@@ -62,6 +73,19 @@ class WriterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RunMaintenance(self, request, context):
+        """Compact, expire, remove orphans: now, or only say what would be done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMaintenance(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WriterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -74,6 +98,16 @@ def add_WriterServiceServicer_to_server(servicer, server):
                     servicer.Flush,
                     request_deserializer=k2_dot_writer_dot_v1_dot_writer__pb2.FlushRequest.FromString,
                     response_serializer=k2_dot_writer_dot_v1_dot_writer__pb2.FlushResponse.SerializeToString,
+            ),
+            'RunMaintenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.RunMaintenance,
+                    request_deserializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.RunMaintenanceRequest.FromString,
+                    response_serializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.RunMaintenanceResponse.SerializeToString,
+            ),
+            'GetMaintenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMaintenance,
+                    request_deserializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceRequest.FromString,
+                    response_serializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -130,6 +164,60 @@ class WriterService:
             '/k2.writer.v1.WriterService/Flush',
             k2_dot_writer_dot_v1_dot_writer__pb2.FlushRequest.SerializeToString,
             k2_dot_writer_dot_v1_dot_writer__pb2.FlushResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunMaintenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.writer.v1.WriterService/RunMaintenance',
+            k2_dot_writer_dot_v1_dot_maintenance__pb2.RunMaintenanceRequest.SerializeToString,
+            k2_dot_writer_dot_v1_dot_maintenance__pb2.RunMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMaintenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.writer.v1.WriterService/GetMaintenance',
+            k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceRequest.SerializeToString,
+            k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceResponse.FromString,
             options,
             channel_credentials,
             insecure,

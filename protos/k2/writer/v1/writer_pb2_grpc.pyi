@@ -5,6 +5,7 @@ Kafka to Iceberg, exactly once."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from k2.writer.v1 import maintenance_pb2 as _maintenance_pb2
 from k2.writer.v1 import writer_pb2 as _writer_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -34,6 +35,9 @@ class WriterServiceStub:
     GetStatus: _grpc.UnaryUnaryMultiCallable[_writer_pb2.GetStatusRequest, _writer_pb2.GetStatusResponse]
     Flush: _grpc.UnaryUnaryMultiCallable[_writer_pb2.FlushRequest, _writer_pb2.FlushResponse]
     """Commit what has been fetched now. Answers when it is in the table."""
+    RunMaintenance: _grpc.UnaryUnaryMultiCallable[_maintenance_pb2.RunMaintenanceRequest, _maintenance_pb2.RunMaintenanceResponse]
+    """Compact, expire, remove orphans: now, or only say what would be done."""
+    GetMaintenance: _grpc.UnaryUnaryMultiCallable[_maintenance_pb2.GetMaintenanceRequest, _maintenance_pb2.GetMaintenanceResponse]
 
 @_typing.type_check_only
 class WriterServiceAsyncStub(WriterServiceStub):
@@ -41,6 +45,9 @@ class WriterServiceAsyncStub(WriterServiceStub):
     GetStatus: _aio.UnaryUnaryMultiCallable[_writer_pb2.GetStatusRequest, _writer_pb2.GetStatusResponse]  # type: ignore[assignment]
     Flush: _aio.UnaryUnaryMultiCallable[_writer_pb2.FlushRequest, _writer_pb2.FlushResponse]  # type: ignore[assignment]
     """Commit what has been fetched now. Answers when it is in the table."""
+    RunMaintenance: _aio.UnaryUnaryMultiCallable[_maintenance_pb2.RunMaintenanceRequest, _maintenance_pb2.RunMaintenanceResponse]  # type: ignore[assignment]
+    """Compact, expire, remove orphans: now, or only say what would be done."""
+    GetMaintenance: _aio.UnaryUnaryMultiCallable[_maintenance_pb2.GetMaintenanceRequest, _maintenance_pb2.GetMaintenanceResponse]  # type: ignore[assignment]
 
 class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -57,5 +64,20 @@ class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_writer_pb2.FlushResponse, _abc.Awaitable[_writer_pb2.FlushResponse]]:
         """Commit what has been fetched now. Answers when it is in the table."""
+
+    @_abc_1.abstractmethod
+    def RunMaintenance(
+        self,
+        request: _maintenance_pb2.RunMaintenanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_maintenance_pb2.RunMaintenanceResponse, _abc.Awaitable[_maintenance_pb2.RunMaintenanceResponse]]:
+        """Compact, expire, remove orphans: now, or only say what would be done."""
+
+    @_abc_1.abstractmethod
+    def GetMaintenance(
+        self,
+        request: _maintenance_pb2.GetMaintenanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_maintenance_pb2.GetMaintenanceResponse, _abc.Awaitable[_maintenance_pb2.GetMaintenanceResponse]]: ...
 
 def add_WriterServiceServicer_to_server(servicer: WriterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
