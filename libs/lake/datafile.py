@@ -9,7 +9,7 @@ a UUID, and is either in a committed manifest or nobody's.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from typing import BinaryIO
 
@@ -19,11 +19,12 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import Record
-from pyiceberg.types import ListType, MapType, NestedField
+from pyiceberg.types import DoubleType, IcebergType, ListType, LongType, MapType, NestedField
 
 from libs.lake.arrange import FilePart, arrange, ints
 from libs.lake.claims import claims_of
 from libs.lake.commit import LakeFile
+from libs.lake.coverage import Coverage
 from libs.lake.durable import make_durable
 from libs.lake.statistics import FileStatistics, file_statistics
 from libs.lake.tables import refuse_other_shape, trades_columns
@@ -72,6 +73,10 @@ PRUNING_COLUMNS = (
 )
 # Held as codes from the sort to the file: cheaper to reorder, and the writer takes codes.
 CODED_COLUMNS = ("exchange", "asset_class", "currency", "side", "origin", "kafka_topic")
+WIDER: Mapping[tuple[pa.DataType, type[IcebergType]], pa.DataType] = {
+    (pa.int32(), LongType): pa.int64(),
+    (pa.float32(), DoubleType): pa.float64(),
+}
 FIELD_ID = b"PARQUET:field_id"
 
 
@@ -83,12 +88,13 @@ def write_trades(
     table: Table,
     rows: pa.Table | pa.RecordBatch,
     *,
+    claims: Coverage | None = None,
     on_row_group: Callable[[], None] = nothing,
 ) -> list[LakeFile]:
     """Write rows of TRADE_SCHEMA as data files of `table`, on the disk when this returns.
 
-    One file per (topic, partition, bucket, day). `on_row_group` is told of each row group, while
-    its file is still being written.
+    One file per (topic, partition, bucket, day). `claims` are the rows' ids, where they are known.
+    `on_row_group` is told of each row group, while its file is still being written.
 
     Raises:
         ConfigError: the table's columns or partitions are not K2's.
@@ -99,7 +105,8 @@ def write_trades(
     unsorted = pa.table(rows) if isinstance(rows, pa.RecordBatch) else rows
     order, parts = arrange(unsorted)
     arranged = coded_columns(unsorted, trades_columns(table.metadata).schema).take(pa.array(order))
-    files = [write_part(table, arranged, part, on_row_group) for part in parts]
+    known = claims if len(parts) == 1 else None
+    files = [write_part(table, arranged, part, known, on_row_group) for part in parts]
     make_durable(file.data_file.file_path for file in files)
     return files
 
@@ -119,7 +126,13 @@ def coded_columns(rows: pa.Table, schema: Schema) -> pa.Table:
 def file_schema(schema: Schema, rows: pa.Schema) -> pa.Schema:
     """Return the Arrow schema of a file: the columns both know, with the catalog's field ids."""
     shared = [field for field in schema.fields if field.name in rows.names]
-    return pa.schema([file_field(field, rows.field(field.name).type) for field in shared])
+    return pa.schema([file_field(field, stored_type(field, rows)) for field in shared])
+
+
+def stored_type(field: NestedField, rows: pa.Schema) -> pa.DataType:
+    """Return the rows' own type, or the table's where that is wider by now."""
+    kind = rows.field(field.name).type
+    return WIDER.get((kind, type(field.field_type)), kind)
 
 
 def file_field(field: NestedField, arrow_type: pa.DataType) -> pa.Field:
@@ -142,7 +155,11 @@ def with_id(field: NestedField, arrow_type: pa.DataType) -> pa.Field:
 
 
 def write_part(
-    table: Table, arranged: pa.Table, part: FilePart, on_row_group: Callable[[], None]
+    table: Table,
+    arranged: pa.Table,
+    part: FilePart,
+    claims: Coverage | None,
+    on_row_group: Callable[[], None],
 ) -> LakeFile:
     partition = Record(part.day, part.bucket)
     folder = table.spec().partition_to_path(partition, table.schema())
@@ -153,7 +170,9 @@ def write_part(
     data_file = described(table, location, partition, size_bytes, statistics)
     offsets = ints(rows["kafka_offset"])
     low, high = int(offsets.min()), int(offsets.max())
-    return LakeFile(data_file, part.position, low, high, claims_of(rows))
+    return LakeFile(
+        data_file, part.position, low, high, claims_of(rows) if claims is None else claims
+    )
 
 
 def described(

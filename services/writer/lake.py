@@ -15,18 +15,24 @@ from libs.lake.catalog import Lake
 from libs.lake.commit import LakeFile, Overlap, Prepared, head_of
 from libs.lake.committer import Committer, Fenced, Landed, Patience
 from libs.lake.datafile import write_trades
+from libs.lake.evolution import added_columns, ensure_columns
 from libs.lake.files import SnapshotIndex
 from libs.lake.reading import read_rows, whole_rows
 from libs.lake.seam import TopicPartition
-from libs.lake.tables import TRADES
+from libs.lake.tables import TRADES, trades_columns
 from libs.market.errors import UnavailableError
 from libs.runtime.faultpoint import reach_sync
+from libs.wire.promote import stacked
 from services.writer.messages import HeadLedger, StoredRow, TableState
 from services.writer.storing import Encode, Sieve, Written
 
 # The committer actor goes on by itself, and says meanwhile why nothing is committed.
 READ_BACK_ROWS = 131_072
 ONE_CALL = Patience(give_up_after_s=2.0)
+
+
+def hold_added() -> None:
+    reach_sync("writer.after_schema")
 
 
 def hold_mid_file() -> None:
@@ -48,17 +54,25 @@ class TradesTable:
 
     def rows_at(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, StoredRow]:
         table = self._lake.load_table(TRADES)
-        wanted = reduce(Or, (row_at(*item) for item in offsets.items()))
+        names = {name: name_now(table, name) for name in IDENTITY}
+        wanted = reduce(Or, (row_at(names, *item) for item in offsets.items()))
         try:
-            rows = table.scan(row_filter=wanted, selected_fields=IDENTITY).to_arrow().to_pylist()
+            scan = table.scan(row_filter=wanted, selected_fields=tuple(names.values()))
+            rows = scan.to_arrow().select(list(names.values())).rename_columns(list(names))
         except OSError as error:
             raise UnavailableError(f"a file of the table cannot be read: {error}") from error
-        return {TopicPartition(row["kafka_topic"], row["kafka_partition"]): row for row in rows}
+        return {
+            TopicPartition(row["kafka_topic"], row["kafka_partition"]): row
+            for row in rows.to_pylist()
+        }
 
     def write(self, batches: list[pa.RecordBatch], beside: Sequence[LakeFile]) -> Written:
         """Write what is new of a part's rows."""
-        table = self._lake.load_table(TRADES)
-        return self._write(table, pa.Table.from_batches(batches), beside)
+        rows = stacked(batches)
+        table = ensure_columns(
+            self._lake, TRADES, added_columns(rows.schema), patience=ONE_CALL, on_added=hold_added
+        )
+        return self._write(table, rows, beside)
 
     def rewrite(self, file: LakeFile, beside: Sequence[LakeFile]) -> Written:
         """Write a file's rows anew, without those that the table holds by now."""
@@ -82,9 +96,9 @@ class TradesTable:
     def _write(self, table: Table, rows: pa.Table, beside: Sequence[LakeFile]) -> Written:
         ledger = self._committer.ledger_of(table)
         sieve = Sieve(table, ledger, lambda: self._indexed(table), self._encode, beside)
-        kept, dropped = sieve.sift(rows)
-        files = write_trades(table, kept, on_row_group=hold_mid_file)
-        return replace(dropped, files=tuple(files))
+        sifted = sieve.sift(rows)
+        files = write_trades(table, sifted.kept, claims=sifted.claims, on_row_group=hold_mid_file)
+        return replace(sifted.others, files=tuple(files))
 
     def _indexed(self, table: Table) -> SnapshotIndex:
         self._index = SnapshotIndex.build(table, self._index)
@@ -95,9 +109,15 @@ def in_offset_order(rows: pa.Table) -> pa.Table:
     return rows.sort_by("kafka_offset")
 
 
-def row_at(position: TopicPartition, offset: int) -> BooleanExpression:
+def name_now(table: Table, name: str) -> str:
+    """Return what the table calls a column of K2's: another tool may have renamed it."""
+    field_id = trades_columns(table.metadata).schema.find_field(name).field_id
+    return table.schema().find_field(field_id).name
+
+
+def row_at(names: Mapping[str, str], position: TopicPartition, offset: int) -> BooleanExpression:
     return And(
-        EqualTo(term="kafka_topic", value=position.topic),
-        EqualTo(term="kafka_partition", value=position.partition),
-        EqualTo(term="kafka_offset", value=offset),
+        EqualTo(term=names["kafka_topic"], value=position.topic),
+        EqualTo(term=names["kafka_partition"], value=position.partition),
+        EqualTo(term=names["kafka_offset"], value=offset),
     )

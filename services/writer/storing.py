@@ -48,6 +48,15 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Sifted:
+    """The rows to write, their ids, and what became of the others."""
+
+    kept: pa.Table
+    claims: Coverage
+    others: Written
+
+
+@dataclass(frozen=True, slots=True)
 class Sieve:
     """Keeps what is new of some rows.
 
@@ -61,24 +70,25 @@ class Sieve:
     encode: Encode
     beside: Sequence[LakeFile] = ()
 
-    def sift(self, rows: pa.Table) -> tuple[pa.Table, Written]:
-        """Return the rows to write, and what became of the others.
+    def sift(self, rows: pa.Table) -> Sifted:
+        """Part the rows to write from the others.
 
         Raises:
             UnavailableError: a file of the table cannot be read.
         """
         wins = first_wins(rows, self._known())
         if not wins.duplicates:
-            return rows, Written()
+            return Sifted(rows, wins.claims, Written())
         kept, dropped = rows.filter(pa.array(wins.keep)), rows.filter(pa.array(~wins.keep))
         claims = claims_of(dropped)
         near = [file for file in self.beside if overlaps(file.claims, claims)]
         found = conflicts(dropped, self._sources(kept, wins, near, claims))
-        return kept, Written(
+        others = Written(
             duplicates=without(wins.duplicates, dropped, found),
             conflicts=tuple(self._rejected(dropped, found)),
             leans=frozenset(file.position for file in near),
         )
+        return Sifted(kept, wins.claims, others)
 
     def _known(self) -> Coverage:
         return reduce(union, (file.claims for file in self.beside), self.ledger.coverage)
