@@ -13,12 +13,24 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.conversions import to_bytes
 from pyiceberg.schema import Schema
-from pyiceberg.types import ListType, MapType, NestedField, PrimitiveType, StringType
+from pyiceberg.types import (
+    BinaryType,
+    BooleanType,
+    DoubleType,
+    FloatType,
+    ListType,
+    MapType,
+    NestedField,
+    PrimitiveType,
+    StringType,
+)
 from pyiceberg.utils.truncate import truncate_upper_bound_text_string
 
 TEXT_BOUND_CHARACTERS = 16
 # Their bounds decide which files a query reads: never cut.
 WHOLE_BOUNDS = frozenset({"symbol", "kafka_topic"})
+# Nobody prunes files by them, and a NaN has no place in the order of numbers.
+UNBOUNDED = (BinaryType, BooleanType, DoubleType, FloatType)
 
 
 class FileStatistics(TypedDict):
@@ -94,6 +106,8 @@ def first_byte(chunk: pq.ColumnChunkMetaData) -> int:
 def encoded_bounds(
     field: NestedField, column: pa.ChunkedArray
 ) -> tuple[bytes, bytes | None] | None:
+    if isinstance(field.field_type, UNBOUNDED):
+        return None
     if pa.types.is_dictionary(column.type):
         column = used_values(column)
     if pa.types.is_timestamp(column.type):
