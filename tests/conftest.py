@@ -19,4 +19,6 @@ pytest_plugins = [
     "tests.support.writer",
     "tests.support.serving",
     "tests.support.simulator",
+    "tests.support.directing",
+    "tests.support.shedding",
 ]

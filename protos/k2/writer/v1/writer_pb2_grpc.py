@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from k2.writer.v1 import backfill_pb2 as k2_dot_writer_dot_v1_dot_backfill__pb2
 from k2.writer.v1 import maintenance_pb2 as k2_dot_writer_dot_v1_dot_maintenance__pb2
 from k2.writer.v1 import writer_pb2 as k2_dot_writer_dot_v1_dot_writer__pb2
 
@@ -55,6 +56,11 @@ class WriterServiceStub:
                 request_serializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceRequest.SerializeToString,
                 response_deserializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceResponse.FromString,
                 _registered_method=True)
+        self.GetBackfill = channel.unary_unary(
+                '/k2.writer.v1.WriterService/GetBackfill',
+                request_serializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillRequest.SerializeToString,
+                response_deserializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillResponse.FromString,
+                _registered_method=True)
 
 
 class WriterServiceServicer:
@@ -86,6 +92,13 @@ class WriterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBackfill(self, request, context):
+        """What was put off, and when it will be written.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WriterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +121,11 @@ def add_WriterServiceServicer_to_server(servicer, server):
                     servicer.GetMaintenance,
                     request_deserializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceRequest.FromString,
                     response_serializer=k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceResponse.SerializeToString,
+            ),
+            'GetBackfill': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBackfill,
+                    request_deserializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillRequest.FromString,
+                    response_serializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +236,33 @@ class WriterService:
             '/k2.writer.v1.WriterService/GetMaintenance',
             k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceRequest.SerializeToString,
             k2_dot_writer_dot_v1_dot_maintenance__pb2.GetMaintenanceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBackfill(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.writer.v1.WriterService/GetBackfill',
+            k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillRequest.SerializeToString,
+            k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillResponse.FromString,
             options,
             channel_credentials,
             insecure,

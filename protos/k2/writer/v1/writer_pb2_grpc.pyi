@@ -5,6 +5,7 @@ Kafka to Iceberg, exactly once."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from k2.writer.v1 import backfill_pb2 as _backfill_pb2
 from k2.writer.v1 import maintenance_pb2 as _maintenance_pb2
 from k2.writer.v1 import writer_pb2 as _writer_pb2
 import abc as _abc_1
@@ -38,6 +39,8 @@ class WriterServiceStub:
     RunMaintenance: _grpc.UnaryUnaryMultiCallable[_maintenance_pb2.RunMaintenanceRequest, _maintenance_pb2.RunMaintenanceResponse]
     """Compact, expire, remove orphans: now, or only say what would be done."""
     GetMaintenance: _grpc.UnaryUnaryMultiCallable[_maintenance_pb2.GetMaintenanceRequest, _maintenance_pb2.GetMaintenanceResponse]
+    GetBackfill: _grpc.UnaryUnaryMultiCallable[_backfill_pb2.GetBackfillRequest, _backfill_pb2.GetBackfillResponse]
+    """What was put off, and when it will be written."""
 
 @_typing.type_check_only
 class WriterServiceAsyncStub(WriterServiceStub):
@@ -48,6 +51,8 @@ class WriterServiceAsyncStub(WriterServiceStub):
     RunMaintenance: _aio.UnaryUnaryMultiCallable[_maintenance_pb2.RunMaintenanceRequest, _maintenance_pb2.RunMaintenanceResponse]  # type: ignore[assignment]
     """Compact, expire, remove orphans: now, or only say what would be done."""
     GetMaintenance: _aio.UnaryUnaryMultiCallable[_maintenance_pb2.GetMaintenanceRequest, _maintenance_pb2.GetMaintenanceResponse]  # type: ignore[assignment]
+    GetBackfill: _aio.UnaryUnaryMultiCallable[_backfill_pb2.GetBackfillRequest, _backfill_pb2.GetBackfillResponse]  # type: ignore[assignment]
+    """What was put off, and when it will be written."""
 
 class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -79,5 +84,13 @@ class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _maintenance_pb2.GetMaintenanceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_maintenance_pb2.GetMaintenanceResponse, _abc.Awaitable[_maintenance_pb2.GetMaintenanceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetBackfill(
+        self,
+        request: _backfill_pb2.GetBackfillRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_backfill_pb2.GetBackfillResponse, _abc.Awaitable[_backfill_pb2.GetBackfillResponse]]:
+        """What was put off, and when it will be written."""
 
 def add_WriterServiceServicer_to_server(servicer: WriterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,46 @@
+"""A writer under orders: what waits at each level, and that it says so in the table."""
+
+from __future__ import annotations
+
+from libs.degradation.level import Level
+from tests.support.shedding import CRITICAL, HIGH, LOW, NORMAL, Shedding
+
+LEVELS = {
+    Level.SOFT: (),
+    Level.GRACEFUL: (LOW,),
+    Level.AGGRESSIVE: (LOW, NORMAL, HIGH),
+    Level.CIRCUIT_BREAK: (LOW, NORMAL, HIGH),
+}
+
+
+async def test_each_level_of_lag_puts_off_its_classes_and_stops_nothing(
+    shedding: Shedding,
+) -> None:
+    """Every position is passed; what waits is named in the ledger of the commit that passes it."""
+    with shedding.writer() as writer:
+        put_off: list[tuple[str, ...]] = []
+        for level, waiting in LEVELS.items():
+            await shedding.order(writer, lag=level)
+            await shedding.produce(2_000)
+            await shedding.committed()
+            shedding.prove_stored_or_owed()
+            put_off += [waiting] if waiting else []
+        ranges = shedding.owed()
+    assert {r.policy.partition("@")[0] for r in ranges} == {"test"}
+    assert [r.symbols for r in ranges] == [tuple(sorted(s)) for s in ((LOW,), (LOW, NORMAL, HIGH))]
+    assert [r.classes for r in ranges] == [("low",), ("high", "normal", "low")]
+    assert [r.records for r in ranges] == [500, 3_000]
+
+
+async def test_a_batch_that_waits_whole_is_committed_without_a_file(shedding: Shedding) -> None:
+    """The seam goes on, the table has no row of it."""
+    with shedding.writer() as writer:
+        await shedding.order(writer, lag=Level.AGGRESSIVE)
+        await shedding.produce(4)
+        await shedding.committed()
+        assert [row[0] for row in shedding.stored()] == [CRITICAL]
+        files = shedding.index().files
+        await shedding.produce_only(LOW, 50)
+        await shedding.committed()
+        shedding.prove_stored_or_owed()
+        assert len(shedding.index().files) == len(files)
