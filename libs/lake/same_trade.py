@@ -56,12 +56,17 @@ def conflicts(suspects: pa.Table, sources: Iterable[Source]) -> list[Conflict]:
 
 def matched(held: pa.Table, wanted: pa.Table) -> tuple[Ints, Ints]:
     """Return which rows of `wanted` have their id in `held`, and where there."""
-    both = pa.concat_tables([held.select(KEYS), wanted.select(KEYS)])
+    both = pa.concat_tables([keys_of(held), keys_of(wanted)])
     numbered = number(both)
     begins = np.flatnonzero(~repeats(numbered))
     first = numbered.rows[np.repeat(begins, np.diff(np.append(begins, len(numbered.rows))))]
     hit = (numbered.rows >= held.num_rows) & (first < held.num_rows)
     return numbered.rows[hit] - held.num_rows, first[hit]
+
+
+def keys_of(rows: pa.Table) -> pa.Table:
+    """Return the key columns; what may be null in them differs between buffer and file."""
+    return pa.Table.from_arrays([rows[name] for name in KEYS], names=KEYS)
 
 
 def differing(one: pa.Table, rows: Ints, other: pa.Table, others: Ints) -> Mask:
