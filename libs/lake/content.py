@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from libs.market.errors import CorruptError
+
 Hashes = npt.NDArray[np.uint64]
 
 MASK = (1 << 64) - 1
@@ -153,7 +155,7 @@ def fixed_hashes(array: pa.Array) -> Hashes:
     buffer = array.buffers()[1]
     held = np.frombuffer(buffer, np.uint8)[start:stop] if buffer is not None else np.zeros(0)
     if width not in (1, 2, 4) and width % 8:
-        raise TypeError(f"no content hash for columns of {array.type}")
+        raise CorruptError(f"no content hash for columns of {array.type}")
     words = held.view(f"<u{min(width, 8)}").astype(np.uint64).reshape(len(array), -1)
     hashes = np.zeros(len(array), np.uint64)
     for word in words.T:

@@ -1,4 +1,6 @@
-"""A table's maintenance in one place: compaction, expiry, orphans. Blocking; one thread at a time.
+"""A table's maintenance in one place: compaction, expiry, orphans. Blocking.
+
+One thread does the work; others may look meanwhile (`plan`, `waiting`, `orphans`).
 
 Each step is bounded and stands alone: a process may be killed in any of them, and whoever comes
 next finds a sound table and, at worst, orphans.
@@ -6,6 +8,7 @@ next finds a sound table and, at worst, orphans.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +28,8 @@ from libs.lake.storage import StoredFile
 from libs.market.clock import Clock, SystemClock
 
 HOUR_S = 3_600.0
+# A process that stops waits no longer; a new plan does as well as another try.
+PATIENCE = Patience(give_up_after_s=5.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,7 @@ class Maintenance:
         self._table = table
         self._clock = clock or SystemClock()
         self._points = points
+        self._lock = threading.Lock()
         self._stillness = Stillness()
         self._index: SnapshotIndex | None = None
         self._rewriter = Rewriter(
@@ -76,7 +82,7 @@ class Maintenance:
             table,
             clock=self._clock,
             points=points,
-            patience=Patience(),
+            patience=PATIENCE,
             longest_s=options.orphan_age_s / 2,
         )
         self._expirer = Expirer(
@@ -97,15 +103,16 @@ class Maintenance:
             UnavailableError, OSError: the store or the catalog does not answer.
         """
         table = self._store.load_table(self._table)
-        self._index = SnapshotIndex.build(table, self._index)
-        self._stillness.look(self._index.files, self._clock.monotonic_s())
-        jobs = plan_compaction(
-            self._index.files,
-            self.options.compaction,
-            now_us=self._clock.now_us(),
-            unchanged_s=self._stillness.unchanged_s,
-            asked=asked,
-        )
+        with self._lock:
+            self._index = SnapshotIndex.build(table, self._index)
+            self._stillness.look(self._index.files, self._clock.monotonic_s())
+            jobs = plan_compaction(
+                self._index.files,
+                self.options.compaction,
+                now_us=self._clock.now_us(),
+                unchanged_s=self._stillness.unchanged_s,
+                asked=asked,
+            )
         return [job for job in jobs if owns(job.partition)]
 
     def compact(self, job: Job, pace: Pace) -> Compacted:
@@ -136,7 +143,12 @@ class Maintenance:
     def sweep(self) -> Iterator[Swept]:
         return self._expirer.sweep()
 
+    def expirable(self) -> int:
+        """Return how many snapshots `forget` would forget now."""
+        return len(self.options.retention.expirable(self._store.load_table(self._table).metadata))
+
     def waiting(self) -> tuple[int, int]:
+        """Return how many notes of forgotten snapshots there are, and how many are due."""
         return self._expirer.waiting()
 
     def orphans(self) -> Orphans:

@@ -38,9 +38,12 @@ class ContentChangedError(CorruptError):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What a rewrite does between two pieces: wait for ingest, or raise to give up."""
+    """What a rewrite does between two pieces: wait for ingest, or raise to give up.
 
-    between_pieces: Callable[[], None] = lambda: None
+    It is told how many rows were merged since.
+    """
+
+    between_pieces: Callable[[int], None] = lambda _rows: None
 
 
 def rewrite_files(
@@ -62,7 +65,7 @@ def rewrite_files(
         job.partition.day,
         job.partition.bucket,
         target_bytes=target_bytes,
-        on_row_group=pace.between_pieces,
+        on_row_group=lambda: pace.between_pieces(0),
     )
     finished = False
     try:
@@ -96,7 +99,7 @@ def merge_into(
     ]
     for rows in merged(cursors):
         writer.add(rows)
-        pace.between_pieces()
+        pace.between_pieces(rows.num_rows)
     return tally.content
 
 
@@ -123,7 +126,7 @@ def content_of_files(table: Table, files: list[DataFile], whole: WholeRows, pace
     for file in files:
         for rows in read_rows(table.io, file.file_path, whole, batch_rows=READ_AGAIN_ROWS):
             found += content_of(rows)
-            pace.between_pieces()
+            pace.between_pieces(0)
     return found
 
 
