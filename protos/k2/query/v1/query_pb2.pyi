@@ -154,6 +154,26 @@ class Trade(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ExtraEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     EXCHANGE_FIELD_NUMBER: _builtins.int
     ASSET_CLASS_FIELD_NUMBER: _builtins.int
     SYMBOL_FIELD_NUMBER: _builtins.int
@@ -174,6 +194,7 @@ class Trade(_message.Message):
     KAFKA_TOPIC_FIELD_NUMBER: _builtins.int
     KAFKA_PARTITION_FIELD_NUMBER: _builtins.int
     KAFKA_OFFSET_FIELD_NUMBER: _builtins.int
+    EXTRA_FIELD_NUMBER: _builtins.int
     exchange: _builtins.str
     asset_class: _builtins.str
     symbol: _builtins.str
@@ -198,6 +219,12 @@ class Trade(_message.Message):
     def trade_conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def vendor_data(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def extra(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Columns that were added to the table, by name, as text: bytes in base64, lists as JSON. What
+        is null has no entry.
+        """
+
     def __init__(
         self,
         *,
@@ -221,10 +248,11 @@ class Trade(_message.Message):
         kafka_topic: _builtins.str = ...,
         kafka_partition: _builtins.int = ...,
         kafka_offset: _builtins.int = ...,
+        extra: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_source_sequence", b"_source_sequence", "ingest_timestamp", b"ingest_timestamp", "source_sequence", b"source_sequence", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source_sequence", b"_source_sequence", "asset_class", b"asset_class", "currency", b"currency", "exchange", b"exchange", "ingest_timestamp", b"ingest_timestamp", "kafka_offset", b"kafka_offset", "kafka_partition", b"kafka_partition", "kafka_topic", b"kafka_topic", "message_id", b"message_id", "notional", b"notional", "origin", b"origin", "price", b"price", "quantity", b"quantity", "sequence_epoch", b"sequence_epoch", "side", b"side", "source_sequence", b"source_sequence", "symbol", b"symbol", "timestamp", b"timestamp", "trade_conditions", b"trade_conditions", "trade_id", b"trade_id", "vendor_data", b"vendor_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source_sequence", b"_source_sequence", "asset_class", b"asset_class", "currency", b"currency", "exchange", b"exchange", "extra", b"extra", "ingest_timestamp", b"ingest_timestamp", "kafka_offset", b"kafka_offset", "kafka_partition", b"kafka_partition", "kafka_topic", b"kafka_topic", "message_id", b"message_id", "notional", b"notional", "origin", b"origin", "price", b"price", "quantity", b"quantity", "sequence_epoch", b"sequence_epoch", "side", b"side", "source_sequence", b"source_sequence", "symbol", b"symbol", "timestamp", b"timestamp", "trade_conditions", b"trade_conditions", "trade_id", b"trade_id", "vendor_data", b"vendor_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source_sequence: _TypeAlias = _typing.Literal["source_sequence"]  # noqa: Y015
     _WhichOneofArgType__source_sequence: _TypeAlias = _typing.Literal["_source_sequence", b"_source_sequence"]  # noqa: Y015

@@ -25,25 +25,25 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ek2/writer/v1/maintenance.proto\x12\x0ck2.writer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x02\n\x0fMaintenanceStep\x12+\n\x04task\x18\x01 \x01(\x0e\x32\x1d.k2.writer.v1.MaintenanceTask\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x31\n\x07outcome\x18\x04 \x01(\x0e\x32 .k2.writer.v1.MaintenanceOutcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x66iles\x18\x06 \x01(\x03\x12\x0c\n\x04rows\x18\x07 \x01(\x03\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x13\n\x0b\x66iles_after\x18\t \x01(\x03\x12\x18\n\x10size_bytes_after\x18\n \x01(\x03\x12\x11\n\trows_done\x18\x0b \x01(\x03\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"i\n\x15RunMaintenanceRequest\x12,\n\x05tasks\x18\x01 \x03(\x0e\x32\x1d.k2.writer.v1.MaintenanceTask\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x11\n\tevery_day\x18\x03 \x01(\x08\"S\n\x16RunMaintenanceResponse\x12,\n\x05steps\x18\x01 \x03(\x0b\x32\x1d.k2.writer.v1.MaintenanceStep\x12\x0b\n\x03run\x18\x02 \x01(\x03\"\x17\n\x15GetMaintenanceRequest\"\xfe\x02\n\x16GetMaintenanceResponse\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\r\n\x05leads\x18\x03 \x01(\x08\x12\x15\n\rwaits_because\x18\x04 \x01(\t\x12.\n\x07running\x18\x05 \x03(\x0b\x32\x1d.k2.writer.v1.MaintenanceStep\x12,\n\x05\x65nded\x18\x06 \x03(\x0b\x32\x1d.k2.writer.v1.MaintenanceStep\x12\x16\n\x0elast_ended_run\x18\x07 \x01(\x03\x12\x13\n\x0b\x63ompactions\x18\x08 \x01(\x03\x12\x17\n\x0f\x66iles_compacted\x18\t \x01(\x03\x12\x1b\n\x13snapshots_forgotten\x18\n \x01(\x03\x12\x15\n\rfiles_deleted\x18\x0b \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x0c \x01(\x03\x12\x33\n\x0fnext_round_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x93\x01\n\x0fMaintenanceTask\x12 \n\x1cMAINTENANCE_TASK_UNSPECIFIED\x10\x00\x12\x1c\n\x18MAINTENANCE_TASK_COMPACT\x10\x01\x12\x1b\n\x17MAINTENANCE_TASK_EXPIRE\x10\x02\x12#\n\x1fMAINTENANCE_TASK_REMOVE_ORPHANS\x10\x03*\xfe\x01\n\x12MaintenanceOutcome\x12#\n\x1fMAINTENANCE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bMAINTENANCE_OUTCOME_PLANNED\x10\x01\x12\x1f\n\x1bMAINTENANCE_OUTCOME_RUNNING\x10\x02\x12\x1c\n\x18MAINTENANCE_OUTCOME_DONE\x10\x03\x12\x1f\n\x1bMAINTENANCE_OUTCOME_YIELDED\x10\x04\x12\"\n\x1eMAINTENANCE_OUTCOME_SUPERSEDED\x10\x05\x12\x1e\n\x1aMAINTENANCE_OUTCOME_FAILED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ek2/writer/v1/maintenance.proto\x12\x0ck2.writer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x80\x03\n\x0fMaintenanceStep\x12+\n\x04task\x18\x01 \x01(\x0e\x32\x1d.k2.writer.v1.MaintenanceTask\x12\x0c\n\x04what\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x31\n\x07outcome\x18\x04 \x01(\x0e\x32 .k2.writer.v1.MaintenanceOutcome\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x66iles\x18\x06 \x01(\x03\x12\x0c\n\x04rows\x18\x07 \x01(\x03\x12\x12\n\nsize_bytes\x18\x08 \x01(\x03\x12\x13\n\x0b\x66iles_after\x18\t \x01(\x03\x12\x18\n\x10size_bytes_after\x18\n \x01(\x03\x12\x11\n\trows_done\x18\x0b \x01(\x03\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tsnapshots\x18\x0e \x01(\x03\"i\n\x15RunMaintenanceRequest\x12,\n\x05tasks\x18\x01 \x03(\x0e\x32\x1d.k2.writer.v1.MaintenanceTask\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x11\n\tevery_day\x18\x03 \x01(\x08\"S\n\x16RunMaintenanceResponse\x12,\n\x05steps\x18\x01 \x03(\x0b\x32\x1d.k2.writer.v1.MaintenanceStep\x12\x0b\n\x03run\x18\x02 \x01(\x03\"\x17\n\x15GetMaintenanceRequest\"\xfe\x02\n\x16GetMaintenanceResponse\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\r\n\x05leads\x18\x03 \x01(\x08\x12\x15\n\rwaits_because\x18\x04 \x01(\t\x12.\n\x07running\x18\x05 \x03(\x0b\x32\x1d.k2.writer.v1.MaintenanceStep\x12,\n\x05\x65nded\x18\x06 \x03(\x0b\x32\x1d.k2.writer.v1.MaintenanceStep\x12\x16\n\x0elast_ended_run\x18\x07 \x01(\x03\x12\x13\n\x0b\x63ompactions\x18\x08 \x01(\x03\x12\x17\n\x0f\x66iles_compacted\x18\t \x01(\x03\x12\x1b\n\x13snapshots_forgotten\x18\n \x01(\x03\x12\x15\n\rfiles_deleted\x18\x0b \x01(\x03\x12\x10\n\x08\x66\x61ilures\x18\x0c \x01(\x03\x12\x33\n\x0fnext_round_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x93\x01\n\x0fMaintenanceTask\x12 \n\x1cMAINTENANCE_TASK_UNSPECIFIED\x10\x00\x12\x1c\n\x18MAINTENANCE_TASK_COMPACT\x10\x01\x12\x1b\n\x17MAINTENANCE_TASK_EXPIRE\x10\x02\x12#\n\x1fMAINTENANCE_TASK_REMOVE_ORPHANS\x10\x03*\xfe\x01\n\x12MaintenanceOutcome\x12#\n\x1fMAINTENANCE_OUTCOME_UNSPECIFIED\x10\x00\x12\x1f\n\x1bMAINTENANCE_OUTCOME_PLANNED\x10\x01\x12\x1f\n\x1bMAINTENANCE_OUTCOME_RUNNING\x10\x02\x12\x1c\n\x18MAINTENANCE_OUTCOME_DONE\x10\x03\x12\x1f\n\x1bMAINTENANCE_OUTCOME_YIELDED\x10\x04\x12\"\n\x1eMAINTENANCE_OUTCOME_SUPERSEDED\x10\x05\x12\x1e\n\x1aMAINTENANCE_OUTCOME_FAILED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'k2.writer.v1.maintenance_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MAINTENANCETASK']._serialized_start=1052
-  _globals['_MAINTENANCETASK']._serialized_end=1199
-  _globals['_MAINTENANCEOUTCOME']._serialized_start=1202
-  _globals['_MAINTENANCEOUTCOME']._serialized_end=1456
+  _globals['_MAINTENANCETASK']._serialized_start=1071
+  _globals['_MAINTENANCETASK']._serialized_end=1218
+  _globals['_MAINTENANCEOUTCOME']._serialized_start=1221
+  _globals['_MAINTENANCEOUTCOME']._serialized_end=1475
   _globals['_MAINTENANCESTEP']._serialized_start=82
-  _globals['_MAINTENANCESTEP']._serialized_end=447
-  _globals['_RUNMAINTENANCEREQUEST']._serialized_start=449
-  _globals['_RUNMAINTENANCEREQUEST']._serialized_end=554
-  _globals['_RUNMAINTENANCERESPONSE']._serialized_start=556
-  _globals['_RUNMAINTENANCERESPONSE']._serialized_end=639
-  _globals['_GETMAINTENANCEREQUEST']._serialized_start=641
-  _globals['_GETMAINTENANCEREQUEST']._serialized_end=664
-  _globals['_GETMAINTENANCERESPONSE']._serialized_start=667
-  _globals['_GETMAINTENANCERESPONSE']._serialized_end=1049
+  _globals['_MAINTENANCESTEP']._serialized_end=466
+  _globals['_RUNMAINTENANCEREQUEST']._serialized_start=468
+  _globals['_RUNMAINTENANCEREQUEST']._serialized_end=573
+  _globals['_RUNMAINTENANCERESPONSE']._serialized_start=575
+  _globals['_RUNMAINTENANCERESPONSE']._serialized_end=658
+  _globals['_GETMAINTENANCEREQUEST']._serialized_start=660
+  _globals['_GETMAINTENANCEREQUEST']._serialized_end=683
+  _globals['_GETMAINTENANCERESPONSE']._serialized_start=686
+  _globals['_GETMAINTENANCERESPONSE']._serialized_end=1068
 # @@protoc_insertion_point(module_scope)

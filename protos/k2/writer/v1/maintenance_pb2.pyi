@@ -93,6 +93,7 @@ class MaintenanceStep(_message.Message):
     ROWS_DONE_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    SNAPSHOTS_FIELD_NUMBER: _builtins.int
     task: Global___MaintenanceTask.ValueType
     what: _builtins.str
     why: _builtins.str
@@ -107,6 +108,8 @@ class MaintenanceStep(_message.Message):
     size_bytes_after: _builtins.int
     rows_done: _builtins.int
     """Of the rows, those read so far."""
+    snapshots: _builtins.int
+    """Forgotten with it."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -127,10 +130,11 @@ class MaintenanceStep(_message.Message):
         rows_done: _builtins.int = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        snapshots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "files", b"files", "files_after", b"files_after", "outcome", b"outcome", "reason", b"reason", "rows", b"rows", "rows_done", b"rows_done", "size_bytes", b"size_bytes", "size_bytes_after", b"size_bytes_after", "start_time", b"start_time", "task", b"task", "what", b"what", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "files", b"files", "files_after", b"files_after", "outcome", b"outcome", "reason", b"reason", "rows", b"rows", "rows_done", b"rows_done", "size_bytes", b"size_bytes", "size_bytes_after", b"size_bytes_after", "snapshots", b"snapshots", "start_time", b"start_time", "task", b"task", "what", b"what", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

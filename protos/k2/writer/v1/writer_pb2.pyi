@@ -72,6 +72,34 @@ class PartitionStatus(_message.Message):
 Global___PartitionStatus: _TypeAlias = PartitionStatus  # noqa: Y015
 
 @_typing.final
+class SymbolCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    ASSET_CLASS_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    exchange: _builtins.str
+    asset_class: _builtins.str
+    symbol: _builtins.str
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        exchange: _builtins.str = ...,
+        asset_class: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_class", b"asset_class", "count", b"count", "exchange", b"exchange", "symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SymbolCount: _TypeAlias = SymbolCount  # noqa: Y015
+
+@_typing.final
 class GetStatusResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -86,6 +114,8 @@ class GetStatusResponse(_message.Message):
     LAST_SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     LAST_COMMIT_TIME_FIELD_NUMBER: _builtins.int
     STOPPED_BECAUSE_FIELD_NUMBER: _builtins.int
+    DUPLICATE_ROWS_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
     writer: _builtins.str
     level: _builtins.str
     buffered_rows: _builtins.int
@@ -96,10 +126,16 @@ class GetStatusResponse(_message.Message):
     last_snapshot_id: _builtins.int
     stopped_because: _builtins.str
     """Why the writer is not committing, when it is not."""
+    duplicate_rows: _builtins.int
+    """Trades sent again that this process dropped."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionStatus]: ...
     @_builtins.property
     def last_commit_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def duplicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___SymbolCount]:
+        """Those of all writers since the table was made, as of this writer's last commit."""
+
     def __init__(
         self,
         *,
@@ -114,10 +150,12 @@ class GetStatusResponse(_message.Message):
         last_snapshot_id: _builtins.int = ...,
         last_commit_time: _timestamp_pb2.Timestamp | None = ...,
         stopped_because: _builtins.str = ...,
+        duplicate_rows: _builtins.int = ...,
+        duplicates: _abc.Iterable[Global___SymbolCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_commit_time", b"last_commit_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_rows", b"buffered_rows", "commits", b"commits", "committed_rows", b"committed_rows", "dead_lettered_rows", b"dead_lettered_rows", "last_commit_time", b"last_commit_time", "last_snapshot_id", b"last_snapshot_id", "level", b"level", "lost_records", b"lost_records", "partitions", b"partitions", "stopped_because", b"stopped_because", "writer", b"writer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buffered_rows", b"buffered_rows", "commits", b"commits", "committed_rows", b"committed_rows", "dead_lettered_rows", b"dead_lettered_rows", "duplicate_rows", b"duplicate_rows", "duplicates", b"duplicates", "last_commit_time", b"last_commit_time", "last_snapshot_id", b"last_snapshot_id", "level", b"level", "lost_records", b"lost_records", "partitions", b"partitions", "stopped_because", b"stopped_because", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

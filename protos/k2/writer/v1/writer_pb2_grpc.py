@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from k2.writer.v1 import backfill_pb2 as k2_dot_writer_dot_v1_dot_backfill__pb2
+from k2.writer.v1 import ledger_pb2 as k2_dot_writer_dot_v1_dot_ledger__pb2
 from k2.writer.v1 import maintenance_pb2 as k2_dot_writer_dot_v1_dot_maintenance__pb2
 from k2.writer.v1 import writer_pb2 as k2_dot_writer_dot_v1_dot_writer__pb2
 
@@ -61,6 +62,16 @@ class WriterServiceStub:
                 request_serializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillRequest.SerializeToString,
                 response_deserializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillResponse.FromString,
                 _registered_method=True)
+        self.GetLedger = channel.unary_unary(
+                '/k2.writer.v1.WriterService/GetLedger',
+                request_serializer=k2_dot_writer_dot_v1_dot_ledger__pb2.GetLedgerRequest.SerializeToString,
+                response_deserializer=k2_dot_writer_dot_v1_dot_ledger__pb2.GetLedgerResponse.FromString,
+                _registered_method=True)
+        self.RecordVenueHole = channel.unary_unary(
+                '/k2.writer.v1.WriterService/RecordVenueHole',
+                request_serializer=k2_dot_writer_dot_v1_dot_ledger__pb2.RecordVenueHoleRequest.SerializeToString,
+                response_deserializer=k2_dot_writer_dot_v1_dot_ledger__pb2.RecordVenueHoleResponse.FromString,
+                _registered_method=True)
 
 
 class WriterServiceServicer:
@@ -99,6 +110,20 @@ class WriterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLedger(self, request, context):
+        """What became of every record below the table's offsets, and which trades it holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordVenueHole(self, request, context):
+        """Declare that the exchange never had these trades.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WriterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +151,16 @@ def add_WriterServiceServicer_to_server(servicer, server):
                     servicer.GetBackfill,
                     request_deserializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillRequest.FromString,
                     response_serializer=k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillResponse.SerializeToString,
+            ),
+            'GetLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLedger,
+                    request_deserializer=k2_dot_writer_dot_v1_dot_ledger__pb2.GetLedgerRequest.FromString,
+                    response_serializer=k2_dot_writer_dot_v1_dot_ledger__pb2.GetLedgerResponse.SerializeToString,
+            ),
+            'RecordVenueHole': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordVenueHole,
+                    request_deserializer=k2_dot_writer_dot_v1_dot_ledger__pb2.RecordVenueHoleRequest.FromString,
+                    response_serializer=k2_dot_writer_dot_v1_dot_ledger__pb2.RecordVenueHoleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +298,60 @@ class WriterService:
             '/k2.writer.v1.WriterService/GetBackfill',
             k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillRequest.SerializeToString,
             k2_dot_writer_dot_v1_dot_backfill__pb2.GetBackfillResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.writer.v1.WriterService/GetLedger',
+            k2_dot_writer_dot_v1_dot_ledger__pb2.GetLedgerRequest.SerializeToString,
+            k2_dot_writer_dot_v1_dot_ledger__pb2.GetLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordVenueHole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.writer.v1.WriterService/RecordVenueHole',
+            k2_dot_writer_dot_v1_dot_ledger__pb2.RecordVenueHoleRequest.SerializeToString,
+            k2_dot_writer_dot_v1_dot_ledger__pb2.RecordVenueHoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

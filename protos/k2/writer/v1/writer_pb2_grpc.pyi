@@ -6,6 +6,7 @@ Kafka to Iceberg, exactly once."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from k2.writer.v1 import backfill_pb2 as _backfill_pb2
+from k2.writer.v1 import ledger_pb2 as _ledger_pb2
 from k2.writer.v1 import maintenance_pb2 as _maintenance_pb2
 from k2.writer.v1 import writer_pb2 as _writer_pb2
 import abc as _abc_1
@@ -41,6 +42,10 @@ class WriterServiceStub:
     GetMaintenance: _grpc.UnaryUnaryMultiCallable[_maintenance_pb2.GetMaintenanceRequest, _maintenance_pb2.GetMaintenanceResponse]
     GetBackfill: _grpc.UnaryUnaryMultiCallable[_backfill_pb2.GetBackfillRequest, _backfill_pb2.GetBackfillResponse]
     """What was put off, and when it will be written."""
+    GetLedger: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.GetLedgerRequest, _ledger_pb2.GetLedgerResponse]
+    """What became of every record below the table's offsets, and which trades it holds."""
+    RecordVenueHole: _grpc.UnaryUnaryMultiCallable[_ledger_pb2.RecordVenueHoleRequest, _ledger_pb2.RecordVenueHoleResponse]
+    """Declare that the exchange never had these trades."""
 
 @_typing.type_check_only
 class WriterServiceAsyncStub(WriterServiceStub):
@@ -53,6 +58,10 @@ class WriterServiceAsyncStub(WriterServiceStub):
     GetMaintenance: _aio.UnaryUnaryMultiCallable[_maintenance_pb2.GetMaintenanceRequest, _maintenance_pb2.GetMaintenanceResponse]  # type: ignore[assignment]
     GetBackfill: _aio.UnaryUnaryMultiCallable[_backfill_pb2.GetBackfillRequest, _backfill_pb2.GetBackfillResponse]  # type: ignore[assignment]
     """What was put off, and when it will be written."""
+    GetLedger: _aio.UnaryUnaryMultiCallable[_ledger_pb2.GetLedgerRequest, _ledger_pb2.GetLedgerResponse]  # type: ignore[assignment]
+    """What became of every record below the table's offsets, and which trades it holds."""
+    RecordVenueHole: _aio.UnaryUnaryMultiCallable[_ledger_pb2.RecordVenueHoleRequest, _ledger_pb2.RecordVenueHoleResponse]  # type: ignore[assignment]
+    """Declare that the exchange never had these trades."""
 
 class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -92,5 +101,21 @@ class WriterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_backfill_pb2.GetBackfillResponse, _abc.Awaitable[_backfill_pb2.GetBackfillResponse]]:
         """What was put off, and when it will be written."""
+
+    @_abc_1.abstractmethod
+    def GetLedger(
+        self,
+        request: _ledger_pb2.GetLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.GetLedgerResponse, _abc.Awaitable[_ledger_pb2.GetLedgerResponse]]:
+        """What became of every record below the table's offsets, and which trades it holds."""
+
+    @_abc_1.abstractmethod
+    def RecordVenueHole(
+        self,
+        request: _ledger_pb2.RecordVenueHoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_pb2.RecordVenueHoleResponse, _abc.Awaitable[_ledger_pb2.RecordVenueHoleResponse]]:
+        """Declare that the exchange never had these trades."""
 
 def add_WriterServiceServicer_to_server(servicer: WriterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
