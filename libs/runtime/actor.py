@@ -46,6 +46,12 @@ class MailboxActor(Actor, Generic[M]):
         self.mailbox: Mailbox[M] = Mailbox(name, capacity)
         self._redeliver = redeliver
         self._in_hand: list[M] = []
+        self._handling = False
+
+    @property
+    def idle(self) -> bool:
+        """True while nothing waits and nothing is being handled. May be asked from any thread."""
+        return not self._handling and not self.mailbox.depth
 
     @abstractmethod
     async def handle(self, message: M) -> None: ...
@@ -76,7 +82,11 @@ class MailboxActor(Actor, Generic[M]):
 
     async def _handle_in_hand(self) -> None:
         message = self._in_hand[0] if self._redeliver else self._in_hand.pop()
-        await self.handle(message)
+        self._handling = True
+        try:
+            await self.handle(message)
+        finally:
+            self._handling = False
         self._in_hand.clear()
 
 
