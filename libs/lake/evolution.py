@@ -25,8 +25,6 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 from pyiceberg.types import (
-    BinaryType,
-    BooleanType,
     DoubleType,
     FloatType,
     IcebergType,
@@ -34,27 +32,18 @@ from pyiceberg.types import (
     ListType,
     LongType,
     NestedField,
-    StringType,
 )
 
 from libs.lake.catalog import TableStore
+from libs.lake.column_types import iceberg_type
 from libs.lake.naming import COLUMNS_KEY, column_ids, encode_ids
 from libs.lake.patience import Patience
 from libs.lake.tables import TRADES_SCHEMA
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import ConfigError
-from libs.wire.schema import TEXTS, TRADE_SCHEMA
+from libs.wire.schema import TRADE_SCHEMA
 
 OWN_NAMES = tuple(field.name for field in TRADES_SCHEMA.fields)
-TYPES: Mapping[pa.DataType, IcebergType] = {
-    pa.string(): StringType(),
-    pa.binary(): BinaryType(),
-    pa.bool_(): BooleanType(),
-    pa.int32(): IntegerType(),
-    pa.int64(): LongType(),
-    pa.float32(): FloatType(),
-    pa.float64(): DoubleType(),
-}
 # A column of the first type takes values of the second.
 HOLDS = ((LongType(), IntegerType()), (DoubleType(), FloatType()))
 
@@ -160,7 +149,7 @@ def same_name(
     taken = frozenset(ids.values())
     for field in fields.values():
         fits = field.name == column.name and field.field_id not in taken and not field.required
-        if fits and holds(field.field_type, type_of(column.type, count())):
+        if fits and holds(field.field_type, iceberg_type(column.type, count())):
             return field
     return None
 
@@ -173,13 +162,7 @@ def free_name(name: str, fields: Iterable[NestedField]) -> str:
 
 
 def new_field(column: pa.Field, name: str, fresh: count[int]) -> NestedField:
-    return NestedField(next(fresh), name, type_of(column.type, fresh), required=False)
-
-
-def type_of(kind: pa.DataType, fresh: count[int]) -> IcebergType:
-    if kind == TEXTS:
-        return ListType(next(fresh), StringType(), element_required=True)
-    return TYPES[kind]
+    return NestedField(next(fresh), name, iceberg_type(column.type, fresh), required=False)
 
 
 def widened(field: NestedField, column: pa.Field) -> NestedField:
@@ -188,7 +171,7 @@ def widened(field: NestedField, column: pa.Field) -> NestedField:
     Raises:
         ConfigError: there is no such type.
     """
-    wanted = type_of(column.type, count())
+    wanted = iceberg_type(column.type, count())
     if holds(field.field_type, wanted):
         return field
     if holds(wanted, field.field_type):

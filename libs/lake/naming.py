@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import msgspec
+import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.types import ListType, NestedField
 
+from libs.lake.column_types import arrow_type
 from libs.market.errors import CorruptError
 
 COLUMNS_KEY = "k2.columns"
@@ -31,10 +33,16 @@ class OwnColumns:
     # Columns that every file has: they were there from the first schema on.
     always: frozenset[str]
 
+    # Those beyond the ones that the table began with.
+    added: tuple[pa.Field, ...] = ()
+
+    def has(self, name: str) -> bool:
+        return any(field.name == name for field in self.schema.fields)
+
     def named_alike(self, columns: Iterable[str]) -> bool:
         return self.alike.issuperset(columns)
 
-    def added(self, columns: Iterable[str]) -> frozenset[int]:
+    def late(self, columns: Iterable[str]) -> frozenset[int]:
         """Return the leaf ids of those that older files do not have."""
         fields = (self.schema.find_field(name) for name in columns if name not in self.always)
         return frozenset(leaf_id(field) for field in fields)
@@ -46,7 +54,8 @@ def own_columns(metadata: TableMetadata, names: Iterable[str]) -> OwnColumns:
     Raises:
         CorruptError: the property `k2.columns` is not what K2 writes.
     """
-    ids = column_ids(metadata, names)
+    began = frozenset(names)
+    ids = column_ids(metadata, began)
     current = {field.field_id: field for field in metadata.schema().fields}
     fields = {name: current[field_id] for name, field_id in ids.items()}
     schemas = [{field.field_id: field for field in old.fields} for old in metadata.schemas]
@@ -56,7 +65,16 @@ def own_columns(metadata: TableMetadata, names: Iterable[str]) -> OwnColumns:
         Schema(*(renamed(field, name) for name, field in fields.items())),
         frozenset(alike),
         frozenset(always),
+        tuple(added_field(name, field) for name, field in fields.items() if name not in began),
     )
+
+
+def added_field(name: str, field: NestedField) -> pa.Field:
+    """Raises CorruptError where it is none that K2 adds."""
+    kind = arrow_type(field.field_type)
+    if kind is None:
+        raise CorruptError(f"column {field.name} is {field.field_type}, which K2 does not add")
+    return pa.field(name, kind)
 
 
 def fresh_columns(schema: Schema) -> OwnColumns:

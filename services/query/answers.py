@@ -16,14 +16,17 @@ from k2.query.v1 import query_pb2
 
 from libs.market.trade import DECIMALS
 from libs.wire.notional import notional
-from libs.wire.schema import TIMESTAMP, TRADE_SCHEMA
+from libs.wire.schema import TIMESTAMP
 from services.query.asked import ANSWER_COLUMNS, MESSAGE_ID
 from services.query.completeness import MissingRange
+from services.query.extra import extra_maps
 from services.query.offsets import Offsets
+from services.query.rows import Listing
 from services.query.snapshots import SnapshotInfo
 from services.query.state import State
 from services.query.symbols import Activity, SymbolName
 
+OWN = frozenset(ANSWER_COLUMNS)
 DECIMAL_COLUMNS = ("price", "quantity", "notional")
 MOST_RESPONSE_BYTES = 8 * 1024 * 1024
 IPC_BYTES = 1024 * 1024
@@ -41,11 +44,17 @@ DIVISION = Context(prec=76, rounding=ROUND_HALF_EVEN)
 
 def with_derived(table: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Return the asked columns in the table's order, computing what is not stored."""
-    arrays = {}
-    for name in ANSWER_COLUMNS:
-        if name in columns:
-            arrays[name] = derived(table, name)
-    return pa.table(arrays)
+    own = (name for name in ANSWER_COLUMNS if name in columns)
+    added = (name for name in columns if name not in OWN)
+    return pa.table({name: derived(table, name) for name in (*own, *added)})
+
+
+def with_all(table: pa.Table) -> pa.Table:
+    return with_derived(table, (*ANSWER_COLUMNS, *added_names(table)))
+
+
+def added_names(table: pa.Table) -> list[str]:
+    return [name for name in table.schema.names if name not in OWN]
 
 
 def derived(table: pa.Table, name: str) -> pa.Array | pa.ChunkedArray:
@@ -122,8 +131,8 @@ def fitting(payloads: Sequence[bytes]) -> Sequence[bytes]:
     return payloads[: max(1, int(np.searchsorted(sizes, MOST_RESPONSE_BYTES, "right")))]
 
 
-def no_rows(columns: Sequence[str]) -> pa.Table:
-    return with_derived(TRADE_SCHEMA.empty_table(), columns)
+def no_rows(listing: Listing) -> pa.Table:
+    return with_derived(listing.schema.empty_table(), listing.columns)
 
 
 def ipc_streams(rows: pa.Table) -> Iterator[bytes]:
@@ -204,11 +213,14 @@ def trade_payloads(table: pa.Table) -> list[bytes]:
     """Encode each row as a Protobuf trade; what is null stays unset."""
     if not table.num_rows:
         return []
-    arrays = []
+    added = added_names(table)
+    arrays = {}
     for name in table.column_names:
         column = table[name].combine_chunks()
-        arrays.append(decimal_texts(column) if name in DECIMAL_COLUMNS else column)
-    batch = pa.RecordBatch.from_arrays(arrays, names=table.column_names)
+        arrays[name] = decimal_texts(column) if name in DECIMAL_COLUMNS else column
+    if added:
+        arrays["extra"] = extra_maps({name: arrays.pop(name) for name in added})
+    batch = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
     payloads: list[bytes] = _TRADES.record_batch_to_array(batch).to_pylist()
     return payloads
 

@@ -15,6 +15,7 @@ LATEST_US = 253_402_300_800_000_000  # the year 10000, where SQL and Protobuf ti
 MESSAGE_ID = "message_id"
 ORDER_COLUMNS = ("timestamp", "kafka_topic", "kafka_partition", "kafka_offset")
 ANSWER_COLUMNS = (*TRADE_SCHEMA.names, MESSAGE_ID)
+_OWN = frozenset(ANSWER_COLUMNS)
 _DERIVED_FROM = {
     MESSAGE_ID: ("exchange", "asset_class", "symbol", "sequence_epoch", "source_sequence"),
     "notional": ("notional", "price", "quantity"),
@@ -58,6 +59,10 @@ class Selection:
 
 
 def stored_columns(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the stored columns, in the table's order, that the asked ones and the order need."""
+    """Return the stored columns, in the table's order, that the asked ones and the order need.
+
+    Columns that were added to the table come last.
+    """
     needed = {name for column in asked for name in _DERIVED_FROM.get(column, (column,))}
-    return tuple(name for name in TRADE_SCHEMA.names if name in needed or name in ORDER_COLUMNS)
+    own = (name for name in TRADE_SCHEMA.names if name in needed or name in ORDER_COLUMNS)
+    return (*own, *(name for name in asked if name not in _OWN))

@@ -6,19 +6,25 @@ is. Rows are sorted by (symbol, timestamp, kafka_partition, kafka_offset), symbo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.lake.claims import claims_of
+from libs.lake.coverage import Coverage, union
+from libs.wire.promote import together
+from libs.wire.schema import TRADE_SCHEMA
 from services.query.asked import LATEST_US, Selection, Times
 from services.query.completeness import Partition, Span
 from services.query.offsets import Offsets, offset_at
 
 Int64s = npt.NDArray[np.int64]
+_OWN = frozenset(TRADE_SCHEMA.names)
 Mask = npt.NDArray[np.bool_]
 
 
@@ -33,25 +39,35 @@ class Chunk:
     # Per partition the lowest offset and one past the highest.
     bounds: Mapping[int, Span]
     bytes: int
+    # The ids of its rows.
+    claims: Coverage
     on_disk: bool = False
+    # Columns beyond a trade's own.
+    added: tuple[pa.Field, ...] = ()
+
+    @property
+    def names(self) -> Set[str]:
+        return _OWN | {field.name for field in self.added} if self.added else _OWN
 
     @property
     def rows(self) -> int:
         return len(self.offsets)
 
 
-def chunk_of(topic: str, batch: pa.RecordBatch) -> Chunk:
+def chunk_of(topic: str, batch: pa.RecordBatch, *, claims: Coverage | None = None) -> Chunk:
     """Sort rows of one topic into a chunk; there is at least one."""
     symbols = batch["symbol"].dictionary_encode()
     codes = symbols.indices.to_numpy()
     order = np.lexsort(
         (ints(batch["kafka_offset"]), batch["kafka_partition"], ints(batch["timestamp"]), codes)
     )
-    return sorted_chunk(topic, batch.take(pa.array(order)))
+    return sorted_chunk(topic, batch.take(pa.array(order)), claims=claims)
 
 
-def sorted_chunk(topic: str, batch: pa.RecordBatch, *, on_disk: bool = False) -> Chunk:
-    """Wrap rows that are in a chunk's order already."""
+def sorted_chunk(
+    topic: str, batch: pa.RecordBatch, *, claims: Coverage | None = None, on_disk: bool = False
+) -> Chunk:
+    """Wrap rows that are in a chunk's order already, with their ids where these are known."""
     offsets, partitions = ints(batch["kafka_offset"]), batch["kafka_partition"].to_numpy()
     return Chunk(
         topic=topic,
@@ -62,13 +78,17 @@ def sorted_chunk(topic: str, batch: pa.RecordBatch, *, on_disk: bool = False) ->
         offsets=offsets,
         bounds=partition_bounds(partitions, offsets),
         bytes=batch.nbytes,
+        claims=claims_of(batch) if claims is None else claims,
         on_disk=on_disk,
+        added=tuple(batch.schema)[len(TRADE_SCHEMA) :],
     )
 
 
 def merged(chunks: Sequence[Chunk]) -> Chunk:
     """Make one chunk of several of the same topic."""
-    return chunk_of(chunks[0].topic, pa.concat_batches([chunk.batch for chunk in chunks]))
+    rows = together([chunk.batch for chunk in chunks])
+    claims = reduce(union, (chunk.claims for chunk in chunks))
+    return chunk_of(chunks[0].topic, rows, claims=claims)
 
 
 def from_seam(chunk: Chunk, seam: Offsets) -> Chunk | None:
@@ -76,6 +96,11 @@ def from_seam(chunk: Chunk, seam: Offsets) -> Chunk | None:
     if wholly_past(chunk, seam):
         return chunk
     return only(chunk, at_or_past(chunk, seam))
+
+
+def before_seam(chunk: Chunk, seam: Offsets) -> Chunk | None:
+    """Return the chunk's rows below the seam."""
+    return only(chunk, ~at_or_past(chunk, seam))
 
 
 def below_ends(chunk: Chunk, ends: Mapping[Partition, int]) -> Chunk | None:
@@ -186,7 +211,7 @@ def part(
         batch = batch.filter(pc.equal(batch["exchange"], wanted.exchange))
     if most is not None and batch.num_rows > most:
         batch = batch.slice(batch.num_rows - most if newest else 0, most)
-    return batch.select(list(columns))
+    return batch.select([name for name in columns if name in chunk.names])
 
 
 def symbol_slices(symbols: pa.Array) -> dict[str, Span]:

@@ -14,8 +14,9 @@ from pyiceberg.table import Table
 from libs.degradation.level import Level
 from libs.lake.files import SnapshotIndex
 from libs.market.errors import NotFoundError
+from services.query.added import answered
 from services.query.admission import Weight, admit
-from services.query.asked import ANSWER_COLUMNS, Order, Selection
+from services.query.asked import Order, Selection
 from services.query.bars import BarsAsked, newest_bars
 from services.query.engine import Pool
 from services.query.pages import PageToken, read_token
@@ -46,6 +47,7 @@ WAIT_FOR_STATE_S = 5.0
 @dataclass(frozen=True, slots=True)
 class Page:
     rows: pa.Table
+    listing: Listing
     state: State
     next_page: Callable[[int], PageToken]
     more: bool
@@ -72,7 +74,7 @@ class Queries:
         admit(self._level(), Weight.POINT if asked.listing.wanted.symbol else Weight.RANGE)
         token = read_token(token_text, asked.query_hash, PageToken)
         state = await self._state_for(asked.at, token)
-        listing = asked.listing
+        listing = answered(asked.listing, state)
         if token is not None:
             state = state.below(token.high)
             bounded = replace(listing.wanted, ceiling=token.high)
@@ -83,13 +85,16 @@ class Queries:
         def next_page(last_row: int) -> PageToken:
             return PageToken.after(asked.query_hash, state.high, key_of(shown, last_row))
 
-        return Page(shown, state, next_page, more=rows.num_rows > asked.rows)
+        return Page(shown, listing, state, next_page, more=rows.num_rows > asked.rows)
 
-    async def bands(self, listing: Listing, at: At) -> tuple[State, AsyncIterator[pa.Table]]:
-        """Return the state and, band by band, every row of a listing; all of one state."""
+    async def bands(
+        self, listing: Listing, at: At
+    ) -> tuple[State, Listing, AsyncIterator[pa.Table]]:
+        """Return the state, its columns and, band by band, every row; all of one state."""
         admit(self._level(), Weight.RANGE if listing.wanted.symbol else Weight.SCAN)
         state = await self._state_for(at, None)
-        return state, self._read_bands(state, listing)
+        listing = answered(listing, state)
+        return state, listing, self._read_bands(state, listing)
 
     async def bars(self, asked: BarsAsked, at: At) -> tuple[State, pa.Table]:
         short = span_us(asked) <= MOST_POINT_SPAN_US
@@ -110,14 +115,15 @@ class Queries:
         """
         admit(self._level(), Weight.POINT)
         state = self._board.state
-        newest = Listing(wanted, ANSWER_COLUMNS, Order.NEWEST_FIRST)
+        newest = answered(Listing(wanted, (), Order.NEWEST_FIRST), state)
         rows = await self._first_rows(state, newest, last)
         yield state, rows.take(pa.array(range(rows.num_rows - 1, -1, -1), pa.int64()))
         while True:
             await asyncio.sleep(FOLLOW_PAUSE_S)
             seen = state.high
             state = await self._board.changed(state)
-            listing = Listing(replace(wanted, floor=seen), ANSWER_COLUMNS, Order.OLDEST_FIRST)
+            listing = Listing(replace(wanted, floor=seen), (), Order.OLDEST_FIRST)
+            listing = answered(listing, state)
             async for rows in self._new_rows(state, listing):
                 yield state, rows
 

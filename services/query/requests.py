@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from k2.query.v1 import query_pb2
 
 from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
-from services.query.asked import ANSWER_COLUMNS, EARLIEST_US, LATEST_US, Order, Selection, Times
+from services.query.asked import EARLIEST_US, LATEST_US, Order, Selection, Times
 from services.query.bars import BarsAsked
 from services.query.pages import hash_of
 from services.query.rows import Listing
@@ -67,7 +67,7 @@ def page_asked(request: query_pb2.ListTradesRequest) -> PageAsked:
 
 
 def listing_of(
-    wanted: query_pb2.TradeFilter, order: query_pb2.Order.ValueType, columns: object
+    wanted: query_pb2.TradeFilter, order: query_pb2.Order.ValueType, columns: Iterable[str]
 ) -> Listing:
     if order not in ORDERS:
         raise InvalidError(f"order {order} is none of the known ones", field="order")
@@ -104,23 +104,9 @@ def time_us(stamp: Timestamp, field: str, *, ceiling: bool = False) -> int:
     return micros
 
 
-def columns_of(asked: object) -> tuple[str, ...]:
-    """Return the columns asked for, in the table's order; all where none is named."""
-    names = list(asked)  # type: ignore[call-overload]
-    for name in names:
-        if name not in ANSWER_COLUMNS:
-            raise unknown_column(name)
-    return tuple(name for name in ANSWER_COLUMNS if name in names) or ANSWER_COLUMNS
-
-
-def unknown_column(name: str) -> InvalidError:
-    near = get_close_matches(name, ANSWER_COLUMNS, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    return InvalidError(
-        f"there is no column {name[:MOST_NAME_CHARACTERS]!r}; {hint}"
-        f"known are {', '.join(ANSWER_COLUMNS)}",
-        field="columns",
-    )
+def columns_of(asked: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns asked for, each once; what there is, and what all are, a state knows."""
+    return tuple(sorted(set(asked)))
 
 
 def name_of(text: str, field: str) -> str:

@@ -22,7 +22,7 @@ from services.query.engine import Reader
 from services.query.offsets import ahead, offset_at
 from services.query.plan import Bands
 from services.query.state import State
-from services.query.tail import rows_of
+from services.query.tail_rows import rows_of
 
 # A symbol has a small part of its files' rows: the first band expects more than is wanted, and
 # each further one is wider.
@@ -41,12 +41,24 @@ class TailRows(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which rows, which columns, in which order, from where on."""
+    """Which rows, which columns, in which order, from where on.
+
+    No column means all of them: `services.query.added.answered` says which those are in a state,
+    and of what type those are that were `added` to the table.
+    """
 
     wanted: Selection
     columns: tuple[str, ...]
     order: Order
     after: RowKey | None = None
+    added: tuple[pa.Field, ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The stored columns it needs."""
+        types = {field.name: field for field in self.added}
+        names = stored_columns(self.columns)
+        return pa.schema([types[n] if n in types else TRADE_SCHEMA.field(n) for n in names])
 
     @property
     def newest(self) -> bool:
@@ -160,8 +172,9 @@ def files_in(files: Sequence[FileEntry], times: Times) -> list[FileEntry]:
 def file_rows(
     state: State, listing: Listing, files: Sequence[FileEntry], reader: Reader
 ) -> pa.Table:
-    columns = stored_columns(listing.columns)
-    return reader.read(files_sql(state, listing, files, columns)).cast(stored_schema(columns))
+    schema, own = listing.schema, state.index.columns
+    schema = pa.schema([field for field in schema if own.has(field.name)])
+    return reader.read(files_sql(state, listing, files, schema.names)).cast(schema)
 
 
 def files_sql(
@@ -192,11 +205,7 @@ def in_order(
     parts: Sequence[pa.RecordBatch | pa.Table], listing: Listing, limit: int | None
 ) -> pa.Table:
     """Merge rows into one table in the listing's order, past its key, at most `limit`."""
-    schema = stored_schema(stored_columns(listing.columns))
-    tables = [
-        part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in parts
-    ]
-    table = pa.concat_tables(tables).combine_chunks() if tables else schema.empty_table()
+    table = joined(parts, listing)
     keys = [ints(table, "timestamp"), topic_ranks(table), ints(table, "kafka_partition")]
     keys.append(ints(table, "kafka_offset"))
     order = np.lexsort(keys[::-1])
@@ -207,6 +216,17 @@ def in_order(
     order = order[:limit]
     untouched = len(order) == table.num_rows and bool((np.diff(order) == 1).all())
     return table if untouched else table.take(pa.array(order))
+
+
+def joined(parts: Sequence[pa.RecordBatch | pa.Table], listing: Listing) -> pa.Table:
+    """Make one table of all parts: null where one is older than an added column."""
+    tables = [
+        part if isinstance(part, pa.Table) else pa.Table.from_batches([part]) for part in parts
+    ]
+    if tables and not listing.added:
+        return pa.concat_tables(tables).combine_chunks()
+    whole = [listing.schema.empty_table(), *tables]
+    return pa.concat_tables(whole, promote_options="permissive").combine_chunks()
 
 
 def past(
@@ -263,7 +283,3 @@ def ints(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
         values = values.view(pa.int64())
     numbers: npt.NDArray[np.int64] = values.to_numpy()
     return numbers
-
-
-def stored_schema(columns: Sequence[str]) -> pa.Schema:
-    return pa.schema([TRADE_SCHEMA.field(name) for name in columns])

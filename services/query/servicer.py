@@ -14,7 +14,6 @@ from libs.market.clock import Clock
 from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
 from services.query import answers, snapshots
-from services.query.asked import ANSWER_COLUMNS
 from services.query.completeness import MissingRange
 from services.query.keeper import Keeper
 from services.query.pages import NameToken, SequenceToken, hash_of, read_token
@@ -64,7 +63,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     ) -> query_pb2.ListTradesResponse:
         asked = page_asked(request)
         page = await self._queries.page(asked, request.page_token)
-        rows = answers.with_derived(page.rows, asked.listing.columns)
+        rows = answers.with_derived(page.rows, page.listing.columns)
         payloads = answers.fitting(answers.trade_payloads(rows))
         response = query_pb2.ListTradesResponse.FromString(answers.repeated(payloads))
         if page.more or len(payloads) < rows.num_rows:
@@ -77,7 +76,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     ) -> AsyncIterator[query_pb2.ReadTradesResponse]:
         listing = listing_of(request.filter, request.order, request.columns)
         left = bounded(request.limit, "limit", MOST_LIMIT, MOST_LIMIT)
-        state, bands = await self._queries.bands(listing, at_of(request.at))
+        state, listing, bands = await self._queries.bands(listing, at_of(request.at))
         provenance: query_pb2.Provenance | None = answers.provenance(state)
         async for band in bands:
             rows = answers.with_derived(band.slice(0, left), listing.columns)
@@ -88,7 +87,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
             if left <= 0:
                 break
         if provenance is not None:
-            nothing = answers.ipc_stream(answers.no_rows(listing.columns))
+            nothing = answers.ipc_stream(answers.no_rows(listing))
             yield query_pb2.ReadTradesResponse(arrow_ipc=nothing, provenance=provenance)
 
     async def FollowTrades(
@@ -100,7 +99,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         async for state, rows in self._queries.follow(wanted, last):
             news = None if state.lacks == told else answers.provenance(state)
             told = state.lacks
-            payloads = answers.trade_payloads(answers.with_derived(rows, ANSWER_COLUMNS))
+            payloads = answers.trade_payloads(answers.with_all(rows))
             while payloads or news is not None:
                 sent = answers.fitting(payloads)
                 response = query_pb2.FollowTradesResponse.FromString(answers.repeated(sent))

@@ -63,8 +63,8 @@ def files_source(files: Sequence[FileEntry], columns: Iterable[str], own: OwnCol
     """
     names = list(dict.fromkeys(columns))
     paths = f"[{', '.join(text(file.path) for file in files)}]"
-    added = own.added(names)
-    if own.named_alike(names) and all(added <= file.held for file in files):
+    late = own.late(names)
+    if own.named_alike(names) and all(late <= file.held for file in files):
         return f"read_parquet({paths})"
     fields = ", ".join(field_of(own.schema.find_field(name)) for name in names)
     return f"read_parquet({paths}, schema = MAP {{{fields}}})"

@@ -23,7 +23,7 @@ from libs.wire.schema import TRADE_SCHEMA
 from libs.wire.trades import TradeDecoder
 from services.query.chunk import Chunk, chunk_of
 from services.query.completeness import Span
-from services.query.keeper import Checked, Keeper, Read, Target
+from services.query.keeper import Checked, Keeper, Reached, Read, Target
 from services.query.offsets import Offsets
 from services.query.same_log import AnotherLogError, LogCheck, starts
 from services.query.state import Board, State
@@ -46,6 +46,11 @@ PAUSE_WHILE_FULL_S = 1.0
 # aiokafka reconnects without a word: a log that was made anew meanwhile is found by looking.
 CHECK_EVERY_S = 10.0
 REFUSED_AGAIN_S = 2.0
+# Within the sum of both it shows that Kafka is gone.
+LOOK_EVERY_S = 2.0
+END_TIMEOUT_S = 5.0
+PARTITION_AT = TRADE_SCHEMA.get_field_index("kafka_partition")
+OFFSET_AT = TRADE_SCHEMA.get_field_index("kafka_offset")
 
 # Not libs.kafka.runs: a fresh batch has a handful of records, and cutting it in columns costs
 # 160 us against 30. Columns win from some 100 records a batch on.
@@ -132,7 +137,7 @@ class TailReader(Actor):
         await self._begin(state)
         try:
             async with asyncio.TaskGroup() as loops:
-                for loop in (self._read, self._check_now_and_then):
+                for loop in (self._read, self._check_now_and_then, self._look_for_the_end):
                     loops.create_task(loop(), name=f"tail{loop.__name__}")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -188,6 +193,25 @@ class TailReader(Actor):
                 log.info("log_not_checked", why=str(error))
             else:
                 self._good = state.high
+
+    async def _look_for_the_end(self) -> None:
+        """Say when Kafka stops telling where the log ends: an answer may lack what nobody knows.
+
+        aiokafka fetches in vain without a word.
+        """
+        reached = True
+        while not self._stopping.is_set():
+            try:
+                for topic in self._topics:
+                    await end_offsets(self._reading, topic, timeout_s=END_TIMEOUT_S)
+                tells = True
+            except UnavailableError as error:
+                tells = False
+                log.warning("log_unreachable", why=str(error))
+            if tells != reached:
+                reached = tells
+                await self._keeper.tell(Reached(reached))
+            await self._nap(LOOK_EVERY_S)
 
     async def _nap(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -268,7 +292,7 @@ class TailReader(Actor):
         state = self._board.published
         if state is None:
             return False
-        return state.tail.bytes_in_memory + state.tail.bytes_on_disk > self._most_bytes
+        return state.tail.bytes_past_seam > self._most_bytes
 
     async def _skip_to_log(self, error: OffsetOutOfRangeError) -> None:
         """Go on where the log begins now; what retention took is named as lacking, not hidden."""
@@ -288,5 +312,7 @@ def placed(batch: pa.RecordBatch, records: Sequence[ConsumerRecord]) -> pa.Recor
     rows = batch["kafka_offset"].to_numpy()
     partitions = np.fromiter((record.partition for record in records), np.int32, len(records))
     offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-    arrays = [*batch.columns[:-2], pa.array(partitions[rows]), pa.array(offsets[rows])]
-    return pa.RecordBatch.from_arrays(arrays, schema=TRADE_SCHEMA)
+    arrays = list(batch.columns)
+    arrays[PARTITION_AT] = pa.array(partitions[rows])
+    arrays[OFFSET_AT] = pa.array(offsets[rows])
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
