@@ -25,7 +25,7 @@ from services.query.rows import (
     tail_sources,
 )
 from services.query.state import State
-from services.query.tail import rows_of
+from services.query.tail_rows import rows_of
 
 FIRST_BAND_ROWS = 1_000_000
 INPUTS = ("price", "quantity", "notional")

@@ -16,8 +16,10 @@ import structlog
 from prometheus_client import Counter, Gauge
 from pyiceberg.table import Table
 
+from libs.lake.coverage import Counts
 from libs.lake.files import SnapshotIndex
 from libs.market.clock import Clock
+from libs.market.errors import UnavailableError
 from libs.runtime.actor import MailboxActor
 from services.query.chunk import Chunk, ints
 from services.query.completeness import Partition, Span
@@ -25,11 +27,18 @@ from services.query.freshness import Freshness
 from services.query.offsets import Offsets, offset_at
 from services.query.spill import spilled
 from services.query.state import Board, State
-from services.query.tail import EMPTY_TAIL, appended, truncated
+from services.query.tail import EMPTY_TAIL, appended, lightened, truncated, with_shed
 
 log = structlog.get_logger()
 
+GIB = 2**30
+HELD_BYTES = 8 * GIB
+
 TAIL_ROWS = Gauge("k2_query_tail_rows", "Rows of the tail")
+HELD_ROWS = Gauge("k2_query_held_rows", "Shed rows that are kept until they are stored")
+DUPLICATES = Counter(
+    "k2_query_duplicates_total", "Re-sent trades that the tail left out", ["exchange", "symbol"]
+)
 TAIL_BYTES = Gauge("k2_query_tail_bytes", "Bytes of the tail", ["where"])
 ROWS_READ = Counter("k2_query_rows_read_total", "Rows the tail has taken in")
 LACKING = Gauge("k2_query_lacking_offsets", "Offsets that neither Iceberg nor the tail has")
@@ -71,13 +80,38 @@ class Checked:
     good: Offsets
 
 
-Change = Committed | Read | Checked | Target
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Kafka tells the end of the log again, or does not any more."""
+
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReadShed:
+    """Shed rows below the seam were read back, those of a stretch of some partitions."""
+
+    topic: str
+    chunk: Chunk | None
+    spans: Mapping[int, Span]
+
+
+Growth = Committed | Read | ReadShed
+Change = Growth | Checked | Reached | Target
 
 
 class Keeper(MailboxActor[Change]):
     """Owns the state; a change is computed in its own thread and published whole."""
 
-    def __init__(self, board: Board, clock: Clock, *, memory_bytes: int, spill_dir: Path) -> None:
+    def __init__(
+        self,
+        board: Board,
+        clock: Clock,
+        *,
+        memory_bytes: int,
+        spill_dir: Path,
+        held_bytes: int = HELD_BYTES,
+    ) -> None:
         super().__init__("keeper", capacity=16, redeliver=True)
         self.freshness = Freshness()
         self.newest_ingest_us = 0
@@ -85,8 +119,10 @@ class Keeper(MailboxActor[Change]):
         self._clock = clock
         self._memory_bytes = memory_bytes
         self._spill_dir = spill_dir
+        self._held_bytes = held_bytes
         self._target: Offsets | None = None
         self._caught_up = False
+        self._dropped: Counts = {}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="keeper")
 
     @property
@@ -107,16 +143,19 @@ class Keeper(MailboxActor[Change]):
     def release(self) -> None:
         self._worker.shutdown()
 
-    def _after(self, message: Committed | Read | Checked) -> State:
-        before = self._board.published
-        if isinstance(message, Committed):
-            if before is None:
-                return State.of(message.index, EMPTY_TAIL, {}, message.table)
-            return before.committed(message.index, message.table)
+    def _after(self, message: Growth | Checked | Reached) -> State:
         if isinstance(message, Checked):
             return after_check(self._board.state, message)
-        state = after_read(self._board.state, message)
-        tail = spilled(state.tail, memory_bytes=self._memory_bytes, folder=self._spill_dir)
+        if isinstance(message, Reached):
+            return self._board.state.told(reached=message.reached)
+        return self._bounded(after_growth(self._board.published, message))
+
+    def _bounded(self, state: State) -> State:
+        """Keep what is in memory, and what is held, within their bounds."""
+        tail = lightened(state.tail, held_bytes=self._held_bytes)
+        tail = spilled(tail, memory_bytes=self._memory_bytes, folder=self._spill_dir)
+        if tail.kept is not state.tail.kept:
+            return state.grown(tail, state.log_ends)
         return state if tail is state.tail else replace(state, tail=tail)
 
     def _look_whether_caught_up(self) -> None:
@@ -127,11 +166,9 @@ class Keeper(MailboxActor[Change]):
         if self._caught_up:
             log.info("tail_caught_up", rows=state.tail.rows, snapshot_id=state.index.snapshot_id)
 
-    def _observe(self, state: State, message: Committed | Read | Checked) -> None:
-        TAIL_ROWS.set(state.tail.rows)
-        TAIL_BYTES.labels("memory").set(state.tail.bytes_in_memory)
-        TAIL_BYTES.labels("disk").set(state.tail.bytes_on_disk)
-        LACKING.set(sum(lack.end - lack.start for lack in state.lacks))
+    def _observe(self, state: State, message: Growth | Checked | Reached) -> None:
+        observe(state)
+        self._count_dropped(state.tail.dropped)
         if isinstance(message, Committed):
             log.debug("state_published", snapshot_id=state.index.snapshot_id)
         elif isinstance(message, Read) and message.chunk is not None:
@@ -141,6 +178,32 @@ class Keeper(MailboxActor[Change]):
             if self._caught_up:
                 ages_us = self._clock.now_us() - received_us
                 self.freshness.saw(np.maximum(ages_us, 0), self._clock.monotonic_s())
+
+    def _count_dropped(self, dropped: Counts) -> None:
+        before, self._dropped = self._dropped, dropped
+        for series in dropped if dropped is not before else ():
+            more = dropped[series] - before.get(series, 0)
+            if more:
+                DUPLICATES.labels(series.exchange, series.symbol).inc(more)
+
+
+def observe(state: State) -> None:
+    TAIL_ROWS.set(state.tail.rows)
+    HELD_ROWS.set(state.tail.held_rows)
+    TAIL_BYTES.labels("memory").set(state.tail.bytes_in_memory)
+    TAIL_BYTES.labels("disk").set(state.tail.bytes_on_disk)
+    LACKING.set(sum(lack.end - lack.start for lack in state.lacks))
+
+
+def after_growth(state: State | None, message: Growth) -> State:
+    """Return the state with what was committed or read."""
+    if isinstance(message, Committed):
+        if state is None:
+            return State.of(message.index, EMPTY_TAIL, {}, message.table)
+        return state.committed(message.index, message.table)
+    if state is None:
+        raise UnavailableError("nothing can be read before the catalog is")
+    return after_read(state, message) if isinstance(message, Read) else after_shed(state, message)
 
 
 def after_check(state: State, checked: Checked) -> State:
@@ -153,6 +216,14 @@ def after_check(state: State, checked: Checked) -> State:
 
 def after_read(state: State, read: Read) -> State:
     """Return the state with what was read added."""
-    tail = appended(state.tail, read.topic, read.chunk, read.spans, state.seam)
+    ledger = state.index.ledger
+    tail = appended(state.tail, read.topic, read.chunk, read.spans, state.seam, ledger)
     ends = {**state.log_ends, read.topic: {**state.log_ends.get(read.topic, {}), **read.log_ends}}
     return state.grown(tail, ends)
+
+
+def after_shed(state: State, read: ReadShed) -> State:
+    """Return the state with shed rows that were read back."""
+    ledger = state.index.ledger
+    tail = with_shed(state.tail, read.topic, read.chunk, read.spans, state.seam, ledger)
+    return state.grown(tail, state.log_ends)

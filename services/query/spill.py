@@ -18,16 +18,23 @@ from services.query.tail import TIERS_ROWS, Tail
 
 
 def spilled(tail: Tail, *, memory_bytes: int, folder: Path) -> Tail:
-    """Move the oldest large chunks to files until the rest fits; the same tail where it does."""
+    """Move the oldest large chunks to files until the rest fits; the same tail where it does.
+
+    Held ones go first, and those put aside: they may stay for long.
+    """
     over = tail.bytes_in_memory - memory_bytes
     if over <= 0:
         return tail
-    chunks = []
-    for chunk in tail.chunks:
-        move = over > 0 and not chunk.on_disk and chunk.rows >= TIERS_ROWS[-1]
-        over -= chunk.bytes if move else 0
-        chunks.append(on_disk(chunk, folder) if move else chunk)
-    return replace(tail, chunks=tuple(chunks))
+    moved: dict[Chunk, Chunk] = {}
+    for chunk in (*tail.held, *tail.aside, *tail.chunks):
+        if over > 0 and not chunk.on_disk and chunk.rows >= TIERS_ROWS[-1]:
+            moved[chunk] = on_disk(chunk, folder)
+            over -= chunk.bytes
+    held, aside, chunks = (
+        tuple(moved.get(chunk, chunk) for chunk in chunks)
+        for chunks in (tail.held, tail.aside, tail.chunks)
+    )
+    return replace(tail, held=held, aside=aside, chunks=chunks)
 
 
 def on_disk(chunk: Chunk, folder: Path) -> Chunk:
@@ -39,4 +46,4 @@ def on_disk(chunk: Chunk, folder: Path) -> Chunk:
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     finally:
         path.unlink(missing_ok=True)
-    return sorted_chunk(chunk.topic, batch, on_disk=True)
+    return sorted_chunk(chunk.topic, batch, claims=chunk.claims, on_disk=True)

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import Self
 
 from pyiceberg.table import Table
 
 from libs.lake.files import SnapshotIndex
+from libs.lake.ledger import EMPTY_LEDGER, Ledger
 from libs.market.errors import UnavailableError
-from services.query.completeness import MissingRange, Partition, missing
+from services.query.completeness import (
+    MissingRange,
+    Partition,
+    below_bound,
+    missing,
+    recorded,
+    unread,
+)
+from services.query.held import not_kept
 from services.query.offsets import Offsets, ahead, distance, furthest
-from services.query.tail import EMPTY_TAIL, Tail, cut
+from services.query.tail import EMPTY_TAIL, Tail, committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +43,10 @@ class State:
     table: Table | None = None
     # Partitions whose log is not the table's own: nothing more is read of them.
     refused: frozenset[Partition] = frozenset()
+    # False while Kafka does not tell the end of the log: then there may be rows we know nothing of.
+    log_is_reached: bool = True
+    # What the ledger says is not in the table, nor kept here.
+    recorded: tuple[MissingRange, ...] = ()
 
     @classmethod
     def of(
@@ -44,30 +56,56 @@ class State:
         log_ends: Offsets,
         table: Table | None = None,
         refused: frozenset[Partition] = frozenset(),
-    ) -> Self:
-        kept = cut(tail, index.seam)
-        high = furthest(index.seam, kept.high)
-        lacks = missing(index.seam, high, kept.covered, refused)
-        return cls(index, kept, high, lacks, log_ends, bool(log_ends), table, refused)
+        *,
+        reached: bool = True,
+        before: Ledger = EMPTY_LEDGER,
+    ) -> State:
+        left = committed(tail, index.seam, index.ledger, before)
+        high = furthest(index.seam, left.high)
+        state = cls(index, left, high, (), log_ends, table=table, refused=refused)
+        return state.recorded_anew().told(reached=reached)
 
     @classmethod
-    def at_snapshot(cls, index: SnapshotIndex, log_ends: Offsets) -> Self:
+    def at_snapshot(cls, index: SnapshotIndex, log_ends: Offsets) -> State:
         """Return what was committed with one snapshot: no tail, and nothing past its seam."""
-        lacks = missing(index.seam, index.seam, {})
-        return cls(index, EMPTY_TAIL, index.seam, lacks, log_ends, log_is_known=True)
+        lacks = recorded(index.ledger, not_kept(index.ledger, {}))
+        return cls(
+            index, EMPTY_TAIL, index.seam, lacks, log_ends, log_is_known=True, recorded=lacks
+        )
 
     def committed(self, index: SnapshotIndex, table: Table | None) -> State:
         """Return the state of a new head: what it has of the tail leaves the tail."""
-        return State.of(index, self.tail, self.log_ends, table, self.refused)
+        return State.of(
+            index,
+            self.tail,
+            self.log_ends,
+            table,
+            self.refused,
+            reached=self.log_is_reached,
+            before=self.index.ledger,
+        )
 
     def grown(self, tail: Tail, log_ends: Offsets) -> State:
         """Return the same snapshot with a tail that has more, cut at the seam already."""
         high = furthest(self.seam, tail.high)
-        lacks = missing(self.seam, high, tail.covered, self.refused)
-        known = bool(log_ends)
-        return replace(
-            self, tail=tail, high=high, lacks=lacks, log_ends=log_ends, log_is_known=known
-        )
+        grown = replace(self, tail=tail, high=high, log_ends=log_ends)
+        if tail.kept is not self.tail.kept:
+            grown = grown.recorded_anew()
+        return grown.told(reached=self.log_is_reached)
+
+    def recorded_anew(self) -> State:
+        """Return the state with what its ledger says is not in the table nor kept here."""
+        ledger = self.index.ledger
+        return replace(self, recorded=recorded(ledger, not_kept(ledger, self.tail.kept)))
+
+    def told(self, *, reached: bool) -> State:
+        """Return the state with or without an end of the log that Kafka tells."""
+        lacks = below_bound(self.recorded, self.high)
+        lacks += missing(self.seam, self.high, self.tail.covered, self.refused)
+        if not reached:
+            lacks += unread(self.high)
+        known = reached and bool(self.log_ends)
+        return replace(self, lacks=lacks, log_is_known=known, log_is_reached=reached)
 
     def refusing(self, refused: frozenset[Partition], tail: Tail) -> State:
         """Return the state with partitions whose log is another one, and what is left to them."""
@@ -87,8 +125,7 @@ class State:
 
     def below(self, ceiling: Offsets) -> State:
         """Return the same rows with a lower upper bound."""
-        lacks = missing(self.seam, ceiling, self.tail.covered, self.refused)
-        return replace(self, high=ceiling, lacks=lacks)
+        return replace(self, high=ceiling).told(reached=self.log_is_reached)
 
     def reaches(self, offsets: Offsets) -> bool:
         """Say whether every row below these offsets can be in this state."""

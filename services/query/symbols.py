@@ -19,7 +19,8 @@ from services.query import sql
 from services.query.asked import Selection
 from services.query.engine import Reader
 from services.query.state import State
-from services.query.tail import Tail, rows_of
+from services.query.tail import Tail
+from services.query.tail_rows import rows_of
 
 NAMES = ("exchange", "asset_class", "symbol")
 

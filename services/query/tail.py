@@ -1,54 +1,72 @@
-"""The tail: rows from the seam to the end of the log, as immutable chunks.
+"""The tail: rows that Iceberg does not have, as immutable chunks. Pure.
 
-Small chunks are merged eight at a time, so that half a million rows are a few dozen chunks and a
-row is copied about three times in its life.
+These are the rows from the seam to the end of the log, and shed ones behind it. Small chunks are
+merged eight at a time, so that half a million rows are a few dozen chunks and a row is copied
+about three times in its life.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from operator import itemgetter
 
-import numpy as np
-import pyarrow as pa
-
-from services.query.asked import Selection
-from services.query.chunk import (
-    Chunk,
-    below_ends,
-    edge_us,
-    from_seam,
-    ints,
-    merged,
-    reaches_past,
-    select,
-)
+from libs.lake.coverage import Counts, Coverage, union
+from libs.lake.ledger import EMPTY_LEDGER, Ledger
+from services.query.chunk import Chunk, before_seam, below_ends, from_seam, merged
 from services.query.completeness import Covered, Partition, Span, from_offset
+from services.query.dedupe import ids_of, parted, without
+from services.query.held import forgotten, kept_spans, same_ranges, shed_part
 from services.query.offsets import Offsets, furthest, offset_at
 
 FAN_IN = 8
 TIERS_ROWS = (64, 512, 4_096)
+# Held rows may wait for hours.
+HELD_TIERS_ROWS = (*TIERS_ROWS, 32_768, 262_144)
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
+    # Rows from the seam on, in the order in which they were read.
     chunks: tuple[Chunk, ...] = ()
     # What was read, rows or none: per partition, spans of offsets in order.
     covered: Covered = field(default_factory=dict)
+    # Shed rows below the seam, and the spans of offsets of which they are all here.
+    held: tuple[Chunk, ...] = ()
+    kept: Covered = field(default_factory=dict)
+    # Rows whose id another row here has: no answer has them unless that one is lost.
+    aside: tuple[Chunk, ...] = ()
+    # The ids of the rows above, those aside excepted.
+    ids: Coverage = field(default_factory=dict)
+    # How many re-sent trades were left out, since the process began.
+    dropped: Counts = field(default_factory=dict)
+
+    @property
+    def answering(self) -> tuple[Chunk, ...]:
+        """Every chunk that answers have rows of."""
+        return (*self.held, *self.chunks)
 
     @property
     def rows(self) -> int:
-        return sum(chunk.rows for chunk in self.chunks)
+        return sum(chunk.rows for chunk in self.answering)
+
+    @property
+    def held_rows(self) -> int:
+        return sum(chunk.rows for chunk in self.held)
 
     @property
     def bytes_in_memory(self) -> int:
-        return sum(chunk.bytes for chunk in self.chunks if not chunk.on_disk)
+        chunks = (*self.answering, *self.aside)
+        return sum(chunk.bytes for chunk in chunks if not chunk.on_disk)
 
     @property
     def bytes_on_disk(self) -> int:
-        return sum(chunk.bytes for chunk in self.chunks if chunk.on_disk)
+        return sum(chunk.bytes for chunk in (*self.answering, *self.aside) if chunk.on_disk)
+
+    @property
+    def bytes_past_seam(self) -> int:
+        """What the next commits will take away."""
+        return sum(chunk.bytes for chunk in (*self.chunks, *self.aside))
 
     @property
     def high(self) -> Offsets:
@@ -63,34 +81,138 @@ EMPTY_TAIL = Tail()
 
 
 def appended(
-    tail: Tail, topic: str, chunk: Chunk | None, spans: Mapping[int, Span], seam: Offsets
+    tail: Tail,
+    topic: str,
+    chunk: Chunk | None,
+    spans: Mapping[int, Span],
+    seam: Offsets,
+    ledger: Ledger = EMPTY_LEDGER,
 ) -> Tail:
     """Add what was read of a topic; an empty span says where reading begins or goes on.
 
-    Rows below the seam are in Iceberg already. Rows below the tail's end were read before: a
-    reader that starts again does not know what is still on its way here.
+    Rows below the seam are in Iceberg already, or shed and held here. Rows below the tail's end
+    were read before: a reader that starts again does not know what is still on its way here.
     """
-    chunks = (chunk,) if chunk is not None else ()
-    fresh = Tail(chunks, {topic: {partition: (span,) for partition, span in spans.items()}})
-    fresh = cut(fresh, furthest(seam, tail.high))
+    floor = furthest(seam, tail.high)
+    read = {topic: {partition: (span,) for partition, span in spans.items()}}
     covered = {name: dict(partitions) for name, partitions in tail.covered.items()}
     known = covered.setdefault(topic, {})
-    for partition, read in fresh.covered[topic].items():
-        known[partition] = up_to((*known.get(partition, ()), *read), 0)
-    return Tail(merged_tiers((*tail.chunks, *fresh.chunks), topic), covered)
+    for partition, fresh in covered_from(read, floor)[topic].items():
+        known[partition] = up_to((*known.get(partition, ()), *fresh), 0)
+    grown = replace(tail, covered=covered)
+    if begins_below(spans, topic, seam):
+        grown = with_shed(grown, topic, chunk, spans, seam, ledger)
+    new = from_seam(chunk, floor) if chunk is not None else None
+    return grown if new is None else taken(grown, new, ledger.coverage)
 
 
-def cut(tail: Tail, seam: Offsets) -> Tail:
-    """Drop what is below the seam."""
-    kept = (from_seam(chunk, seam) for chunk in tail.chunks)
-    covered = {
+def begins_below(spans: Mapping[int, Span], topic: str, seam: Offsets) -> bool:
+    return any(low < offset_at(seam, topic, partition) for partition, (low, _) in spans.items())
+
+
+def with_shed(
+    tail: Tail,
+    topic: str,
+    chunk: Chunk | None,
+    spans: Mapping[int, Span],
+    seam: Offsets,
+    ledger: Ledger,
+) -> Tail:
+    """Hold what of these rows was shed and is not here yet; others are left to Iceberg."""
+    late = shed_part(chunk, ledger, tail.kept) if chunk is not None else None
+    read = {topic: {partition: (span,) for partition, span in spans.items()}}
+    kept = kept_spans(tail.kept, read, seam, ledger)
+    tail = replace(tail, kept=kept) if kept != tail.kept else tail
+    return tail if late is None else taken(tail, late, ledger.coverage, shed=True)
+
+
+def taken(tail: Tail, chunk: Chunk, stored: Coverage, *, shed: bool = False) -> Tail:
+    """Add rows, those left out whose id is stored or here already."""
+    new, repeats, dropped = parted(chunk, stored, tail.ids)
+    aside = tail.aside if repeats is None else merged_tiers((*tail.aside, repeats), chunk.topic)
+    tail = replace(tail, aside=aside, dropped=summed(tail.dropped, dropped))
+    if new is None:
+        return tail
+    ids = union(tail.ids, new.claims)
+    if shed:
+        held = merged_tiers((*tail.held, new), chunk.topic, HELD_TIERS_ROWS)
+        return replace(tail, held=held, ids=ids)
+    return replace(tail, chunks=merged_tiers((*tail.chunks, new), chunk.topic), ids=ids)
+
+
+def committed(tail: Tail, seam: Offsets, ledger: Ledger, before: Ledger = EMPTY_LEDGER) -> Tail:
+    """Return what a new snapshot leaves: the rows past its seam, and those it shed.
+
+    `before` is the ledger of the snapshot before it. A row whose id the table has come to hold by
+    another way (a backfill, an import) goes too.
+    """
+    shed = [shed_part(chunk, ledger, tail.kept) for chunk in tail.chunks]
+    still = [
+        chunk if same_ranges(chunk, before, ledger) else shed_part(chunk, ledger, {})
+        for chunk in tail.held
+    ]
+    aside = [
+        part
+        for chunk in tail.aside
+        for part in (shed_part(chunk, ledger, {}), from_seam(chunk, seam))
+    ]
+    left = Tail(
+        chunks=fresh(ledger, (from_seam(chunk, seam) for chunk in tail.chunks)),
+        covered=covered_from(tail.covered, seam),
+        held=fresh(ledger, (*still, *shed)),
+        kept=kept_spans(tail.kept, tail.covered, seam, ledger),
+        dropped=tail.dropped,
+    )
+    left = replace(left, held=tidied(left.held), ids=ids_of(left.answering))
+    return readmitted(left, fresh(ledger, aside), seam)
+
+
+def fresh(ledger: Ledger, chunks: Iterable[Chunk | None]) -> tuple[Chunk, ...]:
+    """Drop the rows whose id the table holds."""
+    left = (without(chunk, ledger.coverage) for chunk in chunks if chunk is not None)
+    return tuple(chunk for chunk in left if chunk is not None)
+
+
+def readmitted(tail: Tail, aside: Sequence[Chunk], seam: Offsets) -> Tail:
+    """Take rows that were put aside; those that still repeat one here go aside again."""
+    counted = tail.dropped
+    for chunk in aside:
+        past, shed = from_seam(chunk, seam), before_seam(chunk, seam)
+        tail = tail if past is None else taken(tail, past, {})
+        tail = tail if shed is None else taken(tail, shed, {}, shed=True)
+    return replace(tail, dropped=counted)
+
+
+def tidied(chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+    for topic in {chunk.topic for chunk in chunks}:
+        chunks = merged_tiers(chunks, topic, HELD_TIERS_ROWS)
+    return chunks
+
+
+def summed(counts: Counts, more: Counts) -> Counts:
+    if not more:
+        return counts
+    return {**counts, **{series: counts.get(series, 0) + count for series, count in more.items()}}
+
+
+def covered_from(covered: Covered, floor: Offsets) -> Covered:
+    return {
         topic: {
-            partition: up_to(spans, offset_at(seam, topic, partition))
+            partition: up_to(spans, offset_at(floor, topic, partition))
             for partition, spans in partitions.items()
         }
-        for topic, partitions in tail.covered.items()
+        for topic, partitions in covered.items()
     }
-    return Tail(tuple(chunk for chunk in kept if chunk is not None), covered)
+
+
+def lightened(tail: Tail, *, held_bytes: int) -> Tail:
+    """Let the oldest held chunks go until the rest fits: their rows are lacking then."""
+    over = sum(chunk.bytes for chunk in tail.held) - held_bytes
+    while over > 0 and tail.held:
+        oldest, *rest = tail.held
+        over -= oldest.bytes
+        tail = replace(tail, held=tuple(rest), kept=forgotten(tail.kept, oldest))
+    return tail
 
 
 def truncated(tail: Tail, ends: Mapping[Partition, int]) -> Tail:
@@ -103,7 +225,10 @@ def truncated(tail: Tail, ends: Mapping[Partition, int]) -> Tail:
         }
         for topic, partitions in tail.covered.items()
     }
-    return Tail(tuple(chunk for chunk in kept if chunk is not None), covered)
+    chunks = tuple(chunk for chunk in kept if chunk is not None)
+    aside = tuple(chunk for found in tail.aside if (chunk := below_ends(found, ends)) is not None)
+    left = replace(tail, chunks=chunks, covered=covered, aside=aside)
+    return replace(left, ids=ids_of(left.answering))
 
 
 def below(spans: Sequence[Span], end: int) -> tuple[Span, ...]:
@@ -119,53 +244,11 @@ def up_to(spans: Sequence[Span], floor: int) -> Sequence[Span]:
     return left if left and left[-1][1] == end else (*left, (end, end))
 
 
-def rows_of(
-    tail: Tail,
-    wanted: Selection,
-    columns: Sequence[str],
-    *,
-    most: int | None = None,
-    newest: bool = True,
-) -> list[pa.RecordBatch]:
-    """Return the wanted rows as batches, each in row order, the batches in none.
-
-    With `most`, at least the so many nearest to the newest or oldest end, of each symbol; their
-    columns must have the timestamp.
-    """
-    floor = wanted.floor
-    chunks = [chunk for chunk in tail.chunks if floor is None or reaches_past(chunk, floor)]
-    if most is not None and wanted.symbol:
-        return nearest(chunks, wanted, columns, most=most, newest=newest)
-    return [
-        batch
-        for chunk in chunks
-        for batch in select(chunk, wanted, columns, most=most, newest=newest)
-    ]
-
-
-def nearest(
-    chunks: Sequence[Chunk], wanted: Selection, columns: Sequence[str], *, most: int, newest: bool
-) -> list[pa.RecordBatch]:
-    """Take rows chunk by chunk from one end; a chunk whose rows all lie further is not touched."""
-    edges = {chunk: edge_us(chunk, wanted, newest=newest) for chunk in chunks}
-    sign = -1 if newest else 1
-    found: list[pa.RecordBatch] = []
-    distances = np.empty(0, np.int64)
-    for edge, chunk in sorted(
-        ((sign * edge, chunk) for chunk, edge in edges.items() if edge is not None),
-        key=itemgetter(0),
-    ):
-        if len(distances) >= most and edge > np.partition(distances, most - 1)[most - 1]:
-            break
-        batches = select(chunk, wanted, columns, most=most, newest=newest)
-        distances = np.concatenate([distances, *(sign * ints(b["timestamp"]) for b in batches)])
-        found += batches
-    return found
-
-
-def merged_tiers(chunks: tuple[Chunk, ...], topic: str) -> tuple[Chunk, ...]:
+def merged_tiers(
+    chunks: tuple[Chunk, ...], topic: str, tiers: Sequence[int] = TIERS_ROWS
+) -> tuple[Chunk, ...]:
     """Merge a topic's newest chunks wherever eight are small enough."""
-    for most_rows in TIERS_ROWS:
+    for most_rows in tiers:
         own = [chunk for chunk in chunks if chunk.topic == topic]
         run = newest_below(own, most_rows)
         if len(run) >= FAN_IN:

@@ -77,6 +77,13 @@ def trade_rows(
     return pa.RecordBatch.from_arrays(arrays, schema=TRADE_SCHEMA)
 
 
+def renumbered(rows: pa.RecordBatch, ids: Sequence[int | None]) -> pa.RecordBatch:
+    """Give rows other ids than their offsets, at the same places of the log."""
+    numbers = pa.array(ids, pa.int64())
+    at = rows.schema.get_field_index("source_sequence")
+    return rows.set_column(at, rows.schema.field(at), numbers)
+
+
 def decimals(unscaled: Int64s, kind: pa.DataType) -> pa.Array:
     words = np.stack([unscaled, unscaled >> 63], axis=1)
     return pa.Array.from_buffers(kind, len(unscaled), [None, pa.py_buffer(words.tobytes())])

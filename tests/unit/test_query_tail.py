@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.kafka.topics import TRADES_BINANCE
+from libs.lake.ledger import EMPTY_LEDGER
 from services.query.asked import Selection, Times
 from services.query.chunk import chunk_of
 from services.query.completeness import missing
 from services.query.spill import spilled
-from services.query.tail import EMPTY_TAIL, appended, cut, rows_of
+from services.query.tail import EMPTY_TAIL, appended, committed
+from services.query.tail_rows import rows_of
 from tests.support.query import FIRST_US, tail_of, trade_rows
 
 
@@ -26,7 +28,7 @@ def offsets(tail: object, wanted: Selection | None = None, **options: object) ->
 def test_rows_below_the_seam_are_dropped_whole() -> None:
     """Cutting leaves exactly the rows past the seam, and forgets chunks below it."""
     tail = tail_of(*(trade_rows("A", range(at, at + 10), partition=1) for at in (0, 10, 20)))
-    kept = cut(tail, {TRADES_BINANCE: {1: 15}})
+    kept = committed(tail, {TRADES_BINANCE: {1: 15}}, EMPTY_LEDGER)
     assert offsets(kept) == list(range(15, 30))
     assert len(kept.chunks) == 2
     assert kept.high == {TRADES_BINANCE: {1: 30}}
@@ -35,7 +37,8 @@ def test_rows_below_the_seam_are_dropped_whole() -> None:
 
 def test_a_seam_past_the_tail_leaves_it_empty() -> None:
     """Where the table is ahead of the tail, nothing is left and nothing is missing."""
-    tail = cut(tail_of(trade_rows("A", range(5), partition=1)), {TRADES_BINANCE: {1: 50}})
+    read = tail_of(trade_rows("A", range(5), partition=1))
+    tail = committed(read, {TRADES_BINANCE: {1: 50}}, EMPTY_LEDGER)
     assert (tail.rows, tail.high) == (0, {TRADES_BINANCE: {1: 50}})
 
 
@@ -60,7 +63,8 @@ def test_what_was_skipped_is_missing_before_more_comes() -> None:
     lacks = missing({}, skipped.high, skipped.covered)
     assert [(lack.start, lack.end) for lack in lacks] == [(8, 20)]
     assert skipped.high == {TRADES_BINANCE: {1: 20}}
-    assert missing({}, cut(skipped, {TRADES_BINANCE: {1: 20}}).high, skipped.covered) == lacks
+    high = committed(skipped, {TRADES_BINANCE: {1: 20}}, EMPTY_LEDGER).high
+    assert missing({}, high, skipped.covered) == lacks
     assert not missing({TRADES_BINANCE: {1: 20}}, skipped.high, skipped.covered)
 
 

@@ -1,0 +1,101 @@
+"""Shed rows: what a snapshot passed by and will store later is kept until it has. Pure.
+
+Its open ranges say which: records at their positions whose key is among their symbols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from libs.lake.ledger import Ledger, Shed, within
+from libs.lake.seam import TopicPartition
+from services.query.chunk import Chunk, Mask, only
+from services.query.completeness import Covered, Span, gaps, joined
+from services.query.offsets import Offsets, offset_at
+
+
+def shed_part(chunk: Chunk, ledger: Ledger, kept: Covered) -> Chunk | None:
+    """Return the rows that open ranges say are not stored, outside the spans kept already."""
+    mask = np.zeros(chunk.rows, np.bool_)
+    for partition, span in chunk.bounds.items():
+        known = kept.get(chunk.topic, {}).get(partition, ())
+        for shed in open_ranges(ledger, chunk.topic, partition, span):
+            for low, high in gaps((shed.start, shed.end), known):
+                mark(mask, chunk, partition, shed._replace(start=low, end=high))
+    return only(chunk, mask)
+
+
+def mark(mask: Mask, chunk: Chunk, partition: int, shed: Shed) -> None:
+    for symbol in chunk.slices.keys() & set(shed.symbols):
+        start, stop = chunk.slices[symbol]
+        offsets = chunk.offsets[start:stop]
+        mask[start:stop] |= (
+            (chunk.partitions[start:stop] == partition)
+            & (offsets >= shed.start)
+            & (offsets < shed.end)
+        )
+
+
+def same_ranges(chunk: Chunk, before: Ledger, now: Ledger) -> bool:
+    """Say whether the same of the chunk's positions are in open ranges."""
+    return all(
+        spans_of(before, chunk.topic, partition, span)
+        == spans_of(now, chunk.topic, partition, span)
+        for partition, span in chunk.bounds.items()
+    )
+
+
+def open_ranges(ledger: Ledger, topic: str, partition: int, span: Span) -> Iterator[Shed]:
+    return within(ledger.book(TopicPartition(topic, partition)).shed, *span)
+
+
+def spans_of(ledger: Ledger, topic: str, partition: int, span: Span) -> tuple[Span, ...]:
+    ranges = open_ranges(ledger, topic, partition, span)
+    return joined((shed.start, shed.end) for shed in ranges)
+
+
+def kept_spans(kept: Covered, read: Covered, seam: Offsets, ledger: Ledger) -> Covered:
+    """Return the open positions below the seam whose rows are kept, those just read too."""
+    found: dict[str, dict[int, Sequence[Span]]] = {}
+    for (topic, partition), book in ledger.partitions.items():
+        if not book.shed:
+            continue
+        end = offset_at(seam, topic, partition)
+        spans = joined(
+            (max(low, shed.start), min(high, shed.end, end))
+            for parts in (kept, read)
+            for low, high in parts.get(topic, {}).get(partition, ())
+            for shed in book.shed
+        )
+        if spans:
+            found.setdefault(topic, {})[partition] = spans
+    return found
+
+
+def not_kept(ledger: Ledger, kept: Covered) -> Iterator[tuple[TopicPartition, Shed]]:
+    """Yield the parts of open ranges whose rows are not kept."""
+    for position, book in ledger.partitions.items():
+        known = kept.get(position.topic, {}).get(position.partition, ())
+        for shed in book.shed:
+            for low, high in gaps((shed.start, shed.end), known):
+                yield position, shed._replace(start=low, end=high)
+
+
+def forgotten(kept: Covered, chunk: Chunk) -> Covered:
+    """Return the spans kept once a chunk is let go."""
+    found: Mapping[int, Sequence[Span]] = kept.get(chunk.topic, {})
+    left = {
+        partition: outside(spans, chunk.bounds[partition]) if partition in chunk.bounds else spans
+        for partition, spans in found.items()
+    }
+    return {**kept, chunk.topic: left}
+
+
+def outside(spans: Sequence[Span], hole: Span) -> tuple[Span, ...]:
+    return joined(
+        part
+        for low, high in spans
+        for part in ((low, min(high, hole[0])), (max(low, hole[1]), high))
+    )
