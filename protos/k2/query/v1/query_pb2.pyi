@@ -307,7 +307,7 @@ Global___TopicOffsets: _TypeAlias = TopicOffsets  # noqa: Y015
 
 @_typing.final
 class MissingRange(_message.Message):
-    """Rows the answer lacks, by offset: [start, end)."""
+    """What is missing, by the exchange's ids or by positions in the log, and why."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -316,11 +316,53 @@ class MissingRange(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    ASSET_CLASS_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    SEQUENCE_EPOCH_FIELD_NUMBER: _builtins.int
+    FIRST_ID_FIELD_NUMBER: _builtins.int
+    LAST_ID_FIELD_NUMBER: _builtins.int
+    AFTER_TIME_FIELD_NUMBER: _builtins.int
+    BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    RECORDED_TIME_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    LACKING_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
+    """Positions [start, end); no topic where it is known by ids."""
     partition: _builtins.int
     start: _builtins.int
     end: _builtins.int
     reason: _builtins.str
+    """GAP             ids between held ones that nobody has brought yet
+    VENUE           ids that do not exist at the exchange, so it was declared
+    LOST            the log's retention took the records before they were stored
+    DEAD_LETTER     records that could not be decoded or did not fit, or contradict a stored trade
+    SHED            put off under load; backfill stores them
+    NOT_IN_THE_LOG  neither in the table nor in the tail
+    ANOTHER_LOG     the partition's log is not the one the table was written from
+    LOG_UNREACHABLE the end of the log cannot be asked for
+    NOT_PROVABLE    trades without an id
+    NOT_COMMITTED   in the tail, not in the table yet
+    BEHIND          in the log, not read yet
+    """
+    exchange: _builtins.str
+    asset_class: _builtins.str
+    symbol: _builtins.str
+    sequence_epoch: _builtins.int
+    first_id: _builtins.int
+    """Both are missing."""
+    last_id: _builtins.int
+    detail: _builtins.str
+    lacking: _builtins.bool
+    """False where nothing asked for is missing because of it: told for the record."""
+    @_builtins.property
+    def after_time(self) -> _timestamp_pb2.Timestamp:
+        """Times of the trades around the ids, unset where there is none on that side."""
+
+    @_builtins.property
+    def before_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def recorded_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -329,12 +371,30 @@ class MissingRange(_message.Message):
         start: _builtins.int = ...,
         end: _builtins.int = ...,
         reason: _builtins.str = ...,
+        exchange: _builtins.str = ...,
+        asset_class: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        sequence_epoch: _builtins.int = ...,
+        first_id: _builtins.int | None = ...,
+        last_id: _builtins.int | None = ...,
+        after_time: _timestamp_pb2.Timestamp | None = ...,
+        before_time: _timestamp_pb2.Timestamp | None = ...,
+        recorded_time: _timestamp_pb2.Timestamp | None = ...,
+        detail: _builtins.str = ...,
+        lacking: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_id", b"_first_id", "_last_id", b"_last_id", "after_time", b"after_time", "before_time", b"before_time", "first_id", b"first_id", "last_id", b"last_id", "recorded_time", b"recorded_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "partition", b"partition", "reason", b"reason", "start", b"start", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_id", b"_first_id", "_last_id", b"_last_id", "after_time", b"after_time", "asset_class", b"asset_class", "before_time", b"before_time", "detail", b"detail", "end", b"end", "exchange", b"exchange", "first_id", b"first_id", "lacking", b"lacking", "last_id", b"last_id", "partition", b"partition", "reason", b"reason", "recorded_time", b"recorded_time", "sequence_epoch", b"sequence_epoch", "start", b"start", "symbol", b"symbol", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__first_id: _TypeAlias = _typing.Literal["first_id"]  # noqa: Y015
+    _WhichOneofArgType__first_id: _TypeAlias = _typing.Literal["_first_id", b"_first_id"]  # noqa: Y015
+    _WhichOneofReturnType__last_id: _TypeAlias = _typing.Literal["last_id"]  # noqa: Y015
+    _WhichOneofArgType__last_id: _TypeAlias = _typing.Literal["_last_id", b"_last_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_id) -> _WhichOneofReturnType__first_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_id) -> _WhichOneofReturnType__last_id | None: ...
 
 Global___MissingRange: _TypeAlias = MissingRange  # noqa: Y015
 
@@ -350,11 +410,14 @@ class Provenance(_message.Message):
     BEHIND_LOG_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     LACKS_FIELD_NUMBER: _builtins.int
+    LACKS_TOTAL_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.int
     """0 while nothing is committed."""
     behind_log: _builtins.int
     """Records between the upper bound and the end of the log, when last looked."""
     complete: _builtins.bool
+    """Of what was asked for, as far as this answer goes: a page's rows, or all of them."""
+    lacks_total: _builtins.int
     @_builtins.property
     def seam(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicOffsets]:
         """Rows below are in Iceberg, rows from it on are in the tail."""
@@ -364,7 +427,9 @@ class Provenance(_message.Message):
         """Upper bound of the tail, exclusive."""
 
     @_builtins.property
-    def lacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingRange]: ...
+    def lacks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingRange]:
+        """Why not; the first 100."""
+
     def __init__(
         self,
         *,
@@ -374,10 +439,11 @@ class Provenance(_message.Message):
         behind_log: _builtins.int = ...,
         complete: _builtins.bool = ...,
         lacks: _abc.Iterable[Global___MissingRange] | None = ...,
+        lacks_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_log", b"behind_log", "complete", b"complete", "high", b"high", "lacks", b"lacks", "seam", b"seam", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_log", b"behind_log", "complete", b"complete", "high", b"high", "lacks", b"lacks", "lacks_total", b"lacks_total", "seam", b"seam", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -963,3 +1029,194 @@ class GetStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class CheckCompletenessRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    FIRST_ID_FIELD_NUMBER: _builtins.int
+    LAST_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    symbol: _builtins.str
+    """Required."""
+    exchange: _builtins.str
+    first_id: _builtins.int
+    """Ids that must be held, both inclusive; unset, those from the first one held to the last."""
+    last_id: _builtins.int
+    page_size: _builtins.int
+    """Holes at most: 1,000 when 0; at most 10,000."""
+    page_token: _builtins.str
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Exchange time, inclusive."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Exchange time, exclusive."""
+
+    def __init__(
+        self,
+        *,
+        symbol: _builtins.str = ...,
+        exchange: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        first_id: _builtins.int | None = ...,
+        last_id: _builtins.int | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_id", b"_first_id", "_last_id", b"_last_id", "end_time", b"end_time", "first_id", b"first_id", "last_id", b"last_id", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_id", b"_first_id", "_last_id", b"_last_id", "end_time", b"end_time", "exchange", b"exchange", "first_id", b"first_id", "last_id", b"last_id", "page_size", b"page_size", "page_token", b"page_token", "start_time", b"start_time", "symbol", b"symbol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__first_id: _TypeAlias = _typing.Literal["first_id"]  # noqa: Y015
+    _WhichOneofArgType__first_id: _TypeAlias = _typing.Literal["_first_id", b"_first_id"]  # noqa: Y015
+    _WhichOneofReturnType__last_id: _TypeAlias = _typing.Literal["last_id"]  # noqa: Y015
+    _WhichOneofArgType__last_id: _TypeAlias = _typing.Literal["_last_id", b"_last_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_id) -> _WhichOneofReturnType__first_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_id) -> _WhichOneofReturnType__last_id | None: ...
+
+Global___CheckCompletenessRequest: _TypeAlias = CheckCompletenessRequest  # noqa: Y015
+
+@_typing.final
+class HeldIds(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_ID_FIELD_NUMBER: _builtins.int
+    LAST_ID_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    first_id: _builtins.int
+    last_id: _builtins.int
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        first_id: _builtins.int = ...,
+        last_id: _builtins.int = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_id", b"first_id", "first_time", b"first_time", "last_id", b"last_id", "last_time", b"last_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldIds: _TypeAlias = HeldIds  # noqa: Y015
+
+@_typing.final
+class HeldSeries(_message.Message):
+    """One counter of an exchange, and what is held of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    ASSET_CLASS_FIELD_NUMBER: _builtins.int
+    SYMBOL_FIELD_NUMBER: _builtins.int
+    SEQUENCE_EPOCH_FIELD_NUMBER: _builtins.int
+    STORED_IDS_FIELD_NUMBER: _builtins.int
+    TAIL_IDS_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    HELD_TOTAL_FIELD_NUMBER: _builtins.int
+    exchange: _builtins.str
+    asset_class: _builtins.str
+    symbol: _builtins.str
+    sequence_epoch: _builtins.int
+    stored_ids: _builtins.int
+    tail_ids: _builtins.int
+    """In the tail and not in the table."""
+    duplicates: _builtins.int
+    """Trades that came again and were dropped."""
+    held_total: _builtins.int
+    @_builtins.property
+    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldIds]:
+        """In order, the first 1,000."""
+
+    def __init__(
+        self,
+        *,
+        exchange: _builtins.str = ...,
+        asset_class: _builtins.str = ...,
+        symbol: _builtins.str = ...,
+        sequence_epoch: _builtins.int = ...,
+        stored_ids: _builtins.int = ...,
+        tail_ids: _builtins.int = ...,
+        duplicates: _builtins.int = ...,
+        held: _abc.Iterable[Global___HeldIds] | None = ...,
+        held_total: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_class", b"asset_class", "duplicates", b"duplicates", "exchange", b"exchange", "held", b"held", "held_total", b"held_total", "sequence_epoch", b"sequence_epoch", "stored_ids", b"stored_ids", "symbol", b"symbol", "tail_ids", b"tail_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldSeries: _TypeAlias = HeldSeries  # noqa: Y015
+
+@_typing.final
+class CheckCompletenessResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    HOLES_FIELD_NUMBER: _builtins.int
+    HOLES_TOTAL_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    SEAM_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    BEHIND_LOG_FIELD_NUMBER: _builtins.int
+    complete: _builtins.bool
+    sentence: _builtins.str
+    """The same in words."""
+    holes_total: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    snapshot_id: _builtins.int
+    """What it speaks of: a snapshot, its seam, and the tail up to `high`."""
+    behind_log: _builtins.int
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldSeries]: ...
+    @_builtins.property
+    def holes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingRange]:
+        """By id first, then by position."""
+
+    @_builtins.property
+    def seam(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicOffsets]: ...
+    @_builtins.property
+    def high(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicOffsets]: ...
+    def __init__(
+        self,
+        *,
+        complete: _builtins.bool = ...,
+        sentence: _builtins.str = ...,
+        series: _abc.Iterable[Global___HeldSeries] | None = ...,
+        holes: _abc.Iterable[Global___MissingRange] | None = ...,
+        holes_total: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+        snapshot_id: _builtins.int = ...,
+        seam: _abc.Iterable[Global___TopicOffsets] | None = ...,
+        high: _abc.Iterable[Global___TopicOffsets] | None = ...,
+        behind_log: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind_log", b"behind_log", "complete", b"complete", "high", b"high", "holes", b"holes", "holes_total", b"holes_total", "next_page_token", b"next_page_token", "seam", b"seam", "sentence", b"sentence", "series", b"series", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckCompletenessResponse: _TypeAlias = CheckCompletenessResponse  # noqa: Y015

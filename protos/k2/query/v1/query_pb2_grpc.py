@@ -74,6 +74,11 @@ class QueryServiceStub:
                 request_serializer=k2_dot_query_dot_v1_dot_query__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=k2_dot_query_dot_v1_dot_query__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.CheckCompleteness = channel.unary_unary(
+                '/k2.query.v1.QueryService/CheckCompleteness',
+                request_serializer=k2_dot_query_dot_v1_dot_query__pb2.CheckCompletenessRequest.SerializeToString,
+                response_deserializer=k2_dot_query_dot_v1_dot_query__pb2.CheckCompletenessResponse.FromString,
+                _registered_method=True)
 
 
 class QueryServiceServicer:
@@ -132,6 +137,13 @@ class QueryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckCompleteness(self, request, context):
+        """Whether every trade of a symbol is held, and if not, what is missing and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QueryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -174,6 +186,11 @@ def add_QueryServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=k2_dot_query_dot_v1_dot_query__pb2.GetStatusRequest.FromString,
                     response_serializer=k2_dot_query_dot_v1_dot_query__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'CheckCompleteness': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckCompleteness,
+                    request_deserializer=k2_dot_query_dot_v1_dot_query__pb2.CheckCompletenessRequest.FromString,
+                    response_serializer=k2_dot_query_dot_v1_dot_query__pb2.CheckCompletenessResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -392,6 +409,33 @@ class QueryService:
             '/k2.query.v1.QueryService/GetStatus',
             k2_dot_query_dot_v1_dot_query__pb2.GetStatusRequest.SerializeToString,
             k2_dot_query_dot_v1_dot_query__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckCompleteness(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.query.v1.QueryService/CheckCompleteness',
+            k2_dot_query_dot_v1_dot_query__pb2.CheckCompletenessRequest.SerializeToString,
+            k2_dot_query_dot_v1_dot_query__pb2.CheckCompletenessResponse.FromString,
             options,
             channel_credentials,
             insecure,

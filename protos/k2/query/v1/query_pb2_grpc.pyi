@@ -44,6 +44,8 @@ class QueryServiceStub:
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetSnapshotRequest, _query_pb2.GetSnapshotResponse]
     GetStatus: _grpc.UnaryUnaryMultiCallable[_query_pb2.GetStatusRequest, _query_pb2.GetStatusResponse]
     """Where the seam is, and how far the tail reaches."""
+    CheckCompleteness: _grpc.UnaryUnaryMultiCallable[_query_pb2.CheckCompletenessRequest, _query_pb2.CheckCompletenessResponse]
+    """Whether every trade of a symbol is held, and if not, what is missing and why."""
 
 @_typing.type_check_only
 class QueryServiceAsyncStub(QueryServiceStub):
@@ -61,6 +63,8 @@ class QueryServiceAsyncStub(QueryServiceStub):
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_query_pb2.GetSnapshotRequest, _query_pb2.GetSnapshotResponse]  # type: ignore[assignment]
     GetStatus: _aio.UnaryUnaryMultiCallable[_query_pb2.GetStatusRequest, _query_pb2.GetStatusResponse]  # type: ignore[assignment]
     """Where the seam is, and how far the tail reaches."""
+    CheckCompleteness: _aio.UnaryUnaryMultiCallable[_query_pb2.CheckCompletenessRequest, _query_pb2.CheckCompletenessResponse]  # type: ignore[assignment]
+    """Whether every trade of a symbol is held, and if not, what is missing and why."""
 
 class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -123,5 +127,13 @@ class QueryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_query_pb2.GetStatusResponse, _abc.Awaitable[_query_pb2.GetStatusResponse]]:
         """Where the seam is, and how far the tail reaches."""
+
+    @_abc_1.abstractmethod
+    def CheckCompleteness(
+        self,
+        request: _query_pb2.CheckCompletenessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_query_pb2.CheckCompletenessResponse, _abc.Awaitable[_query_pb2.CheckCompletenessResponse]]:
+        """Whether every trade of a symbol is held, and if not, what is missing and why."""
 
 def add_QueryServiceServicer_to_server(servicer: QueryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
