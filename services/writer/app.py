@@ -14,7 +14,8 @@ from libs.degradation.policy import load_policy
 from libs.kafka.admin import cluster_id, ensure_topics
 from libs.kafka.same_log import KafkaLog
 from libs.lake.catalog import Lake, open_lake
-from libs.lake.tables import ensure_trades
+from libs.lake.maintenance import Maintenance
+from libs.lake.tables import TRADES, ensure_trades
 from libs.market.clock import SystemClock
 from libs.market.errors import ConfigError
 from libs.runtime.faultpoint import reach_sync
@@ -30,6 +31,7 @@ from services.writer.consumer import Consumer, ConsumerOptions
 from services.writer.deadletters import KafkaDeadLetters, ensure_dead_letter_topics
 from services.writer.group import join
 from services.writer.lake import TradesTable
+from services.writer.maintainer import Maintainer, Surroundings
 from services.writer.memory import keep_compact
 from services.writer.messages import TableState, ToConsumer
 from services.writer.pauses import MemoryRestraint
@@ -81,18 +83,22 @@ async def build(config: WriterConfig) -> Service:
     consumer = make_consumer(config, to_consumer, placer, batcher, restraint)
     agent = make_agent(config, consumer, committer)
     ticker = Ticker(batcher, lambda: agent.applied)
-    servicer = WriterServicer(config.name, consumer, batcher, committer, to_consumer, agent)
+    maintainer = make_maintainer(config, lake, consumer, committer, agent)
+    servicer = WriterServicer(
+        config.name, consumer, batcher, committer, to_consumer, agent, maintainer
+    )
 
     async def release() -> None:
         await letters.close()
+        maintainer.release()
         for thread in (decode_thread, lake_thread):
             thread.shutdown(wait=False)
 
     return Service(
         name=config.name,
         kind="writer",
-        actors=[committer, batcher, ticker, consumer, agent],
-        stop_order=[consumer, ticker, batcher, committer, agent],
+        actors=[committer, batcher, ticker, consumer, maintainer, agent],
+        stop_order=[maintainer, consumer, ticker, batcher, committer, agent],
         servicers=[(writer_pb2_grpc.add_WriterServiceServicer_to_server, servicer, SERVICE)],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,
@@ -131,6 +137,22 @@ def refuse_other_cluster(state: TableState, cluster: str) -> None:
     refusal = another_cluster(state, cluster)
     if refusal is not None:
         raise ConfigError(refusal.reason, table_cluster_id=state.cluster_id, cluster_id=cluster)
+
+
+def make_maintainer(
+    config: WriterConfig,
+    lake: Lake,
+    consumer: Consumer,
+    committer: TableCommitter,
+    agent: DegradationAgent,
+) -> Maintainer:
+    around = Surroundings(
+        assigned=lambda: frozenset(view.partition for view in consumer.view()),
+        level=lambda: agent.level,
+        committing=lambda: not committer.idle,
+    )
+    maintenance = Maintenance(lake, TRADES, config.maintenance_options, points=reach_sync)
+    return Maintainer(maintenance, config.topics, around, config.maintenance_rhythm, SystemClock())
 
 
 def make_agent(

@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 
 from libs.degradation.policy import DEFAULT_POLICY
 from libs.kafka.topics import TRADES_BINANCE
-from libs.runtime.config import Address, Bytes, CommaList, ServiceConfig, grpc_field, metrics_field
+from libs.runtime.config import Address, Bytes, CommaList, grpc_field, metrics_field
+from services.writer.maintenance_config import MaintenanceConfig
 
 MIB = 1024 * 1024
 
 
-class WriterConfig(ServiceConfig):
+class WriterConfig(MaintenanceConfig):
     """What the writer reads from K2_* variables."""
 
     name: str = Field(

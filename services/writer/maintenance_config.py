@@ -9,6 +9,7 @@ from libs.lake.maintenance import MaintenanceOptions
 from libs.lake.orphans import LOWEST_AGE_S
 from libs.lake.retention import Retention
 from libs.runtime.config import Bytes, ServiceConfig
+from services.writer.maintainer import Rhythm
 
 MIB = 1024 * 1024
 
@@ -101,4 +102,13 @@ class MaintenanceConfig(ServiceConfig):
             Retention(newest=self.maintenance_keep_snapshots, hours=self.maintenance_keep_hours),
             file_grace_s=self.maintenance_file_grace_s,
             orphan_age_s=self.maintenance_orphan_age_s,
+        )
+
+    @property
+    def maintenance_rhythm(self) -> Rhythm:
+        return Rhythm(
+            enabled=self.maintenance,
+            interval_s=self.maintenance_interval_s,
+            orphan_interval_s=self.maintenance_orphan_interval_s,
+            share=self.maintenance_share,
         )
