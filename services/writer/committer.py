@@ -135,7 +135,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
     async def _commit(self, message: Commit) -> Flushed:
         with spans.start_as_current_span("commit") as span, metrics.COMMIT_SECONDS.time():
             await self._persist("write data files", lambda: self._write(message))
-            await reach("writer.after_upload")
+            await reach(f"{worker_of(message.kind)}.after_upload")
             outcome = await self._land(message)
             span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(message.files)})
         await self._tell_fenced(message.parts, outcome)
@@ -251,6 +251,11 @@ async def answer_with(reply: asyncio.Future[R], work: Awaitable[R]) -> None:
         answer(reply, await work)
     except K2Error as error:
         refuse(reply, error)
+
+
+def worker_of(kind: Kind) -> str:
+    """Return by whose name the points of a commit go."""
+    return "backfill" if kind is Kind.BACKFILL else "writer"
 
 
 def flushed_by(outcome: Landed | Fenced) -> Flushed:

@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 
 from libs.kafka.same_log import IDENTITY
 from libs.lake.catalog import Lake
-from libs.lake.commit import LakeFile, Overlap, Prepared, head_of
+from libs.lake.commit import Kind, LakeFile, Overlap, Prepared, head_of
 from libs.lake.committer import Committer, Fenced, Landed, Patience
 from libs.lake.datafile import write_trades
 from libs.lake.evolution import added_columns, ensure_columns
@@ -23,6 +23,7 @@ from libs.lake.tables import TRADES, trades_columns
 from libs.market.errors import UnavailableError
 from libs.runtime.faultpoint import reach_sync
 from libs.wire.promote import stacked
+from services.writer.ledger_reader import ledger_at
 from services.writer.messages import HeadLedger, StoredRow, TableState
 from services.writer.storing import Encode, Sieve, Written
 
@@ -33,6 +34,10 @@ ONE_CALL = Patience(give_up_after_s=2.0)
 
 def hold_added() -> None:
     reach_sync("writer.after_schema")
+
+
+def reach_backfill(point: str) -> None:
+    reach_sync(point.replace("writer.", "backfill."))
 
 
 def hold_mid_file() -> None:
@@ -47,6 +52,7 @@ class TradesTable:
         self._encode = encode
         self._index: SnapshotIndex | None = None
         self._committer = Committer(lake, TRADES, points=reach_sync, patience=ONE_CALL)
+        self._backfill = Committer(lake, TRADES, points=reach_backfill, patience=ONE_CALL)
 
     def state(self) -> TableState:
         head = head_of(self._lake.load_table(TRADES).metadata)
@@ -82,16 +88,11 @@ class TradesTable:
         return self._write(table, in_offset_order(pa.concat_tables(rows)), beside)
 
     def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
-        return self._committer.commit(prepared)
+        own = self._backfill if prepared.kind is Kind.BACKFILL else self._committer
+        return own.commit(prepared)
 
-    def ledger(self, snapshot_id: int | None = None) -> HeadLedger:
-        """Return the head's ledger, or that of the snapshot named."""
-        table = self._lake.load_table(TRADES)
-        if snapshot_id is None:
-            head = table.metadata.current_snapshot()
-            return HeadLedger(head.snapshot_id if head else 0, self._committer.ledger_of(table))
-        index = SnapshotIndex.build(table, self._index, snapshot_id=snapshot_id)
-        return HeadLedger(snapshot_id, index.ledger)
+    def ledger(self, snapshot_id: int | None) -> HeadLedger:
+        return ledger_at(self._lake, snapshot_id)
 
     def _write(self, table: Table, rows: pa.Table, beside: Sequence[LakeFile]) -> Written:
         ledger = self._committer.ledger_of(table)

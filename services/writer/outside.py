@@ -45,7 +45,10 @@ class Table(Protocol):
         ...
 
     def ledger(self, snapshot_id: int | None) -> HeadLedger:
-        """Raises UnavailableError, MissingLedgerError, NotFoundError."""
+        """Return the ledger of the head, or of the snapshot named.
+
+        Raises UnavailableError, MissingLedgerError, NotFoundError.
+        """
         ...
 
 
