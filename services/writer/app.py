@@ -31,6 +31,8 @@ from services.writer.consumer import Consumer, ConsumerOptions
 from services.writer.deadletters import KafkaDeadLetters, ensure_dead_letter_topics
 from services.writer.group import join
 from services.writer.lake import TradesTable
+from services.writer.ledger_calls import LedgerCalls
+from services.writer.ledger_reader import LedgerReader
 from services.writer.maintainer import Maintainer, Surroundings
 from services.writer.memory import keep_compact
 from services.writer.messages import TableState, ToConsumer
@@ -84,13 +86,15 @@ async def build(config: WriterConfig) -> Service:
     agent = make_agent(config, consumer, committer)
     ticker = Ticker(batcher, lambda: agent.applied)
     maintainer = make_maintainer(config, lake, consumer, committer, agent)
+    ledger = LedgerCalls(LedgerReader(lake), committer, clock)
     servicer = WriterServicer(
-        config.name, consumer, batcher, committer, to_consumer, agent, maintainer
+        config.name, consumer, batcher, committer, to_consumer, agent, ledger, maintainer
     )
 
     async def release() -> None:
         await letters.close()
         maintainer.release()
+        ledger.release()
         for thread in (decode_thread, lake_thread):
             thread.shutdown(wait=False)
 
