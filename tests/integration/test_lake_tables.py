@@ -291,7 +291,7 @@ def test_index_of_an_older_snapshot(lake: Lake) -> None:
 def test_old_snapshots_are_forgotten_and_rows_stay(lake: Lake) -> None:
     """Commits stay cheap: the metadata keeps the newest, the last of an hour, and the tagged."""
     ensure_trades(lake)
-    committer = Committer(lake, TRADES, retention=Retention(newest=3))
+    committer = Committer(lake, TRADES, retention=Retention(newest=3, at_once=5))
     for n in range(26):
         at = TopicPartition(TOPIC, 0)
         landed = committer.commit(Prepared(f"c{n}", {at: OffsetRange(n, n + 1)}))
