@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from k2.writer.v1 import writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
 from libs.degradation.messages import OwnReport
 from libs.degradation.policy import load_policy
-from libs.kafka.admin import cluster_id, ensure_topics
+from libs.kafka.admin import cluster_id, ensure_topics, retention_of
 from libs.kafka.same_log import KafkaLog
 from libs.lake.catalog import Lake, open_lake
 from libs.lake.maintenance import Maintenance
@@ -25,11 +26,13 @@ from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
 from services.writer.batcher import Batcher
 from services.writer.buffer import FlushRule
+from services.writer.bursts import BurstRule, Bursts
 from services.writer.committer import TableCommitter
 from services.writer.config import WriterConfig
 from services.writer.consumer import Consumer, ConsumerOptions
 from services.writer.deadletters import KafkaDeadLetters, ensure_dead_letter_topics
 from services.writer.group import join
+from services.writer.holding import Holding
 from services.writer.lake import TradesTable
 from services.writer.ledger_calls import LedgerCalls
 from services.writer.ledger_reader import LedgerReader
@@ -78,11 +81,15 @@ async def build(config: WriterConfig) -> Service:
         decode_thread,
         rule,
         clock,
-        lambda level: ShedRule(policy, level, at_us=clock.now_us()),
+        lambda level: ShedRule(policy, level, backfiller.view.spared, clock.now_us()),
+        Bursts(BurstRule(config.burst_records)),
+        to_consumer,
     )
     placer = Placer(committer, log_now, cluster_id=cluster)
     restraint = MemoryRestraint(policy, lambda: agent.applied.memory_level, clock)
-    consumer = make_consumer(config, to_consumer, placer, batcher, restraint)
+    ledgers = LedgerReader(lake)
+    holding = Holding(partial(retention_of, config.kafka_bootstrap), clock, config.probe_every_s)
+    consumer = make_consumer(config, to_consumer, placer, batcher, restraint, holding)
     agent = make_agent(config, consumer, committer)
     ticker = Ticker(batcher, lambda: agent.applied)
     maintainer = make_maintainer(config, lake, consumer, committer, agent)
@@ -117,10 +124,17 @@ def make_consumer(
     placer: Placer,
     batcher: Batcher,
     restraint: MemoryRestraint,
+    holding: Holding,
 ) -> Consumer:
     options = ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000))
     return Consumer(
-        mailbox, lambda rebalance: join(config, rebalance), placer, batcher, restraint, options
+        mailbox,
+        lambda rebalance: join(config, rebalance),
+        placer,
+        batcher,
+        restraint,
+        holding,
+        options,
     )
 
 

@@ -15,20 +15,26 @@ import structlog
 from libs.degradation.level import Level
 from libs.market.clock import Clock
 from libs.runtime.actor import MailboxActor, answer, refuse
-from libs.runtime.mailbox import MailboxClosedError
+from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from libs.wire.trades import TradeDecoder
 from services.writer import metrics
 from services.writer.buffer import Buffer, Chunk, Decision, FlushRule
+from services.writer.bursts import BROKEN, Batch, Bursts, Verdict, broken_among
+from services.writer.holds import Hold
 from services.writer.memory import give_back
 from services.writer.messages import (
+    Accept,
     Commit,
     Fetched,
     Flush,
     Flushed,
+    Held,
     RawChunk,
+    Released,
     Tick,
     ToBatcher,
     ToCommitter,
+    ToConsumer,
 )
 from services.writer.positions import Partition
 from services.writer.shedding import ShedRule, Split, split, with_symbols
@@ -64,6 +70,8 @@ class Batcher(MailboxActor[ToBatcher]):
         rule: FlushRule,
         clock: Clock,
         shed_rule: Callable[[Level], ShedRule],
+        bursts: Bursts,
+        consumer: Mailbox[ToConsumer],
         commit_id: Callable[[], str] = new_commit_id,
     ) -> None:
         # What is handled twice is driven out by itself, and fenced at worst; what is lost would
@@ -75,6 +83,8 @@ class Batcher(MailboxActor[ToBatcher]):
         self._rule = rule
         self._clock = clock
         self._shed_rule = shed_rule
+        self._bursts = bursts
+        self._consumer = consumer
         self._commit_id = commit_id
         self._buffer = Buffer()
         self._levels = Tick(Level.NORMAL, Level.NORMAL)
@@ -85,6 +95,11 @@ class Batcher(MailboxActor[ToBatcher]):
     @property
     def buffered_rows(self) -> int:
         return self._buffer.rows
+
+    @property
+    def busy(self) -> bool:
+        """Say whether a commit is under way, or the buffer half full."""
+        return self._committing or self._buffer.size_bytes * 2 > self._rule.after_bytes
 
     async def run(self) -> None:
         await super().run()
@@ -102,6 +117,8 @@ class Batcher(MailboxActor[ToBatcher]):
                 await self._flush_for(message)
             case Tick():
                 await self._follow(message)
+            case Accept():
+                self._bursts.accept(message.partition, message.generation, message.until)
         await self._flush_if_due()
         metrics.BUFFERED_ROWS.set(self._buffer.rows)
         metrics.BUFFERED_BYTES.set(self._buffer.size_bytes)
@@ -113,13 +130,25 @@ class Batcher(MailboxActor[ToBatcher]):
             decoded = await self._blocking(
                 partial(decode_all, self._decoder, chunks, rule, enrich=enrich)
             )
-        now_s = self._clock.monotonic_s()
-        for chunk in decoded:
+        for raw, chunk in zip(chunks, decoded, strict=True):
+            await self._gather(raw, chunk)
+
+    async def _gather(self, raw: RawChunk, chunk: Chunk) -> None:
+        """Gather a chunk, or hold its partition where it is part of a burst."""
+        verdict = self._bursts.judge(batch_of(chunk))
+        if verdict is Verdict.IGNORE:
+            return
+        reached = chunk.following
+        if verdict is Verdict.HOLD:
+            reached = self._bursts.held_at(chunk.partition) or chunk.start
+            self._buffer.cut(chunk.partition, reached)
+            await self._consumer.put(Held(hold_of(raw, chunk, reached)))
+        else:
+            now_s = self._clock.monotonic_s()
             metrics.OUTDATED_ROWS.inc(self._buffer.add(chunk, now_s=now_s))
-        self.decoded = {
-            **self.decoded,
-            **{c.partition: Decoded(c.generation, c.following) for c in decoded},
-        }
+        if verdict is Verdict.RELEASE:
+            await self._consumer.put(Released(chunk.partition, chunk.generation))
+        self.decoded = {**self.decoded, chunk.partition: Decoded(chunk.generation, reached)}
 
     async def _follow(self, levels: Tick) -> None:
         before, self._levels = self._levels, levels
@@ -153,6 +182,7 @@ class Batcher(MailboxActor[ToBatcher]):
         # A commit given up while stopping has nobody to tell.
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
         parts = self._buffer.take()
+        self._bursts.flushed()
         await self._committer.tell(Commit(self._commit_id(), parts, done))
         self._under_way = done
 
@@ -218,6 +248,32 @@ def decode_chunk(decoder: TradeDecoder, parted: Split, *, enrich: bool) -> Chunk
         decoded.batch,
         with_symbols(decoded.rejected, chunk),
         parted.shed,
+    )
+
+
+def batch_of(chunk: Chunk) -> Batch:
+    return Batch(
+        chunk.partition,
+        chunk.generation,
+        chunk.start,
+        chunk.following,
+        chunk.batch.num_rows + len(chunk.rejected),
+        broken_among(chunk.rejected),
+    )
+
+
+def hold_of(raw: RawChunk, chunk: Chunk, start: int) -> Hold:
+    """Say what is held: why, by the last of its records, and how long the log keeps it."""
+    positions = max(1, raw.following - raw.start)
+    last = next(one for one in reversed(chunk.rejected) if one.reason in BROKEN)
+    return Hold(
+        chunk.partition,
+        chunk.generation,
+        start,
+        broken_among(chunk.rejected),
+        f"{last.reason.value}: {last.detail}",
+        raw.appended_ms,
+        raw.stored_bytes / positions,
     )
 
 

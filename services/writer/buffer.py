@@ -90,6 +90,21 @@ class Buffer:
         self._since_s = now_s if self._since_s is None else self._since_s
         return dropped
 
+    def cut(self, partition: Partition, offset: int) -> None:
+        """Forget what was gathered of a partition from a chunk's start on: it is read again."""
+        part = self._parts.get(partition)
+        if part is None:
+            return
+        kept = [chunk for chunk in part.chunks if chunk.start < offset]
+        for chunk in part.chunks[len(kept) :]:
+            self._count(chunk, -1)
+        part.chunks = kept
+        part.following = kept[-1].following if kept else part.start
+        if not kept:
+            del self._parts[partition]
+        if not self._parts:
+            self._since_s = None
+
     def take(self) -> tuple[Part, ...]:
         """Hand over everything, and be empty."""
         parts = tuple(_part(partition, p) for partition, p in sorted(self._parts.items()))

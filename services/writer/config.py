@@ -90,6 +90,20 @@ class WriterConfig(MaintenanceConfig):
         description="how often a writer shows the group that it lives",
     )
 
+    burst_records: int = Field(
+        100,
+        ge=1,
+        validation_alias="K2_WRITER_BURST_RECORDS",
+        description="so many unreadable records in a row hold their partition",
+    )
+    probe_every_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        validation_alias="K2_WRITER_PROBE_EVERY_S",
+        description="how often a held partition's next batch is tried again",
+    )
+
     @model_validator(mode="after")
     def _heartbeats_fit_the_session(self) -> WriterConfig:
         if self.heartbeat_ms * 3 > self.session_timeout_ms:

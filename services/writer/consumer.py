@@ -1,7 +1,8 @@
 """The consumer: takes what Kafka delivers where the table says, and nothing that starts elsewhere.
 
-Three loops over one state: `_poll` takes records, `_place` asks the table where to read on, and
-`_publish` tells Kafka the decoded positions, as a gauge of lag that nobody reads positions from.
+Loops over one state: `_poll` takes records, `_place` asks the table where to read on, `_publish`
+tells Kafka the decoded positions, as a gauge of lag that nobody reads positions from, and `_probe`
+tries again what is held.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from libs.runtime.actor import Actor
 from libs.runtime.faultpoint import reach
 from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from services.writer import metrics
+from services.writer.holding import Holder, Holding
+from services.writer.holds import Hold
 from services.writer.messages import FencedOff, Fetched, Flush, RawChunk, ToConsumer
 from services.writer.outbox import Outbox
 from services.writer.pauses import MemoryRestraint, Pauses
@@ -63,6 +66,7 @@ class PartitionView:
     decoded: int
     end: int | None
     paused: bool
+    hold: Hold | None = None
 
 
 class Consumer(Actor):
@@ -77,6 +81,7 @@ class Consumer(Actor):
         placer: Placer,
         batcher: Batcher,
         restraint: MemoryRestraint,
+        holding: Holding,
         options: ConsumerOptions | None = None,
     ) -> None:
         self._mailbox = mailbox
@@ -88,6 +93,7 @@ class Consumer(Actor):
         self._pauses = Pauses()
         self._positions = Positions()
         self._outbox = Outbox(batcher, hand_over_s=self._options.hand_over_s)
+        self._holder = Holder(holding, self._positions, self._outbox)
         self._unplaced = asyncio.Event()
         self._stopping = asyncio.Event()
         self._kafka: AIOKafkaConsumer | None = None
@@ -104,7 +110,7 @@ class Consumer(Actor):
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as loops:
-                for loop in (self._poll, self._place, self._publish):
+                for loop in (self._poll, self._place, self._publish, self._probe):
                     loops.create_task(loop(), name=f"consumer{loop.__name__}")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
@@ -121,11 +127,16 @@ class Consumer(Actor):
                 async with asyncio.timeout(self._options.hand_over_s):
                     await kafka.stop()
 
+    @property
+    def placed(self) -> frozenset[Partition]:
+        """The partitions whose log is known to be the table's."""
+        return self._positions.assigned - self._positions.unplaced
+
     def view(self) -> tuple[PartitionView, ...]:
         """Show each assigned partition."""
-        still = self._positions.unplaced | self._pauses.held
+        still, holds = self._positions.unplaced | self._pauses.held, self._holder.holds
         return tuple(
-            PartitionView(p, self._decoded(p) or 0, self._end(p), p in still)
+            PartitionView(p, self._decoded(p) or 0, self._end(p), p in still, holds.get(p))
             for p in sorted(self._positions.assigned)
         )
 
@@ -133,6 +144,7 @@ class Consumer(Actor):
         while not self._stopping.is_set():
             await self._obey()
             self._restraint.hold(self._pauses, self._positions.assigned)
+            self._holder.pause(self._pauses)
             self._pauses.apply(self._consumer, self._positions)
             self._outbox.offer()
             if self._outbox:
@@ -149,6 +161,8 @@ class Consumer(Actor):
                 self._outbox.put(message)
             elif isinstance(message, FencedOff):
                 self._forget(self._positions.fence(message.generations))
+            else:
+                self._holder.obey(message, self._consumer)
 
     async def _fetch(self) -> None:
         delivered = await self._getmany(timeout_ms=POLL_MS)
@@ -157,6 +171,7 @@ class Consumer(Actor):
         await reach("writer.after_fetch")
         chunks = tuple(self._taken(delivered))
         metrics.FETCHED.inc(sum(len(chunk.offsets) for chunk in chunks))
+        self._holder.fetched(chunks)
         if chunks:
             self._outbox.put(Fetched(chunks))
 
@@ -193,6 +208,8 @@ class Consumer(Actor):
                     np.concatenate([run.offsets for run in runs]),
                     pa.concat_arrays([run.values for run in runs]),
                     tuple(run.keys for run in runs),
+                    runs[0].appended_ms,
+                    sum(run.stored_bytes for run in runs),
                 )
             else:
                 self._refuse(tp, verdict, first, expected)
@@ -270,6 +287,11 @@ class Consumer(Actor):
                     async with asyncio.timeout(PUBLISH_EVERY_S):
                         await self._consumer.commit(decoded)
                 await reach("writer.after_offsets")
+
+    async def _probe(self) -> None:
+        while not self._stopping.is_set():
+            await self._nap(PUBLISH_EVERY_S)
+            await self._holder.probe(self._end)
 
     def _gauge(self) -> None:
         views = self.view()

@@ -15,6 +15,7 @@ from libs.lake.commit import Kind, LakeFile
 from libs.lake.ledger import EMPTY_LEDGER, Holes, Ledger
 from libs.lake.seam import Ranges, Seam, TopicPartition
 from services.writer.buffer import Part
+from services.writer.holds import Hold
 from services.writer.positions import Partition
 from services.writer.storing import Written
 
@@ -26,7 +27,8 @@ StoredRow = Mapping[str, object]
 class RawChunk:
     """Records as fetched: they cover consumer positions [start, following) of one partition.
 
-    `keys` are copied out of what was fetched when somebody asks for them.
+    `keys` are copied out of what was fetched when somebody asks for them. `appended_ms` is when the
+    log took the first, `stored_bytes` what all of them take there.
     """
 
     partition: Partition
@@ -36,6 +38,8 @@ class RawChunk:
     offsets: Ints
     values: pa.Array
     key_parts: tuple[Keys | pa.Array, ...] = ()
+    appended_ms: int = 0
+    stored_bytes: int = 0
 
     @property
     def keys(self) -> pa.Array:
@@ -49,6 +53,15 @@ class Fetched:
     """To the batcher: what one poll delivered."""
 
     chunks: tuple[RawChunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """To the batcher: hold nothing of this partition that begins below `until`."""
+
+    partition: Partition
+    generation: int
+    until: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +167,34 @@ class FencedOff:
     generations: Mapping[Partition, int]
 
 
-ToBatcher = Fetched | Tick | Flush
+@dataclass(frozen=True, slots=True)
+class Held:
+    """To the consumer: a burst of records cannot be read; go back to its start and wait."""
+
+    hold: Hold
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """To the consumer: what comes of this partition reads again; read on."""
+
+    partition: Partition
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """To the consumer: accept what is held of a topic, or of a partition of it; both none: all."""
+
+    topic: str
+    partition: int | None
+    reply: asyncio.Future[tuple[Partition, ...]]
+
+    def names(self, held: Partition) -> bool:
+        topic, partition = held
+        return self.topic in ("", topic) and self.partition in (None, partition)
+
+
+ToBatcher = Fetched | Tick | Flush | Accept
 ToCommitter = Commit | ReadTable | FindRows | RecordLost | ReadLedger | DeclareHoles
-ToConsumer = FencedOff | Flush
+ToConsumer = FencedOff | Flush | Held | Released | Resume

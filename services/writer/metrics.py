@@ -31,6 +31,13 @@ DEAD_LETTERED = Counter(
 DUPLICATES = Counter(
     "k2_writer_duplicate_rows", "Trades sent again and dropped", ["exchange", "symbol"]
 )
+HELD_PARTITIONS = Gauge(
+    "k2_writer_held_partitions", "ALARM: partitions held because their records cannot be read"
+)
+HOLDS = Counter("k2_writer_holds", "Times that a partition was held for a burst")
+HOLDS_OUTLIVED = Counter(
+    "k2_writer_holds_outlived", "ALARM: bursts dead-lettered because retention came near"
+)
 LOST_RECORDS = Counter(
     "k2_writer_lost_records", "ALARM: positions that retention took before they were read"
 )

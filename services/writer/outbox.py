@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from libs.market.errors import K2Error
-from services.writer.messages import Fetched, Flush, Flushed
+from services.writer.messages import Accept, Fetched, Flush, Flushed
 
 if TYPE_CHECKING:
     from services.writer.batcher import Batcher
@@ -24,12 +24,12 @@ class Outbox:
     def __init__(self, batcher: Batcher, *, hand_over_s: float) -> None:
         self._batcher = batcher
         self._hand_over_s = hand_over_s
-        self._messages: deque[Fetched | Flush] = deque()
+        self._messages: deque[Fetched | Flush | Accept] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._messages)
 
-    def put(self, message: Fetched | Flush) -> None:
+    def put(self, message: Fetched | Flush | Accept) -> None:
         self._messages.append(message)
 
     def clear(self) -> None:

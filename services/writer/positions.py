@@ -101,6 +101,14 @@ class Positions:
         self._places.update(dict.fromkeys(forgotten))
         return forgotten
 
+    def rewind(self, partition: Partition, generation: int, offset: int) -> bool:
+        """Expect an earlier offset again, of the same placing. False where it is another by now."""
+        place = self._places.get(partition)
+        if place is None or place.generation != generation or offset > place.expected:
+            return False
+        self._places[partition] = replace(place, expected=offset, hole_at=None)
+        return True
+
     def fence(self, generations: Mapping[Partition, int]) -> frozenset[Partition]:
         """Forget the positions that are still of these generations."""
         return self.unplace(p for p, g in generations.items() if self.generation(p) == g)

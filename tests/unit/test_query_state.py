@@ -53,3 +53,14 @@ def test_nothing_is_complete_before_the_logs_end_is_known() -> None:
     assert not State.of(index, EMPTY_TAIL, {}).complete
     assert State.of(index, EMPTY_TAIL, {}).grown(TAIL, offsets(100)).complete
     assert State.at_snapshot(index, {}).complete
+
+
+def test_an_unreachable_log_is_lacking_until_it_is_reached_again() -> None:
+    """Whatever is committed or read meanwhile; a snapshot alone needs no log."""
+    away = committed(TAIL, 50).told(reached=False)
+    index = away.index
+    for state in (away, away.committed(index, None), away.grown(TAIL, offsets(100))):
+        assert (state.complete, state.log_is_known) == (False, False)
+        assert state.lacks == (MissingRange(TRADES_BINANCE, 1, 100, 100, "LOG_UNREACHABLE"),)
+    assert away.told(reached=True).complete
+    assert State.at_snapshot(index, away.log_ends).complete

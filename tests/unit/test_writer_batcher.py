@@ -16,24 +16,32 @@ from libs.degradation.policy import load_policy
 from libs.market.clock import SystemClock
 from libs.market.errors import CorruptError
 from libs.runtime.actor import MailboxActor, answer
+from libs.runtime.mailbox import Mailbox
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder, encode_trade, register_trades
 from services.writer.batcher import Batcher, Decoded
 from services.writer.buffer import FlushRule
+from services.writer.bursts import BurstRule, Bursts
 from services.writer.messages import (
+    Accept,
     Commit,
     Fetched,
     Flush,
     Flushed,
+    Held,
     RawChunk,
+    Released,
     Tick,
     ToCommitter,
+    ToConsumer,
 )
 from services.writer.shedding import ShedRule
 from tests.support.polling import eventually
 from tests.support.wire import a_trade
 
 P3 = ("trades", 3)
+BURST = 10
+UNREADABLE = b"\x00" + (999_999).to_bytes(4, "big") + b"\x00abc"
 NOW = Tick(Level.NORMAL, Level.NORMAL)
 
 
@@ -58,6 +66,7 @@ class Bench:
         schemas = folder / "schemas.json"
         self.value = encode_trade(a_trade(), register_trades(SchemaRegistry(schemas), "trades"))
         self.committer = HeldCommitter()
+        self.consumer: Mailbox[ToConsumer] = Mailbox("consumer", 8)
         self.executor = ThreadPoolExecutor(1)
         decoder = TradeDecoder(SchemaRegistry(schemas))
         policy = load_policy("crypto")
@@ -68,14 +77,18 @@ class Bench:
             rule,
             SystemClock(),
             lambda level: ShedRule(policy, level),
+            Bursts(BurstRule(records=BURST)),
+            self.consumer,
         )
         self.tasks = [
             asyncio.create_task(self.committer.run()),
             asyncio.create_task(self.batcher.run()),
         ]
 
-    async def fetched(self, start: int, end: int, *, generation: int = 1) -> None:
-        values = pa.array([self.value] * (end - start), pa.binary())
+    async def fetched(
+        self, start: int, end: int, *, generation: int = 1, value: bytes | None = None
+    ) -> None:
+        values = pa.array([value or self.value] * (end - start), pa.binary())
         chunk = RawChunk(P3, generation, start, end, np.arange(start, end), values)
         await self.batcher.tell(Fetched((chunk,)))
 
@@ -206,6 +219,51 @@ async def test_what_was_in_hand_at_a_failure_is_decoded_after_the_restart(tmp_pa
     async for _ in lived(bench):
         await eventually(lambda: bench.batcher.buffered_rows == 3)
     assert [(part.start, part.rows) for part in bench.committer.commits[0].parts] == [(0, 3)]
+
+
+async def test_a_burst_is_left_out_and_told(patient: Bench) -> None:
+    """From its first batch on; what came before is committed, and what was fetched after ignored."""
+    await patient.fetched(0, 3)
+    for start in (3, 7, 11):
+        await patient.fetched(start, start + 4, value=UNREADABLE)
+    await patient.fetched(15, 19)
+    reply = await patient.flush()
+    await eventually(lambda: patient.committer.commits)
+    patient.committer.land()
+    await reply
+    (part,) = patient.committer.commits[0].parts
+    assert (part.start, part.following, part.rejected) == (0, 3, ())
+    assert patient.batcher.decoded[P3] == Decoded(1, 3)
+    held = await patient.consumer.get()
+    assert isinstance(held, Held)
+    assert (held.hold.partition, held.hold.start) == (P3, 3)
+    assert "UNKNOWN_SCHEMA: schema id 999999" in held.hold.why
+
+
+async def test_a_held_partition_goes_on_with_a_batch_that_reads(patient: Bench) -> None:
+    """The consumer is told, and nothing lies between what was gathered and what comes."""
+    await patient.fetched(0, 3)
+    for start in (3, 3, 3):
+        await patient.fetched(start, start + BURST, value=UNREADABLE)
+    await patient.fetched(3, 5)
+    await eventually(lambda: patient.batcher.decoded.get(P3) == Decoded(1, 5))
+    told = [await patient.consumer.get() for _ in range(4)]
+    assert [type(message) for message in told] == [Held, Held, Held, Released]
+    await patient.flush()
+    await eventually(lambda: patient.committer.commits)
+    (part,) = patient.committer.commits[0].parts
+    assert (part.start, part.following, part.rows) == (0, 5, 5)
+
+
+async def test_what_is_accepted_is_dead_lettered(patient: Bench) -> None:
+    """As poison is, up to where the log ended."""
+    await patient.fetched(0, BURST, value=UNREADABLE)
+    await patient.batcher.tell(Accept(P3, 1, BURST))
+    await patient.fetched(0, BURST, value=UNREADABLE)
+    await patient.flush()
+    await eventually(lambda: patient.committer.commits)
+    (part,) = patient.committer.commits[0].parts
+    assert len(part.rejected) == BURST
 
 
 async def test_a_stopped_batcher_commits_what_it_holds(tmp_path: Path) -> None:
