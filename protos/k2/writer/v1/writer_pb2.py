@@ -28,7 +28,7 @@ from k2.writer.v1 import ledger_pb2 as k2_dot_writer_dot_v1_dot_ledger__pb2
 from k2.writer.v1 import maintenance_pb2 as k2_dot_writer_dot_v1_dot_maintenance__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19k2/writer/v1/writer.proto\x12\x0ck2.writer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bk2/writer/v1/backfill.proto\x1a\x19k2/writer/v1/ledger.proto\x1a\x1ek2/writer/v1/maintenance.proto\"\x12\n\x10GetStatusRequest\"\x89\x01\n\x0fPartitionStatus\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x18\n\x10\x63ommitted_offset\x18\x03 \x01(\x03\x12\x16\n\x0e\x64\x65\x63oded_offset\x18\x04 \x01(\x03\x12\x12\n\nend_offset\x18\x05 \x01(\x03\x12\x0e\n\x06paused\x18\x06 \x01(\x08\"S\n\x0bSymbolCount\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x13\n\x0b\x61sset_class\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"\x87\x03\n\x11GetStatusResponse\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x31\n\npartitions\x18\x03 \x03(\x0b\x32\x1d.k2.writer.v1.PartitionStatus\x12\x15\n\rbuffered_rows\x18\x04 \x01(\x03\x12\x16\n\x0e\x63ommitted_rows\x18\x05 \x01(\x03\x12\x0f\n\x07\x63ommits\x18\x06 \x01(\x03\x12\x1a\n\x12\x64\x65\x61\x64_lettered_rows\x18\x07 \x01(\x03\x12\x14\n\x0clost_records\x18\x08 \x01(\x03\x12\x18\n\x10last_snapshot_id\x18\t \x01(\x03\x12\x34\n\x10last_commit_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fstopped_because\x18\x0b \x01(\t\x12\x16\n\x0e\x64uplicate_rows\x18\x0c \x01(\x03\x12-\n\nduplicates\x18\r \x03(\x0b\x32\x19.k2.writer.v1.SymbolCount\"\x0e\n\x0c\x46lushRequest\"2\n\rFlushResponse\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\x03\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x32\xdb\x04\n\rWriterService\x12L\n\tGetStatus\x12\x1e.k2.writer.v1.GetStatusRequest\x1a\x1f.k2.writer.v1.GetStatusResponse\x12@\n\x05\x46lush\x12\x1a.k2.writer.v1.FlushRequest\x1a\x1b.k2.writer.v1.FlushResponse\x12[\n\x0eRunMaintenance\x12#.k2.writer.v1.RunMaintenanceRequest\x1a$.k2.writer.v1.RunMaintenanceResponse\x12[\n\x0eGetMaintenance\x12#.k2.writer.v1.GetMaintenanceRequest\x1a$.k2.writer.v1.GetMaintenanceResponse\x12R\n\x0bGetBackfill\x12 .k2.writer.v1.GetBackfillRequest\x1a!.k2.writer.v1.GetBackfillResponse\x12L\n\tGetLedger\x12\x1e.k2.writer.v1.GetLedgerRequest\x1a\x1f.k2.writer.v1.GetLedgerResponse\x12^\n\x0fRecordVenueHole\x12$.k2.writer.v1.RecordVenueHoleRequest\x1a%.k2.writer.v1.RecordVenueHoleResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19k2/writer/v1/writer.proto\x12\x0ck2.writer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bk2/writer/v1/backfill.proto\x1a\x19k2/writer/v1/ledger.proto\x1a\x1ek2/writer/v1/maintenance.proto\"\x12\n\x10GetStatusRequest\"\xcf\x01\n\x0fPartitionStatus\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x18\n\x10\x63ommitted_offset\x18\x03 \x01(\x03\x12\x16\n\x0e\x64\x65\x63oded_offset\x18\x04 \x01(\x03\x12\x12\n\nend_offset\x18\x05 \x01(\x03\x12\x0e\n\x06paused\x18\x06 \x01(\x08\x12\x14\n\x0cheld_because\x18\x07 \x01(\t\x12.\n\nheld_since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"S\n\x0bSymbolCount\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x13\n\x0b\x61sset_class\x18\x02 \x01(\t\x12\x0e\n\x06symbol\x18\x03 \x01(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\"\x87\x03\n\x11GetStatusResponse\x12\x0e\n\x06writer\x18\x01 \x01(\t\x12\r\n\x05level\x18\x02 \x01(\t\x12\x31\n\npartitions\x18\x03 \x03(\x0b\x32\x1d.k2.writer.v1.PartitionStatus\x12\x15\n\rbuffered_rows\x18\x04 \x01(\x03\x12\x16\n\x0e\x63ommitted_rows\x18\x05 \x01(\x03\x12\x0f\n\x07\x63ommits\x18\x06 \x01(\x03\x12\x1a\n\x12\x64\x65\x61\x64_lettered_rows\x18\x07 \x01(\x03\x12\x14\n\x0clost_records\x18\x08 \x01(\x03\x12\x18\n\x10last_snapshot_id\x18\t \x01(\x03\x12\x34\n\x10last_commit_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fstopped_because\x18\x0b \x01(\t\x12\x16\n\x0e\x64uplicate_rows\x18\x0c \x01(\x03\x12-\n\nduplicates\x18\r \x03(\x0b\x32\x19.k2.writer.v1.SymbolCount\"\x0e\n\x0c\x46lushRequest\"2\n\rFlushResponse\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\x03\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x32\xdb\x04\n\rWriterService\x12L\n\tGetStatus\x12\x1e.k2.writer.v1.GetStatusRequest\x1a\x1f.k2.writer.v1.GetStatusResponse\x12@\n\x05\x46lush\x12\x1a.k2.writer.v1.FlushRequest\x1a\x1b.k2.writer.v1.FlushResponse\x12[\n\x0eRunMaintenance\x12#.k2.writer.v1.RunMaintenanceRequest\x1a$.k2.writer.v1.RunMaintenanceResponse\x12[\n\x0eGetMaintenance\x12#.k2.writer.v1.GetMaintenanceRequest\x1a$.k2.writer.v1.GetMaintenanceResponse\x12R\n\x0bGetBackfill\x12 .k2.writer.v1.GetBackfillRequest\x1a!.k2.writer.v1.GetBackfillResponse\x12L\n\tGetLedger\x12\x1e.k2.writer.v1.GetLedgerRequest\x1a\x1f.k2.writer.v1.GetLedgerResponse\x12^\n\x0fRecordVenueHole\x12$.k2.writer.v1.RecordVenueHoleRequest\x1a%.k2.writer.v1.RecordVenueHoleResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,15 +38,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSTATUSREQUEST']._serialized_start=164
   _globals['_GETSTATUSREQUEST']._serialized_end=182
   _globals['_PARTITIONSTATUS']._serialized_start=185
-  _globals['_PARTITIONSTATUS']._serialized_end=322
-  _globals['_SYMBOLCOUNT']._serialized_start=324
-  _globals['_SYMBOLCOUNT']._serialized_end=407
-  _globals['_GETSTATUSRESPONSE']._serialized_start=410
-  _globals['_GETSTATUSRESPONSE']._serialized_end=801
-  _globals['_FLUSHREQUEST']._serialized_start=803
-  _globals['_FLUSHREQUEST']._serialized_end=817
-  _globals['_FLUSHRESPONSE']._serialized_start=819
-  _globals['_FLUSHRESPONSE']._serialized_end=869
-  _globals['_WRITERSERVICE']._serialized_start=872
-  _globals['_WRITERSERVICE']._serialized_end=1475
+  _globals['_PARTITIONSTATUS']._serialized_end=392
+  _globals['_SYMBOLCOUNT']._serialized_start=394
+  _globals['_SYMBOLCOUNT']._serialized_end=477
+  _globals['_GETSTATUSRESPONSE']._serialized_start=480
+  _globals['_GETSTATUSRESPONSE']._serialized_end=871
+  _globals['_FLUSHREQUEST']._serialized_start=873
+  _globals['_FLUSHREQUEST']._serialized_end=887
+  _globals['_FLUSHRESPONSE']._serialized_start=889
+  _globals['_FLUSHRESPONSE']._serialized_end=939
+  _globals['_WRITERSERVICE']._serialized_start=942
+  _globals['_WRITERSERVICE']._serialized_end=1545
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,8 @@ class PartitionStatus(_message.Message):
     DECODED_OFFSET_FIELD_NUMBER: _builtins.int
     END_OFFSET_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
+    HELD_BECAUSE_FIELD_NUMBER: _builtins.int
+    HELD_SINCE_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
     committed_offset: _builtins.int
@@ -53,6 +55,10 @@ class PartitionStatus(_message.Message):
     end_offset: _builtins.int
     """End of the log, when last looked."""
     paused: _builtins.bool
+    held_because: _builtins.str
+    """Why it is held, where a burst of its records cannot be read; it is tried again now and then."""
+    @_builtins.property
+    def held_since(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -62,10 +68,12 @@ class PartitionStatus(_message.Message):
         decoded_offset: _builtins.int = ...,
         end_offset: _builtins.int = ...,
         paused: _builtins.bool = ...,
+        held_because: _builtins.str = ...,
+        held_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["held_since", b"held_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_offset", b"committed_offset", "decoded_offset", b"decoded_offset", "end_offset", b"end_offset", "partition", b"partition", "paused", b"paused", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_offset", b"committed_offset", "decoded_offset", b"decoded_offset", "end_offset", b"end_offset", "held_because", b"held_because", "held_since", b"held_since", "partition", b"partition", "paused", b"paused", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
