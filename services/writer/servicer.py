@@ -6,21 +6,27 @@ import asyncio
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
-from k2.writer.v1 import writer_pb2, writer_pb2_grpc
+from k2.writer.v1 import backfill_pb2, ledger_pb2, writer_pb2, writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
+from libs.lake.coverage import Counts
 from libs.lake.seam import TopicPartition
 from libs.market.errors import UnavailableError
 from libs.runtime.mailbox import Mailbox
+from services.writer.backfill_answer import answer_of
+from services.writer.backfiller import Backfiller
 from services.writer.batcher import Batcher
 from services.writer.committer import TableCommitter
 from services.writer.consumer import Consumer
+from services.writer.ledger_calls import LedgerCalls
 from services.writer.maintainer import Maintainer
 from services.writer.maintenance_servicer import MaintenanceCalls
 from services.writer.messages import Flush, Flushed, ToConsumer
 
 SERVICE = writer_pb2.DESCRIPTOR.services_by_name["WriterService"].full_name
 LONGEST_FLUSH_S = 60.0
+# The others are in the ledger.
+MOST_SYMBOLS = 100
 
 
 class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
@@ -34,7 +40,9 @@ class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
         committer: TableCommitter,
         mailbox: Mailbox[ToConsumer],
         agent: DegradationAgent,
+        ledger: LedgerCalls,
         maintainer: Maintainer,
+        backfiller: Backfiller,
     ) -> None:
         super().__init__(name, maintainer)
         self._name = name
@@ -43,6 +51,8 @@ class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
         self._committer = committer
         self._mailbox = mailbox
         self._agent = agent
+        self._ledger = ledger
+        self._backfiller = backfiller
 
     async def GetStatus(  # noqa: N802
         self,
@@ -62,6 +72,8 @@ class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
             last_snapshot_id=done.snapshot_id,
             last_commit_time=_timestamp(done.commit_time_us),
             stopped_because=stopped_because(self._consumer, self._committer),
+            duplicate_rows=done.duplicates,
+            duplicates=by_symbol(done.all_duplicates),
         )
 
     async def Flush(  # noqa: N802
@@ -81,6 +93,28 @@ class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
                 f"not committed within {timeout_s:.0f} s" + (f": {why}" if why else "")
             ) from error
         return writer_pb2.FlushResponse(snapshot_id=flushed.snapshot_id, rows=flushed.rows)
+
+    async def GetLedger(  # noqa: N802
+        self,
+        request: ledger_pb2.GetLedgerRequest,
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]  # noqa: ARG002
+    ) -> ledger_pb2.GetLedgerResponse:
+        return await self._ledger.page(request)
+
+    async def RecordVenueHole(  # noqa: N802
+        self,
+        request: ledger_pb2.RecordVenueHoleRequest,
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]
+    ) -> ledger_pb2.RecordVenueHoleResponse:
+        timeout_s = min(context.time_remaining() or LONGEST_FLUSH_S, LONGEST_FLUSH_S)
+        return await self._ledger.declare(request, timeout_s=timeout_s)
+
+    async def GetBackfill(  # noqa: N802
+        self,
+        request: backfill_pb2.GetBackfillRequest,  # noqa: ARG002
+        context: grpc.aio.ServicerContext,  # type: ignore[type-arg]  # noqa: ARG002
+    ) -> backfill_pb2.GetBackfillResponse:
+        return answer_of(self._name, self._backfiller.view)
 
     def _partitions(self) -> list[writer_pb2.PartitionStatus]:
         committed = self._committer.view.offsets or {}
@@ -102,6 +136,20 @@ def stopped_because(consumer: Consumer, committer: TableCommitter) -> str:
     reasons = [committer.view.stopped_because, consumer.not_placed_because]
     reasons += sorted(set(consumer.refused.values()))
     return "; ".join(reason for reason in reasons if reason)
+
+
+def by_symbol(counts: Counts) -> list[writer_pb2.SymbolCount]:
+    """Show the symbols with most first."""
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        writer_pb2.SymbolCount(
+            exchange=series.exchange,
+            asset_class=series.asset_class,
+            symbol=series.symbol,
+            count=count,
+        )
+        for series, count in most[:MOST_SYMBOLS]
+    ]
 
 
 def _timestamp(time_us: int) -> Timestamp | None:
