@@ -72,7 +72,7 @@ class Run:
     """Records of one partition in offset order; they cover positions [start, following).
 
     Where compaction or a transaction's markers left holes, positions are more than records.
-    `appended_ms` is when the log took the first of its batches, `stored_bytes` what all of them
+    `appended_ms` is when the log took the first of its batches, `stored_bytes` what its positions
     take there.
     """
 
@@ -167,14 +167,16 @@ class _Gathered:
     def run(self, *, until: int) -> Run:
         offsets, values, keys = cut(*self._batches)
         first = int(np.searchsorted(offsets, self._start))
+        header = HEADER.unpack_from(self._batches[0])
+        share = (until - self._start) / (until - min(header[0], self._start))
         return Run(
             self._start,
             until,
             offsets[first:],
             values.slice(first),
             keys.after(first),
-            appended_ms=HEADER.unpack_from(self._batches[0])[MAX_TIMESTAMP],
-            stored_bytes=sum(map(len, self._batches)),
+            appended_ms=header[MAX_TIMESTAMP],
+            stored_bytes=round(share * sum(map(len, self._batches))),
         )
 
 

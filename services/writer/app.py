@@ -24,6 +24,8 @@ from libs.runtime.mailbox import Mailbox
 from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
+from services.writer.backfill_reader import BackfillReader
+from services.writer.backfiller import Backfiller
 from services.writer.batcher import Batcher
 from services.writer.buffer import FlushRule
 from services.writer.bursts import BurstRule, Bursts
@@ -45,6 +47,7 @@ from services.writer.reencoding import Reencoder
 from services.writer.servicer import SERVICE, WriterServicer
 from services.writer.shedding import ShedRule
 from services.writer.ticker import Ticker
+from services.writer.traffic import LiveTraffic
 
 WAITING_FOR_CONSUMER = 64
 
@@ -92,10 +95,28 @@ async def build(config: WriterConfig) -> Service:
     consumer = make_consumer(config, to_consumer, placer, batcher, restraint, holding)
     agent = make_agent(config, consumer, committer)
     ticker = Ticker(batcher, lambda: agent.applied)
+    backfiller = Backfiller(
+        committer,
+        ledgers,
+        BackfillReader(config.kafka_bootstrap, f"{config.name}-backfill"),
+        decoder,
+        decode_thread,
+        LiveTraffic(consumer, batcher, agent).times,
+        clock,
+        config.backfill_limits,
+    )
     maintainer = make_maintainer(config, lake, consumer, committer, agent)
-    ledger = LedgerCalls(LedgerReader(lake), committer, clock)
+    ledger = LedgerCalls(ledgers, committer, clock)
     servicer = WriterServicer(
-        config.name, consumer, batcher, committer, to_consumer, agent, ledger, maintainer
+        config.name,
+        consumer,
+        batcher,
+        committer,
+        to_consumer,
+        agent,
+        ledger,
+        maintainer,
+        backfiller,
     )
 
     async def release() -> None:
@@ -108,8 +129,8 @@ async def build(config: WriterConfig) -> Service:
     return Service(
         name=config.name,
         kind="writer",
-        actors=[committer, batcher, ticker, consumer, maintainer, agent],
-        stop_order=[maintainer, consumer, ticker, batcher, committer, agent],
+        actors=[committer, batcher, ticker, consumer, maintainer, backfiller, agent],
+        stop_order=[backfiller, maintainer, consumer, ticker, batcher, committer, agent],
         servicers=[(writer_pb2_grpc.add_WriterServiceServicer_to_server, servicer, SERVICE)],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,

@@ -146,7 +146,10 @@ class HeadLedger:
 
 @dataclass(frozen=True, slots=True)
 class ReadLedger:
-    """To the committer: what does the head's ledger say, or that of the snapshot named?"""
+    """To the committer: what does the ledger say, after every commit sent before?
+
+    That of the head, or of the snapshot named.
+    """
 
     snapshot_id: int | None
     reply: asyncio.Future[HeadLedger]

@@ -47,6 +47,18 @@ SHED_RECORDS = Counter(
 CIRCUIT_BREAK = Gauge(
     "k2_writer_circuit_break", "ALARM: 1 while lag is at its worst, critical symbols alone go on"
 )
+BACKFILLED_RECORDS = Counter(
+    "k2_writer_backfilled_records", "Records written after they had been put off"
+)
+BACKFILL_OPEN_RECORDS = Gauge(
+    "k2_writer_backfill_open_records", "Records that still wait, of all partitions of the table"
+)
+RETENTION_USED = Gauge(
+    "k2_writer_backfill_retention_used", "ALARM from 0.8: how near the log is to forget what waits"
+)
+SPARED_TOPICS = Gauge(
+    "k2_writer_spared_topics", "ALARM: topics not put off any more, for retention is too near"
+)
 MEMORY_PAUSES = Counter(
     "k2_writer_memory_pauses",
     "Times that memory held fetching back",

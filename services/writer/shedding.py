@@ -99,10 +99,13 @@ def by_class(
 
 
 def only(chunk: RawChunk, symbols: Iterable[str]) -> RawChunk:
-    """Return the records whose key is one of the symbols: those that a range of the ledger owes."""
+    """Return the records whose key is one of the symbols: those that a range of the ledger owes.
+
+    What stands behind the chunk's last position is left out too.
+    """
     keys = pa.array([symbol.encode() for symbol in symbols], pa.binary())
     owed = pc.is_in(chunk.keys, value_set=keys).to_numpy(zero_copy_only=False)
-    return without(chunk, ~owed)
+    return without(chunk, ~owed | (chunk.offsets >= chunk.following))
 
 
 def without(chunk: RawChunk, left_out: Mask) -> RawChunk:

@@ -86,7 +86,8 @@ def test_runs_cover_every_position_from_where_was_asked(
     assert [key for run in runs for key in run.keys.array().to_pylist()] == [
         b"k%d" % n for n in range(asked, end)
     ]
-    assert sum(run.stored_bytes for run in runs) == len(batches)
+    stored_bytes = sum(run.stored_bytes for run in runs)
+    assert stored_bytes == len(batches) if asked == 0 else stored_bytes < len(batches)
     assert {run.appended_ms for run in runs} <= {
         1_700_000_000_000 + 70 * (size - 1) for size in sizes
     }

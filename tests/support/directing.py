@@ -62,7 +62,7 @@ class Director(governor_pb2_grpc.GovernorServiceServicer):
 @pytest.fixture
 async def director() -> AsyncIterator[Director]:
     """Give a governor that obeys the test."""
-    made = Director()  # type: ignore[abstract] (only its stream is asked for)
+    made = Director()  # type: ignore[abstract]  # only its stream is asked for
     add = governor_pb2_grpc.add_GovernorServiceServicer_to_server
     server = await serve([(add, made, SERVICE)], "127.0.0.1:0")
     made.address = server.address
