@@ -40,6 +40,7 @@ MODULES = {
     "stack": ("up", "down", "status"),
     "market": ("trades", "bars", "tail", "symbols", "snapshots"),
     "governor": ("governor",),
+    "maintenance": ("maintenance",),
     "exchange": ("simulate", "record"),
 }
 
