@@ -44,7 +44,8 @@ class OwnColumns:
 
     def late(self, columns: Iterable[str]) -> frozenset[int]:
         """Return the leaf ids of those that older files do not have."""
-        fields = (self.schema.find_field(name) for name in columns if name not in self.always)
+        missing = frozenset(columns) - self.always
+        fields = (self.schema.find_field(name) for name in missing)
         return frozenset(leaf_id(field) for field in fields)
 
 

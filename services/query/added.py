@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import lru_cache
 
 import pyarrow as pa
 
@@ -23,20 +24,25 @@ def answered(listing: Listing, state: State) -> Listing:
         InvalidError: on `columns`: the state has no such column.
     """
     added = added_columns(state)
-    known = (*ANSWER_COLUMNS, *(field.name for field in added))
-    for name in listing.columns:
+    columns = chosen(listing.columns, tuple(field.name for field in added))
+    asked = tuple(field for field in added if field.name in columns)
+    return replace(listing, columns=columns, added=asked)
+
+
+@lru_cache(maxsize=256)
+def chosen(asked: tuple[str, ...], added: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns asked for in the table's order, all where none is."""
+    known = (*ANSWER_COLUMNS, *added)
+    for name in asked:
         if name not in known:
             raise unknown_column(name, known)
-    columns = tuple(name for name in known if name in listing.columns) or known
-    return replace(
-        listing, columns=columns, added=tuple(field for field in added if field.name in columns)
-    )
+    return tuple(name for name in known if name in asked) or known
 
 
 def added_columns(state: State) -> tuple[pa.Field, ...]:
     """Return what was added to the table, and what the tail has that the table has not yet."""
     found = {field.name: field for field in state.index.columns.added}
-    for chunk in state.tail.chunks:
+    for chunk in state.tail.answering:
         for field in chunk.added:
             before = found.setdefault(field.name, field)
             if before.type != field.type:

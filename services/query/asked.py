@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from libs.wire.schema import TRADE_SCHEMA
@@ -58,6 +59,7 @@ class Selection:
         return replace(self, times=Times())
 
 
+@lru_cache(maxsize=256)
 def stored_columns(asked: tuple[str, ...]) -> tuple[str, ...]:
     """Return the stored columns, in the table's order, that the asked ones and the order need.
 

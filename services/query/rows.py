@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -56,9 +57,7 @@ class Listing:
     @property
     def schema(self) -> pa.Schema:
         """The stored columns it needs."""
-        types = {field.name: field for field in self.added}
-        names = stored_columns(self.columns)
-        return pa.schema([types[n] if n in types else TRADE_SCHEMA.field(n) for n in names])
+        return stored_schema(stored_columns(self.columns), self.added)
 
     @property
     def newest(self) -> bool:
@@ -111,15 +110,21 @@ def scan(state: State, listing: Listing) -> Iterator[Listing]:
 
 def files_of(state: State, listing: Listing) -> list[FileEntry]:
     symbols = (listing.wanted.symbol,) if listing.wanted.symbol else ()
-    times, floor = listing.times, listing.wanted.floor
+    times, wanted = listing.times, listing.wanted
     files = state.index.select(symbols, times.start_us, times.end_us)
-    if floor is None:
+    if wanted.floor is None and wanted.ceiling is None:
         return files
-    return [
-        file
-        for file in files
-        if file.position is None or file.offset_max >= offset_at(floor, *file.position)
-    ]
+    return [file for file in files if within_offsets(file, wanted)]
+
+
+def within_offsets(file: FileEntry, wanted: Selection) -> bool:
+    """Say whether a file may hold rows between the offset bounds."""
+    if file.position is None:
+        return True
+    floor, ceiling = wanted.floor, wanted.ceiling
+    if floor is not None and file.offset_max < offset_at(floor, *file.position):
+        return False
+    return ceiling is None or file.offset_min < offset_at(ceiling, *file.position)
 
 
 def tail_sources(state: State, listing: Listing) -> list[TailRows]:
@@ -173,7 +178,8 @@ def file_rows(
     state: State, listing: Listing, files: Sequence[FileEntry], reader: Reader
 ) -> pa.Table:
     schema, own = listing.schema, state.index.columns
-    schema = pa.schema([field for field in schema if own.has(field.name)])
+    if listing.added:
+        schema = pa.schema([field for field in schema if own.has(field.name)])
     return reader.read(files_sql(state, listing, files, schema.names)).cast(schema)
 
 
@@ -227,6 +233,12 @@ def joined(parts: Sequence[pa.RecordBatch | pa.Table], listing: Listing) -> pa.T
         return pa.concat_tables(tables).combine_chunks()
     whole = [listing.schema.empty_table(), *tables]
     return pa.concat_tables(whole, promote_options="permissive").combine_chunks()
+
+
+@lru_cache(maxsize=256)
+def stored_schema(names: tuple[str, ...], added: tuple[pa.Field, ...]) -> pa.Schema:
+    types = {field.name: field for field in added}
+    return pa.schema([types[n] if n in types else TRADE_SCHEMA.field(n) for n in names])
 
 
 def past(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from pyiceberg.types import (
     BinaryType,
@@ -61,7 +62,7 @@ def files_source(files: Sequence[FileEntry], columns: Iterable[str], own: OwnCol
     takes two thirds of the time: 3.2 against 2.4 ms for an hour of 7 columns, 7.9 against 5.3 of
     all 19, medians.
     """
-    names = list(dict.fromkeys(columns))
+    names = tuple(dict.fromkeys(columns))
     paths = f"[{', '.join(text(file.path) for file in files)}]"
     late = own.late(names)
     if own.named_alike(names) and all(late <= file.held for file in files):
@@ -99,7 +100,12 @@ def select_rows(
     """Select the wanted rows of files; `bounded` where some may lie past the ceiling."""
     where = " AND ".join(conditions(wanted, bounded=bounded)) or "true"
     source = files_source(files, (*columns, *CONDITION_COLUMNS), own)
-    return f"SELECT {', '.join(map(identifier, columns))} FROM {source} WHERE {where}"  # noqa: S608
+    return f"SELECT {quoted(tuple(columns))} FROM {source} WHERE {where}"  # noqa: S608
+
+
+@lru_cache(maxsize=256)
+def quoted(names: tuple[str, ...]) -> str:
+    return ", ".join(map(identifier, names))
 
 
 def rows_at(
