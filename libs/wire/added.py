@@ -75,6 +75,13 @@ class AddedField:
     def column(self) -> pa.Field:
         return pa.field(self.name, self.type)
 
+    def number_of(self, held: object) -> object:
+        """Return an enumeration's number for its name or digits, other values as they are."""
+        if self.labels is None:
+            return held
+        numbers = {label: number for number, label in self.labels.items()}
+        return numbers[str(held)] if str(held) in numbers else int(str(held))
+
 
 def is_trade(schema: FileDescriptorProto) -> bool:
     return first_message(schema) == market_pb2.Trade.DESCRIPTOR.full_name

@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from k2.market.v1 import market_pb2
 
 from libs.market.errors import InvalidError
 from libs.wire.added import LAST_OWN_NUMBER, AddedField, first_message, with_added
 from libs.wire.compatibility import IncompatibleSchemaError
+from libs.wire.framing import HEADER_BYTES
 
 Rows = npt.NDArray[np.int64]
 
@@ -131,6 +133,21 @@ def added_column(values: pa.Array, added: AddedField) -> pa.Array:
     names = pa.array(added.labels.values(), pa.string())
     named = names.take(pc.index_in(values, pa.array(numbers, values.type)))
     return pc.coalesce(named, values.cast(pa.string()))
+
+
+def with_values(
+    value: bytes, schema: FileDescriptorProto, values: Mapping[AddedField, object]
+) -> bytes:
+    """Set added fields of one framed value, by what their columns hold; nulls stay unset."""
+    written = message_of(schema)
+    message = GetMessageClass(written).FromString(value[HEADER_BYTES:])
+    for added, held in values.items():
+        name = written.fields_by_number[added.number].name
+        if isinstance(held, list):
+            getattr(message, name).extend(held)
+        elif held is not None:
+            setattr(message, name, added.number_of(held))
+    return value[:HEADER_BYTES] + message.SerializeToString()
 
 
 def default_column(field: pa.Field, rows: int) -> pa.Array:

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from libs.market.trade import AssetClass, Origin, Side, Trade
+from libs.wire.added import added_fields
+from libs.wire.reader import with_values
 from libs.wire.registry import SchemaRegistry, subject_of
 from libs.wire.trades import encode_trade, register_trades
 
@@ -17,7 +19,7 @@ from libs.wire.trades import encode_trade, register_trades
 
 
 class Reencoder:
-    """Encodes rows under the newest schema of the topic they came from."""
+    """Encodes rows under the newest schema of the topic they came from, what it added too."""
 
     def __init__(self, registry: SchemaRegistry) -> None:
         self._registry = registry
@@ -28,10 +30,13 @@ class Reencoder:
         Raises:
             CorruptError: the schema registry is damaged.
         """
-        return [
-            encode_trade(trade_of(row), self._schema_id(row["kafka_topic"]))
-            for row in rows.to_pylist()
-        ]
+        return [self._encode(row) for row in rows.to_pylist()]
+
+    def _encode(self, row: Mapping[str, Any]) -> bytes:
+        schema_id = self._schema_id(row["kafka_topic"])
+        value, schema = encode_trade(trade_of(row), schema_id), self._registry.get(schema_id)
+        added = added_fields(self._registry.before(schema_id), schema)
+        return with_values(value, schema, {field: row.get(field.name) for field in added})
 
     def _schema_id(self, topic: str) -> int:
         latest = self._registry.latest(subject_of(topic))

@@ -13,6 +13,7 @@ from libs.wire.registry import SchemaRegistry, subject_of
 from libs.wire.rejection import Reason
 from libs.wire.schema import TRADE_SCHEMA
 from libs.wire.trades import TradeDecoder, encode_trade
+from services.writer.reencoding import Reencoder
 from tests.support.schemas import (
     FEE_TICKS,
     LIQUIDITY,
@@ -305,3 +306,22 @@ def test_what_follows_an_incompatible_schema_is_not_led_by_it(
         patched.setattr(SchemaRegistry, "_check", lambda *_: None)
         registry.register("other", trade_with(NewField("x", 16, Type.TYPE_UINT64)))
     assert registry.register(SUBJECT, trade_with(LIQUIDITY))
+
+
+def test_rows_go_back_into_values_with_what_was_added(registry: SchemaRegistry) -> None:
+    """A row that is sent to the dead letters takes its added columns along."""
+    kind = NewField("venue_kind", 18, Type.TYPE_ENUM, type_name=".k2.market.v1.VenueKind")
+    tags = NewField("tags", 19, Type.TYPE_STRING, repeated=True)
+    schema = trade_with(LIQUIDITY, FEE_TICKS, kind, tags, enums={"VenueKind": ["LIT", "DARK"]})
+    encoder = Encoder(schema, registry.register(SUBJECT, schema))
+    values = [
+        encoder.value(
+            a_trade(), {"liquidity": "MAKER", "fee_ticks": 0, "venue_kind": 1, "tags": ["a"]}
+        ),
+        encoder.value(a_trade(), {"venue_kind": 9}),
+        encoder.value(a_trade()),
+    ]
+    batch, _ = decode_all(registry, values)
+    again, reasons = decode_all(registry, Reencoder(registry)(pa.Table.from_batches([batch])))
+    assert reasons == []
+    assert again.equals(batch)
