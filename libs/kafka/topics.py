@@ -30,4 +30,8 @@ def dead_letter_topic(topic: str) -> str:
     return topic + DEAD_LETTER_SUFFIX
 
 
+def topic_of_dead_letters(dead_letters: str) -> str:
+    return dead_letters.removesuffix(DEAD_LETTER_SUFFIX)
+
+
 TRADES_BINANCE = topic_name("crypto", "trades", "binance")

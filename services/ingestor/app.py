@@ -15,7 +15,7 @@ from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
 from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer
-from libs.kafka.dead_letters import DEAD_LETTER_PARTITIONS
+from libs.kafka.dead_letters import ensure_dead_letter_topics
 from libs.kafka.topics import dead_letter_topic
 from libs.market.bucket import bucket_of
 from libs.market.clock import SystemClock
@@ -92,7 +92,7 @@ async def _symbols(config: IngestorConfig) -> SymbolTable:
 async def _destination(config: IngestorConfig) -> Destination:
     dead_letters = dead_letter_topic(config.topic)
     await ensure_topics(config.kafka_bootstrap, [config.topic])
-    await ensure_topics(config.kafka_bootstrap, [dead_letters], partitions=DEAD_LETTER_PARTITIONS)
+    await ensure_dead_letter_topics(config.kafka_bootstrap, [config.topic])
     config.schema_registry.parent.mkdir(parents=True, exist_ok=True)
     registry = SchemaRegistry(config.schema_registry)
     schema_id = await asyncio.to_thread(register_trades, registry, config.topic)

@@ -13,6 +13,7 @@ from libs.degradation.agent import DegradationAgent
 from libs.degradation.messages import OwnReport
 from libs.degradation.policy import load_policy
 from libs.kafka.admin import cluster_id, ensure_topics, retention_of
+from libs.kafka.dead_letters import ensure_dead_letter_topics
 from libs.kafka.same_log import KafkaLog
 from libs.lake.catalog import Lake, open_lake
 from libs.lake.maintenance import Maintenance
@@ -32,7 +33,7 @@ from services.writer.bursts import BurstRule, Bursts
 from services.writer.committer import TableCommitter
 from services.writer.config import WriterConfig
 from services.writer.consumer import Consumer, ConsumerOptions
-from services.writer.deadletters import KafkaDeadLetters, ensure_dead_letter_topics
+from services.writer.deadletters import KafkaDeadLetters
 from services.writer.group import join
 from services.writer.holding import Holding
 from services.writer.lake import TradesTable
@@ -73,7 +74,7 @@ async def build(config: WriterConfig) -> Service:
 
     clock = SystemClock()
     to_consumer: Mailbox[ToConsumer] = Mailbox("consumer", WAITING_FOR_CONSUMER)
-    letters = KafkaDeadLetters(config.kafka_bootstrap, f"{config.name}-dead-letters")
+    letters = KafkaDeadLetters(config.kafka_bootstrap, config.name, clock)
     committer = TableCommitter(table, letters, to_consumer, lake_thread, clock, cluster_id=cluster)
     decoder = TradeDecoder(registry)
     rule = FlushRule(int(config.flush_after_bytes), config.flush_after_s)

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from aiokafka import AIOKafkaProducer
 
-from libs.kafka.admin import ensure_topics
 from libs.kafka.client import START_TIMEOUT_S, stop_client
-from libs.kafka.dead_letters import DEAD_LETTER_PARTITIONS, DeadLetter, publish
+from libs.kafka.dead_letters import MAX_LETTER_BYTES, DeadLetter, publish
 from libs.kafka.deadline import deadline, unreachable
-from libs.kafka.topics import TOPIC_CONFIG, dead_letter_topic
+from libs.market.clock import Clock
+from libs.wire.framing import unframe
+from libs.wire.rejection import RejectedError
 from services.writer.buffer import Part
 
-# Any record that its own topic took (1 MiB by Kafka's default) fits, with its reason around it.
-MAX_LETTER_BYTES = 2 * 1024 * 1024
 MAX_RAW_BYTES = MAX_LETTER_BYTES - 64 * 1024
-
-
-async def ensure_dead_letter_topics(bootstrap: str, topics: Iterable[str]) -> None:
-    """Create what is missing. Raises UnavailableError, ConfigError."""
-    await ensure_topics(
-        bootstrap,
-        map(dead_letter_topic, topics),
-        partitions=DEAD_LETTER_PARTITIONS,
-        config={**TOPIC_CONFIG, "max.message.bytes": str(MAX_LETTER_BYTES)},
-    )
 
 
 class KafkaDeadLetters:
     """Sends dead letters; connects with the first one, for most writers never have any."""
 
-    def __init__(self, bootstrap: str, client_id: str) -> None:
+    def __init__(self, bootstrap: str, writer: str, clock: Clock) -> None:
         self._bootstrap = bootstrap
-        self._client_id = client_id
+        self._writer = writer
+        self._clock = clock
         self._producer: AIOKafkaProducer | None = None
 
     async def send(self, parts: tuple[Part, ...]) -> None:
         """Send what was rejected and wait until Kafka has it. Raises UnavailableError."""
-        letters = [letter for part in parts for letter in letters_of(part)]
+        now_us = self._clock.now_us()
+        letters = [x for part in parts for x in letters_of(part, self._writer, now_us)]
         if letters:
             await publish(await self._started(), letters)
 
@@ -50,7 +41,7 @@ class KafkaDeadLetters:
         if self._producer is None:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._bootstrap,
-                client_id=self._client_id,
+                client_id=f"{self._writer}-dead-letters",
                 enable_idempotence=True,
                 acks="all",
                 max_request_size=MAX_LETTER_BYTES,
@@ -61,7 +52,7 @@ class KafkaDeadLetters:
         return self._producer
 
 
-def letters_of(part: Part) -> Iterator[DeadLetter]:
+def letters_of(part: Part, writer: str, now_us: int) -> Iterator[DeadLetter]:
     """Turn a part's rejected records into letters; one too long for Kafka keeps its beginning."""
     topic, partition = part.partition
     for rejected in part.rejected:
@@ -74,4 +65,17 @@ def letters_of(part: Part) -> Iterator[DeadLetter]:
             rejected.reason.value,
             detail,
             rejected.raw[:MAX_RAW_BYTES],
+            rejected.symbol,
+            writer,
+            now_us,
+            schema_id_of(rejected.raw),
+            len(rejected.raw),
         )
+
+
+def schema_id_of(raw: bytes) -> int | None:
+    """Return the schema id in a record's framing, None where it has none."""
+    try:
+        return unframe(raw)[0]
+    except RejectedError:
+        return None
