@@ -23,6 +23,7 @@ from services.query.keeper import Keeper
 from services.query.queries import Queries
 from services.query.same_log import LogCheck, stored_rows
 from services.query.servicer import QueryServicer
+from services.query.shed_reader import ShedReader
 from services.query.state import Board, State
 from services.query.tail_reader import TailReader
 from services.query.watcher import CatalogWatcher
@@ -43,16 +44,29 @@ async def build(config: QueryConfig) -> Service:
     )
     points = pool_of(config, engine, "point", config.point_workers)
     scans = pool_of(config, engine, "scan", config.scan_workers)
-    keeper = Keeper(board, clock, memory_bytes=config.tail_memory_bytes, spill_dir=config.spill_dir)
+    keeper = Keeper(
+        board,
+        clock,
+        memory_bytes=config.tail_memory_bytes,
+        held_bytes=config.held_bytes,
+        spill_dir=config.spill_dir,
+    )
     watcher = CatalogWatcher(lake, keeper, poll_s=config.catalog_poll_s)
     reader = reader_of(config, board, keeper, scans)
+    shed_reader = ShedReader(
+        config.kafka_bootstrap,
+        board,
+        keeper,
+        decoder_of(config),
+        client_id=f"{config.name}-shed",
+    )
     agent = agent_of(config, clock)
 
     def level() -> Level:
         return agent.applied.memory_level
 
     async def release() -> None:
-        for part in (reader, watcher, keeper):
+        for part in (shed_reader, reader, watcher, keeper):
             part.release()
         for pool in (points, scans):
             await asyncio.to_thread(pool.close)
@@ -60,7 +74,7 @@ async def build(config: QueryConfig) -> Service:
         lake.close()
 
     servicer = QueryServicer(
-        Queries(board, points, scans, level),
+        Queries(board, points, scans, level, clock),
         board,
         keeper,
         level=level,
@@ -71,7 +85,7 @@ async def build(config: QueryConfig) -> Service:
     return Service(
         name=config.name,
         kind=KIND,
-        actors=[keeper, watcher, reader, agent],
+        actors=[keeper, watcher, reader, shed_reader, agent],
         servicers=[(query_pb2_grpc.add_QueryServiceServicer_to_server, servicer, FULL_NAME)],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,
@@ -82,7 +96,7 @@ async def build(config: QueryConfig) -> Service:
 
 
 def reader_of(config: QueryConfig, board: Board, keeper: Keeper, scans: Pool) -> TailReader:
-    decoder = TradeDecoder(SchemaRegistry(config.schema_registry))
+    log = KafkaLog(config.kafka_bootstrap, f"{config.name}-check", decoder_of(config))
 
     async def find_rows(
         state: State, offsets: Mapping[Partition, int]
@@ -94,12 +108,17 @@ def reader_of(config: QueryConfig, board: Board, keeper: Keeper, scans: Pool) ->
         config.topics,
         board,
         keeper,
-        decoder,
-        LogCheck(KafkaLog(config.kafka_bootstrap, f"{config.name}-check", decoder), find_rows),
+        decoder_of(config),
+        LogCheck(log, find_rows),
         client_id=config.name,
         most_bytes=config.tail_bytes,
         check_every_s=config.log_check_s,
     )
+
+
+def decoder_of(config: QueryConfig) -> TradeDecoder:
+    """Make a decoder for one thread."""
+    return TradeDecoder(SchemaRegistry(config.schema_registry))
 
 
 def agent_of(config: QueryConfig, clock: Clock) -> DegradationAgent:

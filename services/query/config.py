@@ -49,6 +49,12 @@ class QueryConfig(ServiceConfig):
         ge=MIB,
         description="tail in memory and files together; beyond it reading waits for a commit",
     )
+    held_bytes: Bytes = Field(
+        Bytes(8 * GIB),
+        validation_alias="K2_QUERY_HELD_BYTES",
+        ge=MIB,
+        description="shed rows kept until they are stored; beyond it the oldest are lacking",
+    )
     spill_dir: Path = Field(
         Path(".k2/query-spill"),
         validation_alias="K2_QUERY_SPILL_DIR",

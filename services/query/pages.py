@@ -36,9 +36,19 @@ class SequenceToken(Token, frozen=True, array_like=True):
     last: int
 
 
+# Its reason's rank, series, first id, topic, partition and first position.
+HoleKey = tuple[int, tuple[str, str, str, int], int, str, int, int]
+
+
+class HoleToken(Token, frozen=True, array_like=True):
+    last: HoleKey
+
+
 class PageToken(Token, frozen=True, array_like=True):
     high: dict[str, dict[int, int]]
     last: tuple[int, str, int, int]
+    # Nothing of the whole question was missing when its first page was answered.
+    whole: bool = False
 
     @classmethod
     def after(cls, query_hash: bytes, high: Offsets, last: RowKey) -> Self:

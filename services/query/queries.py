@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,14 +14,16 @@ from pyiceberg.table import Table
 
 from libs.degradation.level import Level
 from libs.lake.files import SnapshotIndex
+from libs.market.clock import Clock, SystemClock
 from libs.market.errors import NotFoundError
 from services.query.added import answered
 from services.query.admission import Weight, admit
+from services.query.as_of import offsets_as_of
 from services.query.asked import Order, Selection
 from services.query.bars import BarsAsked, newest_bars
 from services.query.engine import Pool
 from services.query.pages import PageToken, read_token
-from services.query.requests import NOW, At, PageAsked
+from services.query.requests import At, PageAsked
 from services.query.rows import (
     Listing,
     answered_by_tail,
@@ -32,7 +35,7 @@ from services.query.rows import (
     scan,
     tail_rows,
 )
-from services.query.snapshots import as_of, named
+from services.query.snapshots import named
 from services.query.state import Board, State
 from services.query.symbols import Activities, FileSymbols
 
@@ -51,13 +54,23 @@ class Page:
     state: State
     next_page: Callable[[int], PageToken]
     more: bool
+    # The token says that nothing of the whole question was missing at its first page.
+    whole: bool
 
 
 class Queries:
     """Answers from published states; holds no state of its own but caches of immutable things."""
 
-    def __init__(self, board: Board, points: Pool, scans: Pool, level: Callable[[], Level]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        points: Pool,
+        scans: Pool,
+        level: Callable[[], Level],
+        clock: Clock | None = None,
+    ) -> None:
         self._board = board
+        self._clock = clock or SystemClock()
         self._points = points
         self._scans = scans
         self._level = level
@@ -76,16 +89,17 @@ class Queries:
         state = await self._state_for(asked.at, token)
         listing = answered(asked.listing, state)
         if token is not None:
-            state = state.below(token.high)
-            bounded = replace(listing.wanted, ceiling=token.high)
-            listing = replace(listing, wanted=bounded, after=token.last_key)
+            listing = replace(listing, after=token.last_key)
+        if token is not None or asked.at.as_of_us is not None:
+            listing = replace(listing, wanted=replace(listing.wanted, ceiling=state.high))
         rows = await self._first_rows(state, listing, asked.rows + 1)
         shown = rows.slice(0, asked.rows)
 
         def next_page(last_row: int) -> PageToken:
             return PageToken.after(asked.query_hash, state.high, key_of(shown, last_row))
 
-        return Page(shown, listing, state, next_page, more=rows.num_rows > asked.rows)
+        more, whole = rows.num_rows > asked.rows, token is not None and token.whole
+        return Page(shown, listing, state, next_page, more=more, whole=whole)
 
     async def bands(
         self, listing: Listing, at: At
@@ -94,12 +108,16 @@ class Queries:
         admit(self._level(), Weight.RANGE if listing.wanted.symbol else Weight.SCAN)
         state = await self._state_for(at, None)
         listing = answered(listing, state)
+        if at.as_of_us is not None:
+            listing = replace(listing, wanted=replace(listing.wanted, ceiling=state.high))
         return state, listing, self._read_bands(state, listing)
 
     async def bars(self, asked: BarsAsked, at: At) -> tuple[State, pa.Table]:
         short = span_us(asked) <= MOST_POINT_SPAN_US
         admit(self._level(), Weight.POINT if short else Weight.RANGE)
         state = await self._state_for(at, None)
+        if at.as_of_us is not None:
+            asked = replace(asked, wanted=replace(asked.wanted, ceiling=state.high))
         pool = self._points if short else self._scans
         return state, await pool.run(lambda reader: newest_bars(state, asked, reader))
 
@@ -122,7 +140,10 @@ class Queries:
             await asyncio.sleep(FOLLOW_PAUSE_S)
             seen = state.high
             state = await self._board.changed(state)
-            listing = Listing(replace(wanted, floor=seen), (), Order.OLDEST_FIRST)
+            # What was imported is no new trade: of its topics there is no tail.
+            imported = {t: at for t, at in state.seam.items() if t not in state.log_ends}
+            floor = {**seen, **imported}
+            listing = Listing(replace(wanted, floor=floor), (), Order.OLDEST_FIRST)
             listing = answered(listing, state)
             async for rows in self._new_rows(state, listing):
                 yield state, rows
@@ -149,29 +170,37 @@ class Queries:
 
     async def _state_for(self, at: At, token: PageToken | None) -> State:
         """Return the state asked for; a later page may use any that reaches its bound."""
-        if at == NOW and token is None:
-            return self._board.state
-        if at != NOW:
-            try:
-                state = await self._state_at(at)
-            except NotFoundError:
-                if token is None:
-                    raise
-            else:
-                # An expired snapshot's time may mean an older one by now.
-                if token is None or state.reaches(token.high):
-                    return state
-        assert token is not None  # noqa: S101
-        return await self._board.reaching(token.high, timeout_s=WAIT_FOR_STATE_S)
-
-    async def _state_at(self, at: At) -> State:
-        current = self._board.state
+        if token is not None:
+            return await self._state_of_page(at, token)
         if at.snapshot_id is not None:
-            snapshot = named(current.table, at.snapshot_id)
-        else:
-            snapshot = as_of(current.table, at.as_of_us or 0)
+            return await self._state_at(at.snapshot_id)
+        if at.as_of_us is not None:
+            return await self._state_as_of(at.as_of_us)
+        return self._board.state
+
+    async def _state_of_page(self, at: At, token: PageToken) -> State:
+        if at.snapshot_id is not None:
+            # An expired snapshot's rows are in those after it.
+            with suppress(NotFoundError):
+                state = await self._state_at(at.snapshot_id)
+                return state.below(token.high)
+        state = await self._board.reaching(token.high, timeout_s=WAIT_FOR_STATE_S)
+        past = at.as_of_us is not None
+        return state.received_by(token.high) if past else state.below(token.high)
+
+    async def _state_at(self, snapshot_id: int) -> State:
+        current = self._board.state
+        snapshot = named(current.table, snapshot_id)
         index = await self._index_of(current, snapshot.snapshot_id)
         return State.at_snapshot(index, current.log_ends)
+
+    async def _state_as_of(self, time_us: int) -> State:
+        """Return the head's rows that had been received by a time."""
+        current = self._board.state
+        io, lines = table_of(current).io, current.index.ledger.lines
+        now_us = self._clock.now_us()
+        offsets = await self._scans.run(lambda _: offsets_as_of(io, lines, time_us, now_us))
+        return current.received_by(offsets)
 
     async def _index_of(self, current: State, snapshot_id: int) -> SnapshotIndex:
         """Index a snapshot's files, or find the index among the last used."""

@@ -48,18 +48,6 @@ def named(table: Table | None, snapshot_id: int) -> Snapshot:
     return snapshot
 
 
-def as_of(table: Table | None, time_us: int) -> Snapshot:
-    """Return the newest snapshot at or before a time.
-
-    Raises:
-        NotFoundError: all that are kept are younger.
-    """
-    for snapshot in newest_first(table):
-        if snapshot.timestamp_ms * 1_000 <= time_us:
-            return snapshot
-    raise NotFoundError("no snapshot is kept that is as old as at.as_of", as_of_us=time_us)
-
-
 def info(table: Table, snapshot: Snapshot) -> SnapshotInfo:
     return SnapshotInfo(
         snapshot_id=snapshot.snapshot_id,

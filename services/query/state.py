@@ -47,6 +47,8 @@ class State:
     log_is_reached: bool = True
     # What the ledger says is not in the table, nor kept here.
     recorded: tuple[MissingRange, ...] = ()
+    # What of the log between the seam and `high` is not here.
+    absent: tuple[MissingRange, ...] = ()
 
     @classmethod
     def of(
@@ -100,12 +102,16 @@ class State:
 
     def told(self, *, reached: bool) -> State:
         """Return the state with or without an end of the log that Kafka tells."""
-        lacks = below_bound(self.recorded, self.high)
-        lacks += missing(self.seam, self.high, self.tail.covered, self.refused)
+        absent = missing(self.seam, self.high, self.tail.covered, self.refused)
         if not reached:
-            lacks += unread(self.high)
-        known = reached and bool(self.log_ends)
-        return replace(self, lacks=lacks, log_is_known=known, log_is_reached=reached)
+            absent += unread(self.high)
+        return replace(
+            self,
+            lacks=below_bound(self.recorded, self.high) + absent,
+            absent=absent,
+            log_is_known=reached and bool(self.log_ends),
+            log_is_reached=reached,
+        )
 
     def refusing(self, refused: frozenset[Partition], tail: Tail) -> State:
         """Return the state with partitions whose log is another one, and what is left to them."""
@@ -126,6 +132,18 @@ class State:
     def below(self, ceiling: Offsets) -> State:
         """Return the same rows with a lower upper bound."""
         return replace(self, high=ceiling).told(reached=self.log_is_reached)
+
+    def received_by(self, offsets: Offsets) -> State:
+        """Return the rows below offsets at or below the seam: nothing of the log is asked for."""
+        return replace(
+            self,
+            high=offsets,
+            lacks=below_bound(self.recorded, offsets),
+            absent=(),
+            log_is_known=True,
+            log_is_reached=True,
+            refused=frozenset(),
+        )
 
     def reaches(self, offsets: Offsets) -> bool:
         """Say whether every row below these offsets can be in this state."""

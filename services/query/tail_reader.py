@@ -7,22 +7,19 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-import numpy as np
-import pyarrow as pa
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from libs.kafka.admin import begin_offsets, end_offsets, ensure_topics
 from libs.kafka.client import start_consumer, stop_client
 from libs.kafka.deadline import deadline
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
-from libs.wire.schema import TRADE_SCHEMA
 from libs.wire.trades import TradeDecoder
-from services.query.chunk import Chunk, chunk_of
 from services.query.completeness import Span
+from services.query.decoding import Records, decoded
 from services.query.keeper import Checked, Keeper, Reached, Read, Target
 from services.query.offsets import Offsets
 from services.query.same_log import AnotherLogError, LogCheck, starts
@@ -30,7 +27,6 @@ from services.query.state import Board, State
 
 log = structlog.get_logger()
 
-REJECTED = Counter("k2_query_rejected_total", "Records the tail cannot decode", ["reason"])
 PROBLEM = Gauge("k2_query_log_problem", "1 while the log is not the one of the table")
 
 # Kafka gathers for so long, or until there is so much, and what it then answers is fresh. A pause
@@ -49,12 +45,6 @@ REFUSED_AGAIN_S = 2.0
 # Within the sum of both it shows that Kafka is gone.
 LOOK_EVERY_S = 2.0
 END_TIMEOUT_S = 5.0
-PARTITION_AT = TRADE_SCHEMA.get_field_index("kafka_partition")
-OFFSET_AT = TRADE_SCHEMA.get_field_index("kafka_offset")
-
-# Not libs.kafka.runs: a fresh batch has a handful of records, and cutting it in columns costs
-# 160 us against 30. Columns win from some 100 records a batch on.
-Records = Mapping[TopicPartition, Sequence[ConsumerRecord]]
 
 
 class TailReader(Actor):
@@ -260,7 +250,7 @@ class TailReader(Actor):
         chunk = None
         if records:
             loop = asyncio.get_running_loop()
-            chunk = await loop.run_in_executor(self._worker, self._decode, topic, records)
+            chunk = await loop.run_in_executor(self._worker, decoded, self._decoder, topic, records)
         await self._keeper.tell(Read(topic, chunk, spans, self._ends(topic)))
 
     async def _tell_ends(self) -> None:
@@ -273,20 +263,6 @@ class TailReader(Actor):
         """Return the ends of the log that came with the last fetches."""
         marks = {p.partition: self._reading.highwater(p) for p in self._next if p.topic == topic}
         return {partition: mark for partition, mark in marks.items() if mark is not None}
-
-    def _decode(self, topic: str, records: Records) -> Chunk | None:
-        flat = [record for found in records.values() for record in found]
-        decoded = self._decoder.decode(
-            [record.value for record in flat],
-            topic=topic,
-            partition=0,
-            offsets=np.arange(len(flat)),
-        )
-        for rejected in decoded.rejected:
-            REJECTED.labels(rejected.reason).inc()
-        if not decoded.batch.num_rows:
-            return None
-        return chunk_of(topic, placed(decoded.batch, flat))
 
     def _full(self) -> bool:
         state = self._board.published
@@ -305,14 +281,3 @@ class TailReader(Actor):
                 self._reading.seek(partition, offset)
             spans = {p.partition: (n, n) for p, n in self._next.items() if p.topic == topic}
             await self._keeper.tell(Read(topic, None, spans, ends))
-
-
-def placed(batch: pa.RecordBatch, records: Sequence[ConsumerRecord]) -> pa.RecordBatch:
-    """Put each row's own partition and offset in: the rows were numbered for decoding."""
-    rows = batch["kafka_offset"].to_numpy()
-    partitions = np.fromiter((record.partition for record in records), np.int32, len(records))
-    offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-    arrays = list(batch.columns)
-    arrays[PARTITION_AT] = pa.array(partitions[rows])
-    arrays[OFFSET_AT] = pa.array(offsets[rows])
-    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from libs.kafka.topics import TRADES_BINANCE
@@ -18,8 +19,11 @@ from libs.lake.commit import Prepared
 from libs.lake.committer import Committer, Landed
 from libs.lake.datafile import write_trades
 from libs.lake.files import SnapshotIndex
+from libs.lake.ledger import Account, Shed
+from libs.lake.prepared import Kind
 from libs.lake.seam import OffsetRange, TopicPartition
 from libs.lake.tables import TRADES, bucket_of, ensure_trades
+from libs.market.clock import Clock, SystemClock
 from libs.wire.notional import notional
 from libs.wire.schema import NOTIONAL, TRADE_SCHEMA
 from services.query.chunk import chunk_of
@@ -109,6 +113,7 @@ class History:
     lake: Lake
     table: Table
     folder: Path
+    clock: Clock = field(default_factory=SystemClock)
 
     @property
     def catalog_uri(self) -> str:
@@ -118,13 +123,32 @@ class History:
     def warehouse(self) -> str:
         return str(self.folder / "warehouse")
 
-    def commit(self, rows: pa.Table | pa.RecordBatch, spans: Mapping[int, Span]) -> Landed:
-        """Commit rows that cover these offsets of the trades topic."""
-        topic = rows["kafka_topic"][0].as_py() if rows.num_rows else TRADES_BINANCE
+    def commit(
+        self,
+        rows: pa.Table | pa.RecordBatch,
+        spans: Mapping[int, Span],
+        *,
+        shed: Sequence[str] = (),
+        kind: Kind = Kind.APPEND,
+        topic: str = "",
+    ) -> Landed:
+        """Commit rows that cover these offsets of the trades topic; rows of `shed` are not in it.
+
+        Their ranges are open then, one for each span.
+        """
+        if not topic:
+            topic = rows["kafka_topic"][0].as_py() if rows.num_rows else TRADES_BINANCE
         ranges = {TopicPartition(topic, p): OffsetRange(*span) for p, span in spans.items()}
-        files = tuple(write_trades(self.reload(), rows))
-        outcome = Committer(self.lake, TRADES).commit(Prepared(uuid.uuid4().hex, ranges, files))
-        assert isinstance(outcome, Landed)
+        accounts = {
+            position: Account(shed=(Shed(*covered, ("LOW",), "test", tuple(sorted(shed)), 1, 1),))
+            for position, covered in ranges.items()
+            if shed
+        }
+        kept = without_symbols(rows, shed)
+        files = tuple(write_trades(self.reload(), kept)) if kept.num_rows else ()
+        prepared = Prepared(uuid.uuid4().hex, ranges, files, kind, accounts=accounts)
+        outcome = Committer(self.lake, TRADES, clock=self.clock).commit(prepared)
+        assert isinstance(outcome, Landed), outcome
         return outcome
 
     def reload(self) -> Table:
@@ -137,9 +161,14 @@ class History:
         return State.of(self.index(), tail, {}, self.reload())
 
 
-def history_in(folder: Path) -> History:
+def without_symbols(rows: pa.Table | pa.RecordBatch, symbols: Sequence[str]) -> pa.Table:
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
+    return table.filter(pc.invert(pc.is_in(table["symbol"], pa.array(symbols, pa.string()))))
+
+
+def history_in(folder: Path, clock: Clock | None = None) -> History:
     lake = open_lake(f"sqlite:///{folder}/catalog.db", folder / "warehouse")
-    return History(lake, ensure_trades(lake), folder)
+    return History(lake, ensure_trades(lake), folder, clock or SystemClock())
 
 
 def engine_in(folder: Path) -> Iterator[Engine]:

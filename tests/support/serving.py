@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,8 +28,11 @@ from libs.wire.trades import encode_trades, proto_batch, register_trades
 from services.query.answers import decimal_text
 from services.query.app import build
 from services.query.config import QueryConfig
+from tests.support.clock import ManualClock
 from tests.support.polling import eventually
 from tests.support.query import History, history_in, trade_rows
+
+HOUR_US = 3_600_000_000
 
 Stub: TypeAlias = "query_pb2_grpc.QueryServiceAsyncStub"
 
@@ -43,6 +47,8 @@ class QueryWorld:
     producer: AIOKafkaProducer
     history: History
     schema_id: int
+    # The writers' clock: an hour behind, so that minutes may pass while a test runs.
+    clock: ManualClock
     sent: dict[str, int] = field(default_factory=dict)
     committed: dict[str, int] = field(default_factory=dict)
 
@@ -145,4 +151,6 @@ async def read_all(stub: Stub, request: query_pb2.ReadTradesRequest) -> pa.Table
 @pytest.fixture
 def query_world(kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path) -> QueryWorld:
     schema_id = register_trades(SchemaRegistry(tmp_path / "schemas.json"), topic)
-    return QueryWorld(kafka, topic, tmp_path, producer, history_in(tmp_path), schema_id)
+    clock = ManualClock(time.time_ns() // 1_000 - HOUR_US)
+    history = history_in(tmp_path, clock)
+    return QueryWorld(kafka, topic, tmp_path, producer, history, schema_id, clock)
