@@ -989,6 +989,7 @@ class GetStatusResponse(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     CATALOG_PROBLEM_FIELD_NUMBER: _builtins.int
     LOG_PROBLEM_FIELD_NUMBER: _builtins.int
+    HELD_ROWS_FIELD_NUMBER: _builtins.int
     committed_rows: _builtins.int
     committed_files: _builtins.int
     tail_rows: _builtins.int
@@ -1001,6 +1002,8 @@ class GetStatusResponse(_message.Message):
     """Why the newest snapshot cannot be read; empty while it can. Answers go on from the last good one."""
     log_problem: _builtins.str
     """Why the log is not read on; empty while it is. Answers go on from the last good state."""
+    held_rows: _builtins.int
+    """Of the tail's rows, those below the seam that were shed: kept here until they are stored."""
     @_builtins.property
     def provenance(self) -> Global___Provenance: ...
     @_builtins.property
@@ -1021,10 +1024,11 @@ class GetStatusResponse(_message.Message):
         level: _builtins.str = ...,
         catalog_problem: _builtins.str = ...,
         log_problem: _builtins.str = ...,
+        held_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_problem", b"catalog_problem", "committed_files", b"committed_files", "committed_rows", b"committed_rows", "freshness_p50_us", b"freshness_p50_us", "freshness_p99_us", b"freshness_p99_us", "level", b"level", "log_problem", b"log_problem", "newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance", "tail_bytes", b"tail_bytes", "tail_rows", b"tail_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["catalog_problem", b"catalog_problem", "committed_files", b"committed_files", "committed_rows", b"committed_rows", "freshness_p50_us", b"freshness_p50_us", "freshness_p99_us", b"freshness_p99_us", "held_rows", b"held_rows", "level", b"level", "log_problem", b"log_problem", "newest_ingest_timestamp", b"newest_ingest_timestamp", "provenance", b"provenance", "tail_bytes", b"tail_bytes", "tail_rows", b"tail_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1193,7 +1197,7 @@ class CheckCompletenessResponse(_message.Message):
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldSeries]: ...
     @_builtins.property
     def holes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissingRange]:
-        """By id first, then by position."""
+        """By reason, then by id or position."""
 
     @_builtins.property
     def seam(self) -> _containers.RepeatedCompositeFieldContainer[Global___TopicOffsets]: ...
