@@ -140,11 +140,14 @@ class MemoryStore:
 names = itertools.count()
 
 
-def made_up_file(partition: int, first: int, last: int, *, topic: str = TOPIC) -> LakeFile:
+def made_up_file(
+    partition: int, first: int, last: int, *, topic: str = TOPIC, folder: str = ""
+) -> LakeFile:
     """Return a data file that is a name and counts; its name tells the offsets it stands for."""
+    place = f"file:///nowhere/{topic}/{partition}/{folder or f'{first}-{last}'}"
     data_file = DataFile.from_args(
         content=DataFileContent.DATA,
-        file_path=f"file:///nowhere/{topic}/{partition}/{first}-{last}/{next(names)}.parquet",
+        file_path=f"{place}/{next(names)}.parquet",
         file_format=FileFormat.PARQUET,
         partition=Record(20_000, partition),
         record_count=last - first + 1,
