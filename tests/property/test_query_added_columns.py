@@ -53,9 +53,9 @@ def state_of(*batches: pa.RecordBatch) -> State:
         return history_in(Path(folder)).state(tail_of(*batches))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 4), st.sampled_from(sorted(KINDS))), max_size=24), st.data()
+    st.lists(st.tuples(st.integers(1, 4), st.sampled_from(sorted(KINDS))), max_size=16), st.data()
 )
 def test_answers_do_not_depend_on_where_rows_are(
     pieces: list[tuple[int, str]], data: st.DataObject

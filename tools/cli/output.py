@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -180,9 +181,10 @@ def _plain(row: Row) -> Row:
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    """Return nested columns as JSON text, for formats that have none."""
+    """Return nested columns as JSON text and bytes in base64, for formats that have none."""
     for index, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type) or pa.types.is_decimal(field.type):
+        kind = field.type
+        if pa.types.is_nested(kind) or pa.types.is_decimal(kind) or pa.types.is_binary(kind):
             texts = [_text(value) for value in table.column(index).to_pylist()]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table
@@ -191,5 +193,7 @@ def _flat(table: pa.Table) -> pa.Table:
 def _text(value: object) -> str | None:
     if value is None or isinstance(value, Decimal):
         return None if value is None else plain_decimal(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     pairs = isinstance(value, list) and all(isinstance(item, tuple) for item in value) and value
     return msgspec.json.encode(dict(value) if pairs else value).decode()  # type: ignore[call-overload]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -82,6 +83,8 @@ def cell(value: object, timespec: str = "microseconds") -> str:
         return value.replace(tzinfo=None).isoformat(" ", timespec)
     if isinstance(value, list):
         return ", ".join("=".join(item) if isinstance(item, tuple) else str(item) for item in value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     return str(value)
 
 
