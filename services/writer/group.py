@@ -19,6 +19,9 @@ START_TIMEOUT_S = 15.0
 FETCH_MAX_BYTES = 16 * 1024 * 1024
 FETCH_MIN_BYTES = 64 * 1024
 MAX_POLL_INTERVAL_MS = 60_000
+# A writer whose topic is deleted has no partitions until it looks again: aiokafka's 5 minutes are
+# long to say nothing, and to read nothing, once the topic is there anew.
+METADATA_MAX_AGE_MS = 10_000
 
 
 async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
@@ -40,6 +43,7 @@ async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
         heartbeat_interval_ms=config.heartbeat_ms,
         max_poll_interval_ms=max(MAX_POLL_INTERVAL_MS, config.session_timeout_ms),
         rebalance_timeout_ms=config.session_timeout_ms,
+        metadata_max_age_ms=METADATA_MAX_AGE_MS,
     )
     try:
         async with deadline(unreachable(config.kafka_bootstrap), START_TIMEOUT_S):
