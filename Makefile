@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup demo test check lint types imports protos lock bench clean
+.PHONY: help setup demo test faults soak check lint types imports protos lock bench clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -25,8 +25,15 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup ## The whole system on a generated session, with a proof at the end
 	@$(VENV)/bin/k2 demo $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(PACE),--pace $(PACE)) $(foreach f,$(RECORDING),--recording $(f))
 
-test: setup ## Every test
+test: setup ## Every test but the long faults
 	@$(PY) -m pytest
+
+faults: setup ## Every fault test, on real processes (half an hour)
+	@$(PY) -m pytest -m "whole or not whole" tests/faults
+
+# MINUTES=10, SEED=7 repeats one
+soak: setup ## Faults at random on a running K2, and a proof at the end
+	@$(PY) -m tests.faults.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 check: setup lint types imports test ## What CI runs
 

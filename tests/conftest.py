@@ -14,6 +14,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "k2")
 
 pytest_plugins = [
     "tests.support.cli",
+    "tests.support.disks",
     "tests.support.grpcurl",
     "tests.support.kafka",
     "tests.support.writer",

@@ -16,6 +16,7 @@ from k2.writer.v1 import writer_pb2, writer_pb2_grpc
 
 from libs.kafka.send import send_values
 from libs.lake.catalog import Lake, open_lake
+from libs.lake.seam import Seam, seam_of
 from libs.lake.tables import TRADES, ensure_trades
 from libs.market.trade import AssetClass, Origin, Side
 from libs.rpc import client
@@ -135,6 +136,10 @@ class Writing:
         """Wait until the table has as many rows as were produced."""
         wanted = sum(rows.num_rows for rows in self.expected)
         await eventually(lambda: rows_in(self.lake) >= wanted, timeout_s, what="all rows committed")
+
+    def seam(self) -> Seam:
+        """Return where the table stands."""
+        return seam_of(self.lake.load_table(TRADES).metadata)
 
     def prove_complete(self) -> None:
         """Compare every row: each record is in the table exactly once, all fields equal."""
