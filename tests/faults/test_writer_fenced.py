@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.support.evidence import prove
 from tests.support.polling import eventually
 from tests.support.processes import arm, disarm
 from tests.support.writer import Writing, committed_offsets, has_partitions
@@ -33,3 +34,4 @@ async def test_a_paused_writer_is_fenced_when_its_partitions_have_moved(
             await writing.produce(producer)
             await writing.all_committed()
     writing.prove_complete()
+    await prove(writing)

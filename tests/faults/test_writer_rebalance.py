@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.support.evidence import prove
+from tests.support.flow import Flow
 from tests.support.outages import Outage, catalog_away, catalog_locked, table_away
 from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm
@@ -15,7 +17,7 @@ async def stopped(writer: Process) -> str:
     async def reason() -> str:
         return (await status(writer)).stopped_because
 
-    return await eventually(reason, 20, what="stopped_because")
+    return await eventually(reason, 40, what="stopped_because")
 
 
 async def test_a_second_writer_joins_and_leaves(
@@ -35,6 +37,7 @@ async def test_a_second_writer_joins_and_leaves(
         await writing.all_committed()
         assert first.stop() == 0
     writing.prove_complete()
+    await prove(writing)
 
 
 @pytest.mark.parametrize("outage", [catalog_locked, catalog_away])
@@ -64,6 +67,7 @@ async def test_a_second_writer_joins_and_leaves_while_the_catalog_does_not_answe
         await writing.all_committed()
         await has_partitions(first, 16, 16)
     writing.prove_complete()
+    await prove(writing)
 
 
 async def test_partitions_move_while_the_table_is_away(
@@ -84,6 +88,7 @@ async def test_partitions_move_while_the_table_is_away(
         await writing.all_committed()
         await has_partitions(first, 16, 16)
     writing.prove_complete()
+    await prove(writing)
 
 
 async def test_a_locked_catalog_holds_commits_and_loses_nothing(
@@ -101,3 +106,25 @@ async def test_a_locked_catalog_holds_commits_and_loses_nothing(
         await flush(writer)
         assert (await status(writer)).stopped_because == ""
     writing.prove_complete()
+    await prove(writing)
+
+
+async def test_a_rebalance_during_a_flush_fences_what_it_moved(
+    writing: Writing, producer: AIOKafkaProducer
+) -> None:
+    """A commit on its way while its partitions go to another writer lands once, or not at all."""
+    point = "writer.before_send"
+    flow = Flow(writing, producer)
+    with writing.writer("writer-1") as first:
+        await flow.send()
+        await flow.committed()
+        arm(writing.fault_dir, point)
+        await flow.send()
+        first.reached(point, writing.fault_dir)
+        with writing.writer("writer-2") as second:
+            await assigned(second, 1, 15)
+            await flow.send()
+            disarm(writing.fault_dir, point)
+            await flow.committed()
+            assert second.stop() == 0
+    await prove(writing)
