@@ -98,12 +98,15 @@ class ForeignLogError(K2Error):
 
 
 def plan_commit(
-    head: Head, prepared: Prepared, *, now_ms: int
+    head: Head, prepared: Prepared, *, now_ms: int, oldest_us: int = 0
 ) -> CommitPlan | AlreadyLanded | Refused | Overlap:
     """Decide what to send to the catalog: those partitions whose fence holds in this head.
 
     A commit that landed and is expired again is not found by its id; its fence fails then, for the
     head is at or past its ranges. Either way the rows are in the table once.
+
+    A partition with a file that was begun before `oldest_us` is fenced off too: the file may count
+    as an orphan by now.
 
     Raises:
         ForeignLogError: the head's offsets are of another Kafka cluster.
@@ -111,7 +114,9 @@ def plan_commit(
     if past := head.commits.get(prepared.commit_id):
         return AlreadyLanded(past, fenced_off(head.seam, prepared.ranges, landed=past.ranges))
     refuse_foreign_log(head, prepared)
-    valid = valid_ranges(head, prepared)
+    outdated = {file.position for file in prepared.files if 0 < file.written_us < oldest_us}
+    standing = valid_ranges(head, prepared).items()
+    valid = {position: covered for position, covered in standing if position not in outdated}
     fenced = fenced_off(head.seam, prepared.ranges, landed=valid)
     if not valid and (prepared.ranges or held_holes(head, prepared.holes)):
         return Refused(fenced)

@@ -29,7 +29,7 @@ from libs.lake.commit import (
 from libs.lake.forgotten import leave_note, note_of
 from libs.lake.ledger import EMPTY_LEDGER, Ledger
 from libs.lake.ledger_store import ledger_folder, ledger_location, read, write
-from libs.lake.patience import Patience
+from libs.lake.patience import LONGEST_ON_THE_WAY_S, Patience
 from libs.lake.rebuild import rebuilt_ledger
 from libs.lake.retention import Retention
 from libs.lake.seam import LEDGER_KEY, Ranges, Seam, TopicPartition
@@ -75,6 +75,7 @@ class Committer:
         points: Points = no_points,
         patience: Patience | None = None,
         retention: Retention | None = None,
+        longest_s: float = LONGEST_ON_THE_WAY_S,
     ) -> None:
         self._store = store
         self._table = table
@@ -82,6 +83,7 @@ class Committer:
         self._points = points
         self._patience = patience or Patience()
         self._retention = retention or Retention()
+        self._longest_us = int(longest_s * 1e6)
         self._rebuilt: tuple[int, Ledger] | None = None
 
     def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
@@ -103,7 +105,9 @@ class Committer:
         self._points("writer.before_build")
         table = self._store.load_table(self._table)
         head = head_of(table.metadata, self.ledger_of(table))
-        plan = plan_commit(head, prepared, now_ms=self._clock.now_us() // 1000)
+        now_us = self._clock.now_us()
+        oldest_us = now_us - self._longest_us
+        plan = plan_commit(head, prepared, now_ms=now_us // 1000, oldest_us=oldest_us)
         if isinstance(plan, Overlap):
             return plan
         if isinstance(plan, Refused):

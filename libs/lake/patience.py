@@ -15,6 +15,8 @@ R = TypeVar("R")
 
 FIRST_WAIT_S = 0.01
 LONGEST_WAIT_S = 1.0
+# Files written longer ago may be taken for orphans: half the age that these must have.
+LONGEST_ON_THE_WAY_S = 43_200.0
 
 
 @dataclass(frozen=True, slots=True)

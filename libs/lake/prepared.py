@@ -36,13 +36,17 @@ WITHOUT_FILES = (Kind.LOST, Kind.VENUE)
 
 @dataclass(frozen=True, slots=True)
 class LakeFile:
-    """A data file, the partition its rows were read from, and the ids of its rows."""
+    """A data file, the partition its rows were read from, and the ids of its rows.
+
+    `written_us` is when writing it began; 0 where nobody knows.
+    """
 
     data_file: DataFile
     position: TopicPartition
     first_offset: int
     last_offset: int
     claims: Coverage = field(default_factory=lambda: EMPTY_COVERAGE)
+    written_us: int = 0
 
     @property
     def rows(self) -> int:

@@ -20,14 +20,10 @@ from libs.lake.committer import Points, no_points
 from libs.lake.durable import make_durable
 from libs.lake.files import SnapshotIndex, openable
 from libs.lake.manifests import live_manifests, merge_small, open_manifest
-from libs.lake.patience import Patience
+from libs.lake.patience import LONGEST_ON_THE_WAY_S, Patience
 from libs.lake.rewrite import Rewrite, RewriteLanded, RewritePlan, Superseded, plan_rewrite
 from libs.lake.snapshot import Staged, swap, write_listing
 from libs.market.clock import Clock, SystemClock
-
-# Files written longer ago may be taken for orphans: half the age that these must have.
-LONGEST_S = 43_200.0
-
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
@@ -51,7 +47,7 @@ class Rewriter:
         clock: Clock | None = None,
         points: Points = no_points,
         patience: Patience | None = None,
-        longest_s: float = LONGEST_S,
+        longest_s: float = LONGEST_ON_THE_WAY_S,
     ) -> None:
         self._store = store
         self._table = table

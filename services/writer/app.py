@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from k2.writer.v1 import writer_pb2_grpc
+from k2.writer.v1 import dead_letters_pb2_grpc, writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
 from libs.degradation.messages import OwnReport
 from libs.degradation.policy import load_policy
 from libs.kafka.admin import cluster_id, ensure_topics, retention_of
+from libs.kafka.dead_letter_log import DeadLetterLog
 from libs.kafka.dead_letters import ensure_dead_letter_topics
 from libs.kafka.same_log import KafkaLog
 from libs.lake.catalog import Lake, open_lake
 from libs.lake.maintenance import Maintenance
 from libs.lake.tables import TRADES, ensure_trades
-from libs.market.clock import SystemClock
+from libs.market.clock import Clock, SystemClock
 from libs.market.errors import ConfigError
 from libs.runtime.faultpoint import reach_sync
 from libs.runtime.mailbox import Mailbox
@@ -33,6 +34,9 @@ from services.writer.bursts import BurstRule, Bursts
 from services.writer.committer import TableCommitter
 from services.writer.config import WriterConfig
 from services.writer.consumer import Consumer, ConsumerOptions
+from services.writer.dead_letter_book import DeadLetterBook
+from services.writer.dead_letter_servicer import SERVICE as DEAD_LETTERS
+from services.writer.dead_letter_servicer import DeadLetterServicer
 from services.writer.deadletters import KafkaDeadLetters
 from services.writer.group import join
 from services.writer.holding import Holding
@@ -45,6 +49,7 @@ from services.writer.messages import TableState, ToConsumer
 from services.writer.pauses import MemoryRestraint
 from services.writer.placing import Placer, another_cluster
 from services.writer.reencoding import Reencoder
+from services.writer.replayer import Replayer
 from services.writer.servicer import SERVICE, WriterServicer
 from services.writer.shedding import ShedRule
 from services.writer.ticker import Ticker
@@ -67,7 +72,7 @@ async def build(config: WriterConfig) -> Service:
     decode_thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
     lake = await asyncio.get_running_loop().run_in_executor(lake_thread, open_table, config)
     registry = SchemaRegistry(config.schema_registry)
-    table = TradesTable(lake, Reencoder(registry))
+    table = TradesTable(lake, Reencoder(registry), config.maintenance_options)
     cluster = await prepare_kafka(config)
     state = await asyncio.get_running_loop().run_in_executor(lake_thread, table.state)
     refuse_other_cluster(state, cluster)
@@ -120,8 +125,11 @@ async def build(config: WriterConfig) -> Service:
         backfiller,
     )
 
+    dead_letters, stop_replays = make_dead_letter_calls(config, to_consumer, clock)
+
     async def release() -> None:
         await letters.close()
+        await stop_replays()
         maintainer.release()
         ledger.release()
         for thread in (decode_thread, lake_thread):
@@ -132,12 +140,39 @@ async def build(config: WriterConfig) -> Service:
         kind="writer",
         actors=[committer, batcher, ticker, consumer, maintainer, backfiller, agent],
         stop_order=[backfiller, maintainer, consumer, ticker, batcher, committer, agent],
-        servicers=[(writer_pb2_grpc.add_WriterServiceServicer_to_server, servicer, SERVICE)],
+        servicers=[
+            (writer_pb2_grpc.add_WriterServiceServicer_to_server, servicer, SERVICE),
+            (
+                dead_letters_pb2_grpc.add_DeadLetterServiceServicer_to_server,
+                dead_letters,
+                DEAD_LETTERS,
+            ),
+        ],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,
         release=release,
         run_dir=config.run_dir,
     )
+
+
+def make_dead_letter_calls(
+    config: WriterConfig, consumer: Mailbox[ToConsumer], clock: Clock
+) -> tuple[DeadLetterServicer, Callable[[], Awaitable[None]]]:
+    """Return the calls, and what ends them."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="replay")
+    # Beside those of the batcher and the committer, which live in other threads.
+    decoder = TradeDecoder(SchemaRegistry(config.schema_registry))
+    letters = KafkaDeadLetters(config.kafka_bootstrap, f"{config.name}-replay", clock)
+    book = DeadLetterBook(
+        config.topics, DeadLetterLog(config.kafka_bootstrap, f"{config.name}-dead-letter-log")
+    )
+    servicer = DeadLetterServicer(book, Replayer(decoder, thread, letters, clock), consumer)
+
+    async def release() -> None:
+        thread.shutdown(wait=False)
+        await letters.close()
+
+    return servicer, release
 
 
 def make_consumer(

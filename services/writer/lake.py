@@ -13,13 +13,15 @@ from pyiceberg.table import Table
 from libs.kafka.same_log import IDENTITY
 from libs.lake.catalog import Lake
 from libs.lake.commit import Kind, LakeFile, Overlap, Prepared, head_of
-from libs.lake.committer import Committer, Fenced, Landed, Patience
+from libs.lake.committer import Committer, Fenced, Landed, Patience, Points
 from libs.lake.datafile import write_trades
 from libs.lake.evolution import added_columns, ensure_columns
 from libs.lake.files import SnapshotIndex
+from libs.lake.maintenance import MaintenanceOptions
 from libs.lake.reading import read_rows, whole_rows
 from libs.lake.seam import TopicPartition
 from libs.lake.tables import TRADES, trades_columns
+from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.faultpoint import reach_sync
 from libs.wire.promote import stacked
@@ -47,12 +49,15 @@ def hold_mid_file() -> None:
 class TradesTable:
     """market.trades in one catalog."""
 
-    def __init__(self, lake: Lake, encode: Encode) -> None:
+    def __init__(
+        self, lake: Lake, encode: Encode, keeping: MaintenanceOptions | None = None
+    ) -> None:
         self._lake = lake
         self._encode = encode
         self._index: SnapshotIndex | None = None
-        self._committer = Committer(lake, TRADES, points=reach_sync, patience=ONE_CALL)
-        self._backfill = Committer(lake, TRADES, points=reach_backfill, patience=ONE_CALL)
+        self._clock = SystemClock()
+        self._committer = committer_of(lake, reach_sync, keeping or MaintenanceOptions())
+        self._backfill = committer_of(lake, reach_backfill, keeping or MaintenanceOptions())
 
     def state(self) -> TableState:
         head = head_of(self._lake.load_table(TRADES).metadata)
@@ -97,13 +102,26 @@ class TradesTable:
     def _write(self, table: Table, rows: pa.Table, beside: Sequence[LakeFile]) -> Written:
         ledger = self._committer.ledger_of(table)
         sieve = Sieve(table, ledger, lambda: self._indexed(table), self._encode, beside)
-        sifted = sieve.sift(rows)
+        sifted, began_us = sieve.sift(rows), self._clock.now_us()
         files = write_trades(table, sifted.kept, claims=sifted.claims, on_row_group=hold_mid_file)
-        return replace(sifted.others, files=tuple(files))
+        return replace(
+            sifted.others, files=tuple(replace(file, written_us=began_us) for file in files)
+        )
 
     def _indexed(self, table: Table) -> SnapshotIndex:
         self._index = SnapshotIndex.build(table, self._index)
         return self._index
+
+
+def committer_of(lake: Lake, points: Points, keeping: MaintenanceOptions) -> Committer:
+    return Committer(
+        lake,
+        TRADES,
+        points=points,
+        patience=ONE_CALL,
+        retention=keeping.retention,
+        longest_s=keeping.orphan_age_s / 2,
+    )
 
 
 def in_offset_order(rows: pa.Table) -> pa.Table:

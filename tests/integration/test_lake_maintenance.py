@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,7 @@ from pyiceberg.table.update import SetSnapshotRefUpdate
 
 from libs.lake.catalog import open_lake
 from libs.lake.commit import Prepared
-from libs.lake.committer import Committer, Landed
+from libs.lake.committer import Committer, Fenced, Landed
 from libs.lake.compaction import Job
 from libs.lake.content import content_of
 from libs.lake.datafile import write_trades
@@ -163,9 +164,17 @@ def test_files_too_old_to_be_safe_from_orphan_removal_are_not_committed(kept: Ke
     kept.append(commits=4)
     (job,) = kept.jobs()
     rewrite = rewritten(kept, job)
-    kept.clock.advance(SOON.orphan_age_s)
+    kept.clock.advance(12 * 3_600 + 1)
     old = Rewriter(kept.history.lake, TRADES, clock=kept.clock, longest_s=SOON.orphan_age_s / 2)
     assert isinstance(old.commit(rewrite), Superseded)
+    start = kept.next_offset
+    (file,) = write_trades(kept.table, trade_rows(SYMBOL, range(start, start + 40)))
+    slept = replace(file, written_us=rewrite.written_us)
+    covered = {AT: OffsetRange(start, start + 40)}
+    committer = Committer(kept.history.lake, TRADES, clock=kept.clock)
+    outcome = committer.commit(Prepared(uuid.uuid4().hex, covered, (slept,)))
+    assert isinstance(outcome, Fenced)
+    assert outcome.offsets == {AT: start}
 
 
 def test_content_that_would_change_is_not_committed(
