@@ -43,6 +43,8 @@ DAYS = 10
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 FIRST_DAY_US = 1_722_470_400_000_000
+# Past every id of the history, or the tail would leave them out as sent again.
+TAIL_FIRST_ID = 100_000_000
 LAST_DAY_US = FIRST_DAY_US + (DAYS - 1) * DAY_US
 
 
@@ -89,7 +91,7 @@ async def send_tail(bootstrap: str, registry: Path, rows: int) -> None:
     times = FIRST_DAY_US + DAYS * DAY_US + np.arange(share) * 1_000
     try:
         for symbol in SYMBOLS:
-            batch = trade_batch(symbol, times, np.arange(share))
+            batch = trade_batch(symbol, times, TAIL_FIRST_ID + np.arange(share))
             values = encode_trades(batch, schema_id)
             keys = [symbol.encode()] * share
             await send_values(producer, TRADES_BINANCE, bucket_of(symbol), keys, values)
