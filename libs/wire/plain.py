@@ -5,7 +5,7 @@ trades.py does the same by the batch and must agree; a property test holds them 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -63,6 +63,32 @@ def decode_trade(value: bytes | None) -> Trade:
     except DecodeError as error:
         raise RejectedError(Reason.UNDECODABLE, str(error)) from error
     return _from_message(message)
+
+
+def fields_of(value: bytes) -> dict[str, str]:
+    """Return what stands in a framed record, by field, whether or not it is a trade.
+
+    As far as it decodes: nothing where it does not.
+    """
+    try:
+        message = market_pb2.Trade.FromString(unframe(value)[1])
+    except (RejectedError, DecodeError):
+        return {}
+    names = {"asset_class": ASSET_CLASSES, "side": SIDES, "origin": ORIGINS}
+    return {
+        field.name: _shown(content, names.get(field.name, ()))
+        for field, content in message.ListFields()
+    }
+
+
+def _shown(content: object, names: Sequence[object]) -> str:
+    if isinstance(content, Mapping):
+        return ", ".join(f"{key}={content[key]}" for key in sorted(content))
+    if isinstance(content, int) and content < len(names):
+        return str(names[content])
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        return ", ".join(content)
+    return str(content)
 
 
 def _to_message(trade: Trade) -> market_pb2.Trade:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aiokafka import AIOKafkaProducer
 
@@ -31,13 +31,18 @@ class KafkaDeadLetters:
         now_us = self._clock.now_us()
         letters = [x for part in parts for x in letters_of(part, self._writer, now_us)]
         if letters:
-            await publish(await self._started(), letters)
+            await self.publish(letters)
+
+    async def publish(self, letters: Sequence[DeadLetter]) -> None:
+        """Write letters and wait until Kafka has them. Raises UnavailableError."""
+        await publish(await self.producer(), letters)
 
     async def close(self) -> None:
         if self._producer is not None:
             await stop_client(self._producer)
 
-    async def _started(self) -> AIOKafkaProducer:
+    async def producer(self) -> AIOKafkaProducer:
+        """Connect, with the first who asks. Raises UnavailableError."""
         if self._producer is None:
             producer = AIOKafkaProducer(
                 bootstrap_servers=self._bootstrap,

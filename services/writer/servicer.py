@@ -126,6 +126,8 @@ class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
                 decoded_offset=view.decoded,
                 end_offset=view.end or 0,
                 paused=view.paused,
+                held_because=view.hold.why if view.hold else "",
+                held_since=_timestamp(view.hold.since_us) if view.hold else None,
             )
             for view in self._consumer.view()
         ]

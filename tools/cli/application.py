@@ -41,6 +41,7 @@ MODULES = {
     "market": ("trades", "bars", "tail", "symbols", "snapshots"),
     "governor": ("governor",),
     "maintenance": ("maintenance",),
+    "dlq": ("dlq",),
     "exchange": ("simulate", "record"),
 }
 

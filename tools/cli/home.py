@@ -69,3 +69,15 @@ def address_of(service: str) -> str:
         f"{NOT_RUNNING}, or say where it is with K2_{service.upper()}_ADDRESS=host:port",
         service=service,
     )
+
+
+def addresses_of(service: str) -> list[str]:
+    """Return the gRPC addresses of all processes of a service.
+
+    Raises:
+        UnavailableError: nothing runs here and no address is given.
+    """
+    first = address_of(service)
+    if given_address(service):
+        return [first]
+    return [door.grpc for door in running().values() if door.service == service and door.grpc]

@@ -46,7 +46,7 @@ def _progress(flow: Flow, expected: int) -> RenderableType:
 
 def _lines(flow: Flow, sent: int | None) -> list[tuple[str, RenderableType, str]]:
     level = flow.level or "unknown"
-    return [
+    lines: list[tuple[str, RenderableType, str]] = [
         ("exchange sent", count(sent), "trades"),
         ("received", count(flow.received), f"{rate(flow.received_per_second)} trades/s"),
         ("lag", count(flow.lag), "records not decoded yet"),
@@ -60,6 +60,10 @@ def _lines(flow: Flow, sent: int | None) -> list[tuple[str, RenderableType, str]
         ),
         ("trouble", _trouble(flow), "gaps, reconnects, dead letters"),
     ]
+    if flow.held_partitions:
+        held = Text(plural(flow.held_partitions, "partition"), style="bold red")
+        lines.append(("held", held, f"{flow.held_because}: `k2 dlq resume` goes on without them"))
+    return lines
 
 
 def line(flow: Flow, *, sent: int, expected: int | None) -> str:

@@ -30,6 +30,8 @@ class Flow:
     committed_files: int | None = None
     commits: int | None = None
     dead_lettered: int | None = None
+    held_partitions: int | None = None
+    held_because: str = ""
     tail_rows: int | None = None
     freshness_p50_us: int | None = None
     freshness_p99_us: int | None = None
@@ -51,7 +53,10 @@ async def flow_of(doors: Iterable[Door]) -> Flow:
 
 
 Answer = dict[str, int | float | str | bool]
-_ADD_UP = {"received", "received_per_second", "gaps", "reconnects", "commits", "dead_lettered"}
+_ADD_UP = {
+    *("received", "received_per_second", "gaps", "reconnects", "commits", "dead_lettered"),
+    "held_partitions",
+}
 
 
 async def _ask_ingestor(address: str) -> Answer:
@@ -79,7 +84,13 @@ async def _ask_writer(address: str) -> Answer:
             )
         except K2Error:
             return {}
-    return {"commits": answer.commits, "dead_lettered": answer.dead_lettered_rows}
+    held = [partition.held_because for partition in answer.partitions if partition.held_because]
+    return {
+        "commits": answer.commits,
+        "dead_lettered": answer.dead_lettered_rows,
+        "held_partitions": len(held),
+        "held_because": held[0] if held else "",
+    }
 
 
 async def _ask_query(address: str) -> Answer:
