@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from libs.lake.coverage import Held, IdRange, Series, join
-from libs.lake.findings import Beyond, Book, Finding, Why, findings, series_held
+from libs.lake.evidence import Beyond, Book, Finding, Why, series_held
+from libs.lake.findings import findings
 from libs.lake.gaps import NO_GAPS, outside
 from libs.lake.scope import Scope
 from libs.lake.seam import OffsetRange, Seam, TopicPartition, offset_at
@@ -22,7 +23,7 @@ _WORDS = {
     Why.LOST: ("lost range", "lost ranges"),
     Why.DEAD_LETTER: ("range of dead letters", "ranges of dead letters"),
     Why.SHED: ("shed range", "shed ranges"),
-    Why.NOT_PROVABLE: ("series without numbers", "series without numbers"),
+    Why.NOT_PROVABLE: ("proof, for trades have no id", "proof, for trades have no id"),
 }
 SMALLEST_ID = -(1 << 63)
 LARGEST_ID = (1 << 63) - 1

@@ -60,6 +60,8 @@ class FileEntry:
     snapshot_id: int
     # Field ids of the columns that the file has, by what its writer counted; leaves of nested ones.
     held: frozenset[int] = frozenset()
+    # Rows without an id of the exchange; all of them where the writer did not count.
+    unnumbered_rows: int = 0
 
     @property
     def position(self) -> TopicPartition | None:
@@ -108,6 +110,8 @@ class SnapshotIndex:
     everything: Shelf
     by_bucket: Mapping[int, Shelf]
     ledger: Ledger = EMPTY_LEDGER
+    # Files with rows that carry no id of the exchange.
+    unnumbered: tuple[FileEntry, ...] = ()
 
     @property
     def files(self) -> tuple[FileEntry, ...]:
@@ -187,7 +191,15 @@ def index_of(
     for file in files:
         buckets.setdefault(file.bucket, []).append(file)
     shelves = {bucket: Shelf.of(kept) for bucket, kept in buckets.items()}
-    return SnapshotIndex(snapshot_id, columns, seam, manifests, Shelf.of(files), shelves)
+    return SnapshotIndex(
+        snapshot_id,
+        columns,
+        seam,
+        manifests,
+        Shelf.of(files),
+        shelves,
+        unnumbered=tuple(file for file in files if file.unnumbered_rows),
+    )
 
 
 def chosen(table: Table, snapshot_id: int | None) -> Snapshot | None:
@@ -235,6 +247,12 @@ class Bounds:
     def high(self, file: DataFile, column: str) -> object:
         return self._value(file.upper_bounds, column)
 
+    def nulls(self, file: DataFile, column: str) -> int:
+        """Count a column's nulls; where its writer did not, every row may be one."""
+        field = self._fields.get(column)
+        counts = file.null_value_counts or {}
+        return counts.get(field.field_id, file.record_count) if field else file.record_count
+
     def _value(self, bounds: Mapping[int, bytes] | None, column: str) -> object:
         field = self._fields.get(column)
         encoded = (bounds or {}).get(field.field_id) if field else None
@@ -262,6 +280,7 @@ def entry_of(file: DataFile, snapshot_id: int, bounds: Bounds) -> FileEntry:
         offset_max=as_int(high(file, "kafka_offset"), LATEST_US),
         snapshot_id=snapshot_id,
         held=shared(frozenset(file.value_counts or ())),
+        unnumbered_rows=bounds.nulls(file, "source_sequence"),
     )
 
 

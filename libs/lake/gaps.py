@@ -19,7 +19,10 @@ LATEST_US = 253_402_300_800_000_000  # the year 10000
 # Below so many a loop is faster than columns.
 FEW_GAPS = 32
 
+MOST_WITHOUT_GAPS = 2
+
 Times = npt.NDArray[np.int64]
+NO_TIMES: Times = np.zeros(0, np.int64)
 
 
 class Gap(NamedTuple):
@@ -49,6 +52,8 @@ class SeriesGaps:
 
     @classmethod
     def of(cls, held: Held, holes: Sequence[Hole] = ()) -> Self:
+        if len(held) < MOST_WITHOUT_GAPS:
+            return cls(held, holes, (), NO_TIMES, NO_TIMES)
         gaps = tuple(gaps_in(held, holes))
         after = np.array([gap.after_us for gap in gaps], np.int64)
         before = np.array([gap.before_us for gap in gaps], np.int64)

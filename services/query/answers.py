@@ -11,19 +11,16 @@ import numpy.typing as npt
 import ptars
 import pyarrow as pa
 import pyarrow.compute as pc
-from google.protobuf.timestamp_pb2 import Timestamp
 from k2.query.v1 import query_pb2
 
 from libs.market.trade import DECIMALS
 from libs.wire.notional import notional
 from libs.wire.schema import TIMESTAMP
 from services.query.asked import ANSWER_COLUMNS, MESSAGE_ID
-from services.query.completeness import MissingRange
 from services.query.extra import extra_maps
-from services.query.offsets import Offsets
+from services.query.provenance import proto_time, topic_offsets
 from services.query.rows import Listing
 from services.query.snapshots import SnapshotInfo
-from services.query.state import State
 from services.query.symbols import Activity, SymbolName
 
 OWN = frozenset(ANSWER_COLUMNS)
@@ -225,34 +222,6 @@ def trade_payloads(table: pa.Table) -> list[bytes]:
     return payloads
 
 
-def provenance(state: State) -> query_pb2.Provenance:
-    return query_pb2.Provenance(
-        snapshot_id=state.index.snapshot_id or 0,
-        seam=topic_offsets(state.seam),
-        high=topic_offsets(state.high),
-        behind_log=state.behind_log,
-        complete=state.complete,
-        lacks=[missing_range(lack) for lack in state.lacks],
-    )
-
-
-def topic_offsets(offsets: Offsets) -> list[query_pb2.TopicOffsets]:
-    return [
-        query_pb2.TopicOffsets(topic=topic, offsets=partitions)
-        for topic, partitions in offsets.items()
-    ]
-
-
-def missing_range(lack: MissingRange) -> query_pb2.MissingRange:
-    return query_pb2.MissingRange(
-        topic=lack.topic,
-        partition=lack.partition,
-        start=lack.start,
-        end=lack.end,
-        reason=lack.reason,
-    )
-
-
 def symbol_summary(name: SymbolName, activity: Activity) -> query_pb2.SymbolSummary:
     return query_pb2.SymbolSummary(
         exchange=name.exchange,
@@ -276,8 +245,3 @@ def snapshot(info: SnapshotInfo) -> query_pb2.Snapshot:
         total_files=info.total_files,
         seam=topic_offsets(info.seam),
     )
-
-
-def proto_time(time_us: int) -> Timestamp:
-    seconds, micros = divmod(time_us, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1_000)

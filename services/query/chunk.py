@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.lake.claims import claims_of
-from libs.lake.coverage import Coverage, union
+from libs.lake.coverage import Coverage, Series, union
 from libs.wire.promote import together
 from libs.wire.schema import TRADE_SCHEMA
 from services.query.asked import LATEST_US, Selection, Times
@@ -26,6 +27,14 @@ from services.query.offsets import Offsets, offset_at
 Int64s = npt.NDArray[np.int64]
 _OWN = frozenset(TRADE_SCHEMA.names)
 Mask = npt.NDArray[np.bool_]
+
+
+class Numbering(NamedTuple):
+    """A series without its symbol."""
+
+    exchange: str
+    asset_class: str
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +53,10 @@ class Chunk:
     on_disk: bool = False
     # Columns beyond a trade's own.
     added: tuple[pa.Field, ...] = ()
+    # What series its rows are of, symbols aside.
+    numberings: frozenset[Numbering] = frozenset()
+    # Symbols of rows that carry no id of the exchange.
+    unnumbered: frozenset[str] = frozenset()
 
     @property
     def names(self) -> Set[str]:
@@ -69,6 +82,7 @@ def sorted_chunk(
 ) -> Chunk:
     """Wrap rows that are in a chunk's order already, with their ids where these are known."""
     offsets, partitions = ints(batch["kafka_offset"]), batch["kafka_partition"].to_numpy()
+    claims = claims_of(batch) if claims is None else claims
     return Chunk(
         topic=topic,
         batch=batch,
@@ -78,10 +92,24 @@ def sorted_chunk(
         offsets=offsets,
         bounds=partition_bounds(partitions, offsets),
         bytes=batch.nbytes,
-        claims=claims_of(batch) if claims is None else claims,
+        claims=claims,
         on_disk=on_disk,
         added=tuple(batch.schema)[len(TRADE_SCHEMA) :],
+        numberings=frozenset(map(numbering_of, claims)),
+        unnumbered=unnumbered(batch),
     )
+
+
+def numbering_of(series: Series) -> Numbering:
+    return Numbering(series.exchange, series.asset_class, series.epoch)
+
+
+def unnumbered(batch: pa.RecordBatch) -> frozenset[str]:
+    """Return the symbols of rows without an id."""
+    ids = batch["source_sequence"]
+    if not ids.null_count:
+        return frozenset()
+    return frozenset(batch["symbol"].filter(ids.is_null()).unique().to_pylist())
 
 
 def merged(chunks: Sequence[Chunk]) -> Chunk:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import pyarrow as pa
 from pyiceberg.table import Table
 
 from libs.degradation.level import Level
+from libs.lake.coverage import Series
 from libs.lake.files import SnapshotIndex
+from libs.lake.ledger import PartitionBook
+from libs.lake.scope import Scope
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import NotFoundError
 from services.query.added import answered
@@ -126,6 +130,23 @@ class Queries:
         state = self._board.state
         return state, await self._scans.run(lambda reader: self._symbols.of(state, reader))
 
+    async def state_knowing(self, scope: Scope) -> State:
+        """Return the newest state, in which something is known of the symbol.
+
+        Raises:
+            NotFoundError: nothing is.
+        """
+        state = self._board.state
+        if not knows(state, scope):
+            _, found = await self.symbols()
+            if not any(scope.covers(Series(*name, epoch=0)) for name in found):
+                at = f" at {scope.exchange}" if scope.exchange else ""
+                raise NotFoundError(
+                    f"no trade of {scope.symbol}{at} is known; ListSymbols names what there is",
+                    symbol=scope.symbol,
+                )
+        return state
+
     async def follow(self, wanted: Selection, last: int) -> AsyncIterator[tuple[State, pa.Table]]:
         """Yield the last rows, none where none are asked for, then new ones as they come.
 
@@ -223,6 +244,21 @@ def index_at(current: State, snapshot_id: int) -> SnapshotIndex:
         raise NotFoundError(
             f"snapshot {snapshot_id} is expired and its files are gone", snapshot_id=snapshot_id
         ) from error
+
+
+def knows(state: State, scope: Scope) -> bool:
+    """Say whether trades of a symbol are held, by id, or records of its key are told of."""
+    ledger = state.index.ledger
+    known = chain(ledger.coverage, ledger.holes, state.tail.ids)
+    books = (book for at, book in ledger.partitions.items() if scope.concerns(at))
+    keys = (key for book in books for key in named_in(book))
+    return any(scope.covers(series) for series in known) or scope.symbol in keys
+
+
+def named_in(book: PartitionBook) -> Iterator[str]:
+    yield from (dead.symbol for dead in book.dead)
+    yield from (symbol for shed in book.shed for symbol in shed.symbols)
+    yield from (symbol for lost in book.lost for symbol in lost.symbols)
 
 
 def table_of(state: State) -> Table:

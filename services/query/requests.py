@@ -82,15 +82,18 @@ def selection_of(wanted: query_pb2.TradeFilter) -> Selection:
     )
 
 
-def times_of(wanted: query_pb2.TradeFilter) -> Times:
+def times_of(
+    wanted: query_pb2.TradeFilter | query_pb2.CheckCompletenessRequest, prefix: str = "filter."
+) -> Times:
     start = EARLIEST_US
     end = LATEST_US
     if wanted.HasField("start_time"):
-        start = time_us(wanted.start_time, "filter.start_time", ceiling=True)
+        start = time_us(wanted.start_time, f"{prefix}start_time", ceiling=True)
     if wanted.HasField("end_time"):
-        end = time_us(wanted.end_time, "filter.end_time", ceiling=True)
+        end = time_us(wanted.end_time, f"{prefix}end_time", ceiling=True)
     if end < start:
-        raise InvalidError("filter.end_time is before filter.start_time", field="filter.end_time")
+        field = f"{prefix}end_time"
+        raise InvalidError(f"{field} is before {prefix}start_time", field=field)
     return Times(start, end)
 
 

@@ -7,16 +7,26 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias
 
 import grpc
+import msgspec
 from k2.query.v1 import query_pb2, query_pb2_grpc
 
 from libs.degradation.level import Level
+from libs.lake.scope import Scope
 from libs.market.clock import Clock
 from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
-from services.query import answers, snapshots
-from services.query.completeness import MissingRange
+from services.query import answers, certificates, snapshots
+from services.query.certifying import Certifier, Verdict
+from services.query.judging import (
+    earliest_us,
+    judged_bars,
+    judged_page,
+    judged_rows,
+    judged_since,
+)
 from services.query.keeper import Keeper
 from services.query.pages import NameToken, SequenceToken, hash_of, read_token
+from services.query.provenance import proto_time, provenance
 from services.query.queries import Queries, table_of
 from services.query.requests import (
     at_of,
@@ -32,7 +42,6 @@ from services.query.state import Board
 MOST_FOLLOW_LAST = 10_000
 MOST_LIMIT = 2**62
 
-Lacks: TypeAlias = tuple[MissingRange, ...]
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -57,18 +66,21 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         self._catalog_problem = catalog_problem
         self._log_problem = log_problem
         self._clock = clock
+        self._certifier = Certifier()
 
     async def ListTrades(
         self, request: query_pb2.ListTradesRequest, context: Context
     ) -> query_pb2.ListTradesResponse:
         asked = page_asked(request)
         page = await self._queries.page(asked, request.page_token)
+        verdict, whole = judged_page(self._certifier, page)
         rows = answers.with_derived(page.rows, page.listing.columns)
         payloads = answers.fitting(answers.trade_payloads(rows))
         response = query_pb2.ListTradesResponse.FromString(answers.repeated(payloads))
         if page.more or len(payloads) < rows.num_rows:
-            response.next_page_token = page.next_page(len(payloads) - 1).encode()
-        response.provenance.CopyFrom(answers.provenance(page.state))
+            token = page.next_page(len(payloads) - 1)
+            response.next_page_token = msgspec.structs.replace(token, whole=whole).encode()
+        response.provenance.CopyFrom(provenance(page.state, verdict))
         return response
 
     async def ReadTrades(
@@ -77,28 +89,37 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         listing = listing_of(request.filter, request.order, request.columns)
         left = bounded(request.limit, "limit", MOST_LIMIT, MOST_LIMIT)
         state, listing, bands = await self._queries.bands(listing, at_of(request.at))
-        provenance: query_pb2.Provenance | None = answers.provenance(state)
+        told = False
         async for band in bands:
-            rows = answers.with_derived(band.slice(0, left), listing.columns)
-            left -= rows.num_rows
-            for stream in answers.ipc_streams(rows):
-                yield query_pb2.ReadTradesResponse(arrow_ipc=stream, provenance=provenance)
-                provenance = None
+            shown = band.slice(0, left)
+            left -= shown.num_rows
+            for stream in answers.ipc_streams(answers.with_derived(shown, listing.columns)):
+                response = query_pb2.ReadTradesResponse(arrow_ipc=stream)
+                if not told:
+                    spoken_of = shown if left <= 0 else None
+                    verdict = judged_rows(self._certifier, state, listing, spoken_of)
+                    response.provenance.CopyFrom(provenance(state, verdict))
+                    told = True
+                yield response
             if left <= 0:
                 break
-        if provenance is not None:
+        if not told:
             nothing = answers.ipc_stream(answers.no_rows(listing))
-            yield query_pb2.ReadTradesResponse(arrow_ipc=nothing, provenance=provenance)
+            told_of = provenance(state, judged_rows(self._certifier, state, listing))
+            yield query_pb2.ReadTradesResponse(arrow_ipc=nothing, provenance=told_of)
 
     async def FollowTrades(
         self, request: query_pb2.FollowTradesRequest, context: Context
     ) -> AsyncIterator[query_pb2.FollowTradesResponse]:
         wanted = selection_of(request.filter).at_all_times()
         last = bounded(request.last, "last", 0, MOST_FOLLOW_LAST)
-        told: Lacks | None = None
+        told: Verdict | None = None
+        since_us: int | None = None
         async for state, rows in self._queries.follow(wanted, last):
-            news = None if state.lacks == told else answers.provenance(state)
-            told = state.lacks
+            since_us = earliest_us(rows) if since_us is None else since_us
+            verdict = judged_since(self._certifier, state, wanted, since_us)
+            news = None if verdict == told else provenance(state, verdict)
+            told = verdict
             payloads = answers.trade_payloads(answers.with_all(rows))
             while payloads or news is not None:
                 sent = answers.fitting(payloads)
@@ -111,10 +132,12 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     async def GetBars(
         self, request: query_pb2.GetBarsRequest, context: Context
     ) -> query_pb2.GetBarsResponse:
-        state, bars = await self._queries.bars(bars_asked(request), at_of(request.at))
+        asked, at = bars_asked(request), at_of(request.at)
+        state, bars = await self._queries.bars(asked, at)
         payloads = answers.bar_payloads(bars)
         response = query_pb2.GetBarsResponse.FromString(answers.repeated(payloads))
-        response.provenance.CopyFrom(answers.provenance(state))
+        verdict = judged_bars(self._certifier, state, asked, bars, past=at.as_of_us is not None)
+        response.provenance.CopyFrom(provenance(state, verdict))
         return response
 
     async def ListSymbols(
@@ -131,7 +154,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         return query_pb2.ListSymbolsResponse(
             symbols=[answers.symbol_summary(name, known[name]) for name in names[:most]],
             next_page_token=NameToken(asked, names[most - 1]).encode() if names[most:] else "",
-            provenance=answers.provenance(state),
+            provenance=provenance(state, self._certifier.verdict(state, Scope("", exchange))),
         )
 
     async def ListSnapshots(
@@ -166,10 +189,11 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     ) -> query_pb2.GetStatusResponse:
         state, now_s = self._board.state, self._clock.monotonic_s()
         response = query_pb2.GetStatusResponse(
-            provenance=answers.provenance(state),
+            provenance=provenance(state, self._certifier.verdict(state, Scope())),
             committed_rows=state.index.rows,
             committed_files=len(state.index.files),
             tail_rows=state.tail.rows,
+            held_rows=state.tail.held_rows,
             tail_bytes=state.tail.bytes_in_memory + state.tail.bytes_on_disk,
             freshness_p50_us=self._keeper.freshness.percentile_us(0.5, now_s),
             freshness_p99_us=self._keeper.freshness.percentile_us(0.99, now_s),
@@ -178,6 +202,14 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
             log_problem=self._log_problem(),
         )
         if self._keeper.newest_ingest_us:
-            newest = answers.proto_time(self._keeper.newest_ingest_us)
+            newest = proto_time(self._keeper.newest_ingest_us)
             response.newest_ingest_timestamp.CopyFrom(newest)
         return response
+
+    async def CheckCompleteness(
+        self, request: query_pb2.CheckCompletenessRequest, context: Context
+    ) -> query_pb2.CheckCompletenessResponse:
+        asked = certificates.asked_of(request)
+        state = await self._queries.state_knowing(asked.scope)
+        certificate = self._certifier.certificate(state, asked.scope)
+        return certificates.response_of(certificate, asked, behind_log=state.behind_log)

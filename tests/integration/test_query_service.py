@@ -353,9 +353,11 @@ async def test_what_retention_took_is_named(query_world: QueryWorld) -> None:
     async with query_world.serving() as stub:
         page = await client.call(stub.ListTrades, listing(page_size=200))
         assert sequences(list(page.trades)) == [*range(99, 49, -1), *range(19, -1, -1)]
-        lack = page.provenance.lacks[0]
+        ids, offsets = page.provenance.lacks
         assert not page.provenance.complete
-        assert (lack.partition, lack.start, lack.end) == (bucket_of(BTC), 20, 50)
+        assert (ids.reason, ids.first_id, ids.last_id) == ("GAP", 20, 49)
+        assert (offsets.reason, offsets.partition) == ("NOT_IN_THE_LOG", bucket_of(BTC))
+        assert (offsets.start, offsets.end) == (20, 50)
         await sees(stub, await query_world.commit(BTC, 40))
         page = await client.call(stub.ListTrades, listing(page_size=200))
         assert page.provenance.complete

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from libs.lake.certificate import Bounds, Certificate, certify
 from libs.lake.coverage import Ids, Series, join, merged
-from libs.lake.findings import Absent, Beyond, Book, Finding, Why, book_of
+from libs.lake.evidence import Absent, Beyond, Book, Finding, Why, book_of
 from libs.lake.gaps import SeriesGaps, gaps_in, outside
 from libs.lake.ledger import Dead, Hole, Ledger, Lost, PartitionBook, Shed, joined
 from libs.lake.scope import Scope
@@ -190,7 +190,7 @@ def beyond_of(world: World) -> Beyond:
         alone[trade.fate].append(trade)
     return Beyond(
         held={series_of(s): held for s, held in tail.items() if held and s == SYMBOL},
-        kept={PLACE: spans(alone.get(Fate.SHED_AND_KEPT, []))},
+        kept={TOPIC: {PLACE.partition: spans(alone.get(Fate.SHED_AND_KEPT, []))}},
         absent=[
             Absent(PLACE, OffsetRange(*s), Why.NOT_IN_THE_LOG)
             for s in spans(alone.get(InTheTail.ABSENT, []))
@@ -259,7 +259,7 @@ def test_positions_are_named_for_the_symbol_they_may_concern(world: World) -> No
         for o, t in mine.items()
         if t.fate in dead and (t.symbol == SYMBOL or t.fate is Fate.DEAD_WITHOUT_KEY)
     }
-    shed = {o for o, t in mine.items() if t.fate in SHED_FATES and t.symbol == SYMBOL}
+    shed = {o for o, t in mine.items() if t.fate is Fate.SHED and t.symbol == SYMBOL}
     assert shed <= positions(found, Why.SHED)
 
 
