@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup demo test faults soak check lint types imports protos lock bench clean
+.PHONY: help setup demo test faults soak check lint types imports protos lock bench bench-commits clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -56,6 +56,10 @@ lock: setup ## Resolve the dependencies again and lock them with their hashes
 
 bench: setup ## Throughput, latency, freshness and memory, measured now
 	@$(PY) -m tests.benchmarks
+
+# COMMITS=2000 is a try; SVG=curve.svg draws it
+bench-commits: setup ## What a commit costs over 10,000 commits, with maintenance on
+	@$(PY) -m tests.benchmarks.commits --commits $(or $(COMMITS),10000) $(if $(SVG),--svg $(SVG))
 
 clean: ## Remove the data of demos and tests; keep what was downloaded
 	@rm -rf .k2/bench .k2/data .k2/demo .k2/query-spill .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis
