@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from libs.market.trade import Trade
+from libs.wire.added import LAST_OWN_NUMBER
 from libs.wire.framing import frame
 from libs.wire.plain import encode_trade, trade_schema
 
@@ -43,8 +44,8 @@ FEE_TICKS = NewField("fee_ticks", 17, Type.TYPE_INT64)
 def trade_with(
     *fields: NewField, enums: Mapping[str, Sequence[str]] | None = None
 ) -> FileDescriptorProto:
-    """Return the shipped schema with further fields."""
-    schema = trade_schema()
+    """Return the schema of a trade's own fields, and further ones."""
+    schema = own_schema()
     trade = schema.message_type[0]
     for new in fields:
         label = Label.LABEL_REPEATED if new.repeated else Label.LABEL_OPTIONAL
@@ -59,6 +60,22 @@ def trade_with(
         numbered = [EnumValueDescriptorProto(name=v, number=n) for n, v in enumerate(values)]
         schema.enum_type.append(EnumDescriptorProto(name=name, value=numbered))
     return schema
+
+
+def own_schema() -> FileDescriptorProto:
+    """Return the shipped schema without what was ever added to it."""
+    schema = trade_schema()
+    trade = schema.message_type[0]
+    kept = [found for found in trade.field if found.number <= LAST_OWN_NUMBER]
+    oneofs = [one for at, one in enumerate(trade.oneof_decl) if any(uses(f, at) for f in kept)]
+    del trade.field[:], trade.oneof_decl[:]
+    trade.field.extend(kept)
+    trade.oneof_decl.extend(oneofs)
+    return schema
+
+
+def uses(found: FieldDescriptorProto, oneof: int) -> bool:
+    return found.HasField("oneof_index") and found.oneof_index == oneof
 
 
 def message_class(schema: FileDescriptorProto) -> type[Message]:

@@ -8,7 +8,6 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
 from libs.wire.added import added_fields
 from libs.wire.compatibility import IncompatibleSchemaError
-from libs.wire.plain import trade_schema
 from libs.wire.registry import SchemaRegistry, subject_of
 from libs.wire.rejection import Reason
 from libs.wire.schema import TRADE_SCHEMA
@@ -83,14 +82,14 @@ def test_a_field_without_a_column_is_refused_by_name(
     registry: SchemaRegistry, field: NewField, reason: str
 ) -> None:
     """The registry does not take the schema, and says which field and type it is."""
-    registry.register(SUBJECT, trade_schema())
+    registry.register(SUBJECT, trade_with())
     with pytest.raises(IncompatibleSchemaError, match=reason):
         registry.register(SUBJECT, trade_with(field))
 
 
 def test_an_import_is_refused(registry: SchemaRegistry) -> None:
     """Whoever reads a record has its schema and no other file."""
-    schema = trade_schema()
+    schema = trade_with()
     schema.dependency.append("google/protobuf/timestamp.proto")
     with pytest.raises(IncompatibleSchemaError, match="it imports google/protobuf"):
         registry.register(SUBJECT, schema)
@@ -108,7 +107,7 @@ def test_a_number_is_one_column_in_all_topics(registry: SchemaRegistry) -> None:
 def test_a_removed_number_is_not_given_to_another_field(registry: SchemaRegistry) -> None:
     """Confluent's BACKWARD looks at the latest version alone; old data would change its meaning."""
     registry.register(SUBJECT, trade_with(LIQUIDITY))
-    registry.register(SUBJECT, trade_schema())
+    registry.register(SUBJECT, trade_with())
     with pytest.raises(
         IncompatibleSchemaError, match="broker = 16 takes the number of liquidity, which was remov"
     ):
@@ -124,7 +123,7 @@ def without(schema: FileDescriptorProto, number: int) -> FileDescriptorProto:
 
 
 def retyped(number: int, kind: Type.ValueType) -> FileDescriptorProto:
-    schema = trade_schema()
+    schema = trade_with()
     schema.message_type[0].field[number - 1].type = kind
     return schema
 
@@ -142,7 +141,7 @@ def required() -> FileDescriptorProto:
 
 
 def side_swapped() -> FileDescriptorProto:
-    schema = trade_schema()
+    schema = trade_with()
     side = next(enum for enum in schema.enum_type if enum.name == "Side")
     side.value[1].name, side.value[2].name = side.value[2].name, side.value[1].name
     return schema
@@ -154,7 +153,7 @@ def side_swapped() -> FileDescriptorProto:
         (retyped(9, Type.TYPE_DOUBLE), "price = 9 changes its type or label: it was string"),
         (retyped(9, Type.TYPE_BYTES), "Trade.price = 9 is bytes, and K2 reads string"),
         (retyped(6, Type.TYPE_INT64), "sequence_epoch = 6 is int64, and K2 reads int32"),
-        (without(trade_schema(), 3), "Trade.symbol = 3 is gone, and a trade needs it"),
+        (without(trade_with(), 3), "Trade.symbol = 3 is gone, and a trade needs it"),
         (moved("liquidity", 20), "Trade.liquidity = 20 had number 16"),
         (required(), "Trade.venue = 18 is required, and older data does not have it"),
         (side_swapped(), "Side 1 was SIDE_BUY and would be SIDE_SELL"),
@@ -184,7 +183,7 @@ def test_old_and_new_producers_side_by_side(registry: SchemaRegistry) -> None:
     """Rows of an older schema have null where a newer one's rows have the added columns."""
     ids = [
         registry.register(SUBJECT, schema)
-        for schema in (trade_schema(), trade_with(LIQUIDITY), trade_with(LIQUIDITY, FEE_TICKS))
+        for schema in (trade_with(), trade_with(LIQUIDITY), trade_with(LIQUIDITY, FEE_TICKS))
     ]
     one, two = (
         Encoder(trade_with(LIQUIDITY), ids[1]),
@@ -210,7 +209,7 @@ def test_old_and_new_producers_side_by_side(registry: SchemaRegistry) -> None:
 
 def test_a_batch_of_one_old_schema_is_as_before(registry: SchemaRegistry) -> None:
     """Nothing is added for records that do not have it."""
-    old = registry.register(SUBJECT, trade_schema())
+    old = registry.register(SUBJECT, trade_with())
     registry.register(SUBJECT, trade_with(LIQUIDITY))
     batch, _ = decode_all(registry, [encode_trade(a_trade(), old)])
     assert batch.schema == TRADE_SCHEMA
@@ -260,7 +259,7 @@ def test_a_field_of_plain_proto3_reads_as_zero_where_unset(registry: SchemaRegis
         NewField("hidden", 16, Type.TYPE_BOOL, optional=False),
         NewField("tags", 17, Type.TYPE_STRING, repeated=True),
     )
-    old = registry.register(SUBJECT, trade_schema())
+    old = registry.register(SUBJECT, trade_with())
     encoder = Encoder(schema, registry.register(SUBJECT, schema))
     batch, _ = decode_all(
         registry,
@@ -301,7 +300,7 @@ def test_what_follows_an_incompatible_schema_is_not_led_by_it(
     registry: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A schema that is refused defines nothing for those after it."""
-    registry.register(SUBJECT, trade_schema())
+    registry.register(SUBJECT, trade_with())
     with monkeypatch.context() as patched:
         patched.setattr(SchemaRegistry, "_check", lambda *_: None)
         registry.register("other", trade_with(NewField("x", 16, Type.TYPE_UINT64)))
