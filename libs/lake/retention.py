@@ -12,6 +12,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
 HOUR_MS = 3_600_000
+FORGOTTEN_AT_ONCE = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Retention:
     newest: int = 20
     hours: int = 24
     # Forgotten this many at a time, so that most commits carry no such update.
-    at_once: int = 15
+    at_once: int = FORGOTTEN_AT_ONCE
 
     def expirable(self, metadata: TableMetadata) -> list[int]:
         """Return the ids to forget; empty until a batch of them has come together."""

@@ -7,7 +7,7 @@ from pydantic import Field
 from libs.lake.compaction import CompactionPolicy
 from libs.lake.maintenance import MaintenanceOptions
 from libs.lake.orphans import LOWEST_AGE_S
-from libs.lake.retention import Retention
+from libs.lake.retention import FORGOTTEN_AT_ONCE, Retention
 from libs.runtime.config import Bytes, ServiceConfig
 from services.writer.maintainer import Rhythm
 
@@ -99,10 +99,16 @@ class MaintenanceConfig(ServiceConfig):
                 grace_us=int(self.maintenance_grace_s * 1e6),
                 quiet_s=self.maintenance_quiet_s,
             ),
-            Retention(newest=self.maintenance_keep_snapshots, hours=self.maintenance_keep_hours),
+            self.retention,
             file_grace_s=self.maintenance_file_grace_s,
             orphan_age_s=self.maintenance_orphan_age_s,
         )
+
+    @property
+    def retention(self) -> Retention:
+        newest = self.maintenance_keep_snapshots
+        at_once = min(FORGOTTEN_AT_ONCE, newest)
+        return Retention(newest=newest, hours=self.maintenance_keep_hours, at_once=at_once)
 
     @property
     def maintenance_rhythm(self) -> Rhythm:
