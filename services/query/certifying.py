@@ -140,7 +140,7 @@ def tail_ids(tail: Tail, scope: Scope, ceiling: Offsets | None = None) -> Mappin
     if not scope.symbol:
         return {s: held for s, held in tail.ids.items() if scope.covers(s)}
     # Looked up by name: there may be thousands of symbols, and numberings are few.
-    numberings = frozenset[Numbering]().union(*(chunk.numberings for chunk in chunks))
+    numberings = frozenset[Numbering]().union(*{chunk.numberings for chunk in chunks})
     names = (Series(n.exchange, n.asset_class, scope.symbol, n.epoch) for n in numberings)
     return {s: tail.ids[s] for s in names if s in tail.ids and scope.covers(s)}
 
@@ -155,7 +155,8 @@ def ids_below(chunk: Chunk, scope: Scope, ceiling: Offsets) -> Coverage:
 
 def any_unnumbered(state: State, scope: Scope) -> bool:
     """Say whether rows in scope may carry no id of the exchange."""
-    if any(touches(chunk.unnumbered, scope.symbol) for chunk in state.tail.answering):
+    tail = [chunk.unnumbered for chunk in state.tail.answering if chunk.unnumbered]
+    if any(not scope.symbol or scope.symbol in symbols for symbols in tail):
         return True
     return any(
         file.time_min_us < scope.end_us
@@ -164,10 +165,6 @@ def any_unnumbered(state: State, scope: Scope) -> bool:
         for file in state.index.unnumbered
         if not scope.symbol or file.bucket == bucket_of(scope.symbol)
     )
-
-
-def touches(symbols: frozenset[str], symbol: str) -> bool:
-    return symbol in symbols if symbol else bool(symbols)
 
 
 def passes(seam: Offsets, ceiling: Offsets, scope: Scope) -> bool:
