@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from k2.query.v1 import query_pb2
 from rich.console import Console
 
+from tools.cli.market import tell_lacks
 from tools.cli.tables import cell, grid, plain_decimal, show, table_of
 
 
@@ -62,3 +64,21 @@ def test_an_empty_answer_still_has_its_columns() -> None:
     """So that one sees what would be there."""
     assert "symbol" in printed(["symbol", "price"], [], width=80)
     assert grid(["price"]).columns[0].justify == "right"
+
+
+def test_a_follower_hears_what_it_lacks_and_when_it_lacks_no_more(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On stderr, beside the trades; nothing is said while nothing was missing."""
+    hole = query_pb2.MissingRange(topic="t", partition=3, start=20, end=50, reason="SHED")
+    lacking = query_pb2.Provenance(complete=False, lacks=[hole])
+    whole = query_pb2.Provenance(complete=True)
+    said = []
+    for provenance, was_complete in ((whole, True), (lacking, True), (whole, False)):
+        tell_lacks(provenance, was_complete=was_complete)
+        said.append(capsys.readouterr())
+    assert [heard.out for heard in said] == ["", "", ""]
+    assert said[0].err == ""
+    assert "t/3 [20, 50) SHED" in said[1].err
+    assert "not complete" not in said[2].err
+    assert "complete" in said[2].err

@@ -164,9 +164,12 @@ def tail(
 
 
 async def _follow(request: pb.FollowTradesRequest, form: Output) -> None:
-    console = Console(highlight=False)
+    console, complete = Console(highlight=False), True
     async with query_service() as service:
         async for answer in stream(service.FollowTrades, request, timeout_s=None):
+            if answer.HasField("provenance"):
+                tell_lacks(answer.provenance, was_complete=complete)
+                complete = answer.provenance.complete
             for trade in answer.trades:
                 if form is Output.TABLE:
                     console.print(_line(trade))
@@ -271,17 +274,25 @@ def lacking(gap: pb.MissingRange) -> str:
     return f"{gap.topic}/{gap.partition} [{gap.start}, {gap.end}) {gap.reason}"
 
 
+def tell_lacks(provenance: pb.Provenance, *, was_complete: bool) -> None:
+    """Say on stderr what a follower is not shown, and when nothing is missing any more."""
+    if not (provenance.complete and was_complete):
+        Console(stderr=True, highlight=False).print(_verdict(provenance), soft_wrap=True)
+
+
+def _verdict(provenance: pb.Provenance) -> str:
+    if provenance.complete:
+        return "[green]complete[/]"
+    lacks = ", ".join(dict.fromkeys(map(lacking, provenance.lacks)))
+    return f"[yellow]not complete[/]: lacks {lacks or 'what is not known yet'}"
+
+
 def _footnote(rows: int, provenance: pb.Provenance) -> None:
     """Say on stderr what the answer was computed from."""
-    if provenance.complete:
-        verdict = "[green]complete[/]"
-    else:
-        lacks = ", ".join(dict.fromkeys(map(lacking, provenance.lacks)))
-        verdict = f"[yellow]not complete[/]: lacks {lacks or 'what is not known yet'}"
     hint = "" if rows else ": `k2 symbols` lists what there is"
     behind = f", {provenance.behind_log} behind the log" if provenance.behind_log else ""
     Console(stderr=True, highlight=False).print(
         f"[dim]{rows} rows, snapshot {provenance.snapshot_id or 'none'} and the tail{behind},[/]"
-        f" {verdict}{hint}",
+        f" {_verdict(provenance)}{hint}",
         soft_wrap=True,
     )
