@@ -14,8 +14,12 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata, new_table_metadata
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import (
+    AddSnapshotUpdate,
     RemoveSnapshotsUpdate,
+    SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
     update_table_metadata,
@@ -184,3 +188,21 @@ def prepared(
 
 def load(store: MemoryStore) -> Table:
     return store.load_table(TRADES)
+
+
+def foreign(store: MemoryStore, operation: Operation, *, parent: int | None = None) -> int:
+    """Commit a snapshot as another tool would: without a word on offsets."""
+    head = store.metadata.current_snapshot()
+    snapshot_id = store.metadata.new_snapshot_id()
+    snapshot = Snapshot.model_validate(
+        {
+            "snapshot-id": snapshot_id,
+            "parent-snapshot-id": parent or (head.snapshot_id if head else None),
+            "manifest-list": head.manifest_list if head else "file:///nowhere.avro",
+            "sequence-number": store.metadata.next_sequence_number(),
+            "summary": Summary(operation, **{"total-records": "3", "total-data-files": "1"}),
+        }
+    )
+    ref = {"ref-name": "main", "type": SnapshotRefType.BRANCH, "snapshot-id": snapshot_id}
+    store.land((), (AddSnapshotUpdate(snapshot=snapshot), SetSnapshotRefUpdate.model_validate(ref)))
+    return snapshot_id

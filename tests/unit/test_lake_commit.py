@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table.refs import SnapshotRefType
-from pyiceberg.table.snapshots import Operation, Snapshot, Summary
-from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
+from pyiceberg.table.snapshots import Operation
 
 from libs.lake.commit import (
     AlreadyLanded,
@@ -35,6 +34,7 @@ from tests.support.lake import (
     TOPIC,
     Answer,
     MemoryStore,
+    foreign,
     load,
     made_up_file,
     offsets_of,
@@ -76,24 +76,6 @@ def summary_of(store: MemoryStore) -> dict[str, str]:
 
 def files_on_disk(store: MemoryStore) -> set[Path]:
     return {path for path in store.folder.rglob("*") if path.is_file()}
-
-
-def foreign(store: MemoryStore, operation: Operation, *, parent: int | None = None) -> int:
-    """Commit a snapshot as another tool would: without a word on offsets."""
-    head = store.metadata.current_snapshot()
-    snapshot_id = store.metadata.new_snapshot_id()
-    snapshot = Snapshot.model_validate(
-        {
-            "snapshot-id": snapshot_id,
-            "parent-snapshot-id": parent or (head.snapshot_id if head else None),
-            "manifest-list": head.manifest_list if head else "file:///nowhere.avro",
-            "sequence-number": store.metadata.next_sequence_number(),
-            "summary": Summary(operation, **{"total-records": "3", "total-data-files": "1"}),
-        }
-    )
-    ref = {"ref-name": "main", "type": SnapshotRefType.BRANCH, "snapshot-id": snapshot_id}
-    store.land((), (AddSnapshotUpdate(snapshot=snapshot), SetSnapshotRefUpdate.model_validate(ref)))
-    return snapshot_id
 
 
 def test_first_commit_starts_from_an_empty_seam(store: MemoryStore, committer: Committer) -> None:
