@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
 from libs.degradation.level import Level
@@ -9,12 +12,16 @@ from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm
 from tests.support.shedding import Shedding
 
-POINTS = [
-    pytest.param("backfill.after_fetch", marks=pytest.mark.whole),
-    pytest.param("backfill.after_upload", marks=pytest.mark.whole),
-    pytest.param("backfill.before_build", marks=pytest.mark.whole),
-    "backfill.before_send",
+MORE = [
+    pytest.param(point, marks=pytest.mark.whole)
+    for point in ("backfill.after_fetch", "backfill.after_upload", "backfill.before_build")
 ]
+AFTER = pytest.param("backfill.after_commit", marks=pytest.mark.whole)
+
+
+async def held(process: Process, point: str, folder: Path) -> None:
+    """Wait until a process is held at a point, while the director goes on directing."""
+    await asyncio.to_thread(process.reached, point, folder)
 
 
 async def owing(shedding: Shedding, writer: Process) -> None:
@@ -25,9 +32,7 @@ async def owing(shedding: Shedding, writer: Process) -> None:
     assert shedding.owed()
 
 
-@pytest.mark.parametrize(
-    "point", [*POINTS, pytest.param("backfill.after_commit", marks=pytest.mark.whole)]
-)
+@pytest.mark.parametrize("point", [*MORE, AFTER, "backfill.before_send"])
 async def test_a_writer_killed_in_a_backfill_writes_each_row_once(
     shedding: Shedding, point: str
 ) -> None:
@@ -37,7 +42,7 @@ async def test_a_writer_killed_in_a_backfill_writes_each_row_once(
         await owing(shedding, writer)
         arm(folder, point)
         shedding.director.order()
-        writer.reached(point, folder)
+        await held(writer, point, folder)
         writer.kill()
         shedding.prove_stored_or_owed()
         disarm(folder, point)
@@ -48,7 +53,7 @@ async def test_a_writer_killed_in_a_backfill_writes_each_row_once(
     assert shedding.stored() == shedding.produced
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [*MORE, "backfill.before_send"])
 async def test_a_backfiller_that_slept_is_fenced(shedding: Shedding, point: str) -> None:
     """SIGSTOP with a piece in hand until another writer has written it: it wakes and is refused."""
     folder = shedding.writing.fault_dir
@@ -56,7 +61,7 @@ async def test_a_backfiller_that_slept_is_fenced(shedding: Shedding, point: str)
         await owing(shedding, sleeper)
         arm(folder, point)
         shedding.director.order()
-        sleeper.reached(point, folder)
+        await held(sleeper, point, folder)
         sleeper.pause()
         disarm(folder, point)
         with shedding.writer("writer-2"):

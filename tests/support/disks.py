@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True, capture_output=True, timeout=10)
 
 
+@contextmanager
+def mounted(folder: Path, *, size: str = SIZE) -> Iterator[SmallDisk]:
+    """Mount a disk on a folder while the body runs.
+
+    Raises:
+        OSError: only root may, and not everywhere.
+    """
+    try:
+        mount("-t", "tmpfs", "-o", f"size={size}", "k2-test", str(folder))
+    except subprocess.SubprocessError as error:
+        raise OSError(f"no file system can be mounted here: {error}") from error
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """Give a disk on the warehouse of the test's own; only root may mount one.
@@ -53,11 +71,9 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
     """
     folder = tmp_path / "warehouse"
     folder.mkdir()
-    try:
-        mount("-t", "tmpfs", "-o", f"size={SIZE}", "k2-test", str(folder))
-    except (OSError, subprocess.SubprocessError) as error:
-        pytest.skip(f"no file system can be mounted here: {error}")
-    try:
-        yield SmallDisk(folder)
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True, timeout=10)
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(mounted(folder))
+        except OSError as error:
+            pytest.skip(str(error))
+        yield disk

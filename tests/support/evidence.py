@@ -59,12 +59,14 @@ class Log:
     topic: str
     rows: dict[tuple[int, int], Row] = field(default_factory=dict)
     ends: dict[int, int] = field(default_factory=dict)
+    _read_to: dict[int, int] = field(default_factory=dict)
 
     async def read(self) -> None:
         """Read what is there now; do so before anything is deleted from the log."""
-        self.ends = await end_offsets(self.bootstrap, self.topic)
-        for record in await records_of(self.bootstrap, self.topic):
+        for record in await records_of(self.bootstrap, self.topic, self._read_to):
             self.rows[record.partition, record.offset] = logged_row(record)
+            self._read_to[record.partition] = record.offset + 1
+        self.ends = await end_offsets(self.bootstrap, self.topic)
 
     def table(self) -> pa.Table:
         return rows_of(LOGGED, list(self.rows.values()))

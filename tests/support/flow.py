@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from random import Random
 
@@ -34,19 +35,28 @@ class Flow:
     ends: dict[int, int] = field(default_factory=dict)
     random: Random = field(init=False)
 
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
 
     async def send(self, rows: int = 600) -> None:
-        """Send so many new trades of each symbol, re-sends and junk among them."""
-        for symbol in self.symbols:
-            first = self.sent.get(symbol, 0)
-            self.sent[symbol] = first + rows
-            values = encoded(symbol, self._ids(first, rows), self.writing.schema_id)
-            odd = self.random.choices(JUNK, k=self.junk) + self._contradicting(symbol, first)
-            for value in odd:
-                values.insert(self.random.randrange(len(values)), value)
-            await self._send(symbol, values)
+        """Send so many new trades of each symbol, re-sends and junk among them.
+
+        What Kafka did not take comes again with the next call.
+        """
+        async with self._turn:
+            for symbol in self.symbols:
+                await self._send_some(symbol, rows)
+
+    async def _send_some(self, symbol: str, rows: int) -> None:
+        first = self.sent.get(symbol, 0)
+        values = encoded(symbol, self._ids(first, rows), self.writing.schema_id)
+        odd = self.random.choices(JUNK, k=self.junk) + self._contradicting(symbol, first)
+        for value in odd:
+            values.insert(self.random.randrange(len(values)), value)
+        await self._send(symbol, values)
+        self.sent[symbol] = first + rows
 
     async def _send(self, symbol: str, values: list[bytes]) -> None:
         partition = bucket_of(symbol)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +88,13 @@ async def count(bootstrap: str, topic: str) -> int:
     return sum((await end_offsets(bootstrap, topic)).values())
 
 
-async def records_of(bootstrap: str, topic: str) -> list[ConsumerRecord]:
-    """Read a topic from its beginning to its end, partition by partition."""
+async def records_of(
+    bootstrap: str, topic: str, since: Mapping[int, int] | None = None
+) -> list[ConsumerRecord]:
+    """Read a topic from its beginning, or `since`, to its end, partition by partition."""
     ends = await end_offsets(bootstrap, topic)
     begins = await begin_offsets(bootstrap, topic)
+    begins = {p: max(begin, (since or {}).get(p, 0)) for p, begin in begins.items()}
     filled = sorted(p for p, end in ends.items() if end > begins[p])
     found: list[ConsumerRecord] = []
     if not filled:

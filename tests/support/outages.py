@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sqlite3
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -29,13 +31,17 @@ def catalog_locked(writing: Writing) -> Iterator[None]:
 def catalog_away(writing: Writing) -> Iterator[None]:
     """Have the catalog answer nobody, neither readers nor writers.
 
-    The body must not open the catalog in this process: closing its files frees these locks.
+    The locks are of the open file: another of this process, closed meanwhile, does not free them.
     """
     with Path(f"{writing.catalog}-shm").open("r+b") as shared:
-        start, length = SQLITE_WAL_LOCKS
-        fcntl.lockf(shared, fcntl.LOCK_EX, length, start)
+        fcntl.fcntl(shared, fcntl.F_OFD_SETLKW, flock(fcntl.F_WRLCK))
         yield
-        fcntl.lockf(shared, fcntl.LOCK_UN, length, start)
+        fcntl.fcntl(shared, fcntl.F_OFD_SETLKW, flock(fcntl.F_UNLCK))
+
+
+def flock(kind: int) -> bytes:
+    """Return the C struct that locks or frees SQLite's bytes."""
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, *SQLITE_WAL_LOCKS, 0)
 
 
 @contextmanager
