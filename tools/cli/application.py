@@ -1,7 +1,7 @@
 """The `k2` command.
 
 Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running or not answering,
-4 not found, 5 anything else, 130 interrupted.
+4 not found, 5 anything else, 6 not complete, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ EXIT_CODES: dict[type[K2Error], int] = {
     NotFoundError: 4,
 }
 OTHER_FAILURE = 5
+NOT_COMPLETE = 6
 
 # A module loads what its commands need, half a second's worth: only the one asked for is imported.
 MODULES = {
     "demo": ("demo",),
     "stack": ("up", "down", "status"),
     "market": ("trades", "bars", "tail", "symbols", "snapshots"),
+    "completeness": ("completeness",),
     "governor": ("governor",),
     "maintenance": ("maintenance",),
     "dlq": ("dlq",),
@@ -53,7 +55,7 @@ def application(words: Sequence[str]) -> typer.Typer:
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         epilog="Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running,"
-        " 4 not found, 5 anything else.",
+        " 4 not found, 5 anything else, 6 not complete.",
     )
     app.callback()(k2)
     asked = [module for module, commands in MODULES.items() if words and words[0] in commands]

@@ -34,6 +34,7 @@ INTERVALS = {
     "1h": pb.INTERVAL_1H,
     "1d": pb.INTERVAL_1D,
 }
+MOST_NAMED = 5
 COLUMNS_FOR_PEOPLE = ("timestamp", "symbol", "side", "price", "quantity", "trade_id")
 
 Symbol = Annotated[str, typer.Argument(help="As the exchange writes it: BTCUSDT.")]
@@ -271,6 +272,10 @@ def lacking(gap: pb.MissingRange) -> str:
     """Name a range; of one whose end nobody knows, the topic and why."""
     if gap.reason in _ENDLESS:
         return f"what is new in {gap.topic}: {_ENDLESS[gap.reason]}"
+    if gap.HasField("first_id"):
+        return f"ids {gap.first_id} to {gap.last_id} of {gap.symbol} ({gap.reason})"
+    if not gap.topic:
+        return f"a proof: {gap.detail}"
     return f"{gap.topic}/{gap.partition} [{gap.start}, {gap.end}) {gap.reason}"
 
 
