@@ -29,7 +29,9 @@ WHAT_TO_DO: Mapping[str, str] = {
     Reason.CONFLICT: "the table keeps the first trade of this id: compare both, and ask the"
     " exchange which is right",
 }
-FRAME = "the ingestor could not read a frame of the exchange: mend its parser, then heal the gap"
+FRAME = (
+    "the ingestor could not read a frame of the exchange: mend its parser; its trades are missing"
+)
 
 
 def why_never(letter: DeadLetter, topic: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from k2.writer.v1 import dead_letters_pb2, dead_letters_pb2_grpc, writer_pb2
 
 from libs.kafka.admin import end_offsets
+from libs.kafka.client import start_admin, stop_client
 from libs.kafka.send import send_values
 from libs.kafka.topics import dead_letter_topic
 from libs.rpc import client
@@ -78,6 +80,37 @@ async def test_what_is_held_goes_to_the_dead_letters_by_hand(
         assert await resumed(writer, writing.topic) == []
         assert (await status(writer)).dead_lettered_rows == 300
     writing.prove_complete()
+
+
+async def test_what_is_held_never_outlives_the_log(
+    writing: Writing, producer: AIOKafkaProducer
+) -> None:
+    """At half of the retention it is dead-lettered by itself, and what comes after it stored."""
+    await keep_for(writing, 4_000)
+    with writing.writer(env=PROBING) as writer:
+        await writing.produce(producer, 1_000)
+        await writing.all_committed()
+        await send_values(producer, writing.topic, 3, [b"BTCUSDT"] * 300, [UNREADABLE] * 300)
+        writing.ends[3] += 300
+
+        async def given_up() -> bool:
+            return "half of it is used" in writer.log_text()
+
+        await eventually(given_up, 30, what="the hold ends by itself")
+        await writing.produce(producer, 500)
+        await writing.all_committed()
+        assert writer.log_text().count("partition_held") == 1
+        assert await dead_letters(writing) == 300
+    writing.prove_complete()
+
+
+async def keep_for(writing: Writing, retention_ms: int) -> None:
+    admin = await start_admin(writing.bootstrap, "test-retention")
+    try:
+        config = {"retention.ms": str(retention_ms)}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, writing.topic, config)])
+    finally:
+        await stop_client(admin)
 
 
 async def resumed(writer: Process, topic: str) -> list[int]:

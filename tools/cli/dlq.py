@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from k2.market.v1 import market_pb2
 from k2.writer.v1 import dead_letters_pb2 as pb
 from k2.writer.v1.dead_letters_pb2_grpc import DeadLetterServiceStub
 from rich.console import Console
@@ -21,6 +22,7 @@ from tools.cli.application import OTHER_FAILURE
 from tools.cli.home import addresses_of
 from tools.cli.output import Output, Row, chosen, write_rows
 from tools.cli.reaching import service_channel
+from tools.cli.tables import cell
 from tools.cli.view import plural
 
 if TYPE_CHECKING:
@@ -218,10 +220,11 @@ def _show(console: Console, found: pb.GetDeadLetterResponse) -> None:
     row = _row(letter)
     for name in _COLUMNS:
         if row[name] not in (None, "") and name not in ("reason", "detail"):
-            _entry(console, name.removesuffix("_bytes"), str(row[name]))
+            _entry(console, name.removesuffix("_bytes"), cell(row[name]))
     console.print("[bold]fields[/]" if found.fields else "[bold]fields[/] [dim]none can be read[/]")
-    for name, value in found.fields.items():
-        _entry(console, name, value)
+    for field in market_pb2.Trade.DESCRIPTOR.fields:
+        if field.name in found.fields:
+            _entry(console, field.name, found.fields[field.name])
     console.print("[bold]bytes[/]")
     for line in hex_dump(found.raw):
         console.print(Text(f"  {line}"), soft_wrap=True)
