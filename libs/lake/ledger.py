@@ -27,7 +27,10 @@ from libs.lake.timeline import NO_LINES, Lines, add_line
 
 
 class Shed(NamedTuple):
-    """Positions [start, end): records whose key is in `symbols` are not stored yet, others are."""
+    """Positions [start, end): records whose key is in `symbols` are not stored yet, others are.
+
+    `records` is how many those are: exactly, as long as the range is whole.
+    """
 
     start: int
     end: int
@@ -207,16 +210,24 @@ def within(ranges: Iterable[R], start: int, end: int) -> Iterator[R]:
     """Yield the ranges cut to [start, end)."""
     for one in ranges:
         if one.start < end and one.end > start:
-            yield one._replace(start=max(one.start, start), end=min(one.end, end))
+            yield part_of(one, max(one.start, start), min(one.end, end))
 
 
 def outside(ranges: Iterable[R], start: int, end: int) -> Iterator[R]:
     """Yield what of the ranges is not in [start, end)."""
     for one in ranges:
         if one.start < min(one.end, start):
-            yield one._replace(end=min(one.end, start))
+            yield part_of(one, one.start, min(one.end, start))
         if one.end > max(one.start, end):
-            yield one._replace(start=max(one.start, end))
+            yield part_of(one, max(one.start, end), one.end)
+
+
+def part_of(one: R, start: int, end: int) -> R:
+    """Return a part of a range; of a shed one's records it has about its share."""
+    if isinstance(one, Shed):
+        share = -(-one.records * (end - start) // (one.end - one.start))
+        return one._replace(start=start, end=end, records=share)
+    return one._replace(start=start, end=end)
 
 
 def joined(ranges: Iterable[R]) -> tuple[R, ...]:
