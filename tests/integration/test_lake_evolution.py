@@ -16,13 +16,17 @@ from libs.lake.naming import COLUMNS_KEY, decode_ids
 from libs.lake.patience import Patience
 from libs.lake.seam import seam_of
 from libs.lake.tables import TRADES, TRADES_SCHEMA, trades_columns
-from libs.market.errors import ConfigError
+from libs.market.errors import ConfigError, CorruptError
 from libs.wire.schema import TEXTS
+from services.query import sql
 from services.query.added import answered
 from services.query.asked import Order, Selection
 from services.query.engine import Engine
-from services.query.rows import Listing, file_rows
+from services.query.rows import Listing, file_rows, first_rows
+from services.query.state import State
+from tests.support.clock import ManualClock
 from tests.support.lake import Answer, MemoryStore
+from tests.support.maintenance import Kept
 from tests.support.query import History, history_in, trade_rows
 
 LIQUIDITY = pa.field("liquidity", pa.string())
@@ -185,3 +189,59 @@ def test_a_type_that_does_not_hold_it_is_named(history: History) -> None:
     ensure_columns(history.lake, TRADES, [HOPS], patience=PATIENT)
     with pytest.raises(ConfigError, match="column hops of the table is int, and hops of the trad"):
         ensure_columns(history.lake, TRADES, [pa.field("hops", pa.string())], patience=PATIENT)
+
+
+def test_old_and_new_files_are_compacted_into_one(history: History, tmp_path: Path) -> None:
+    """By field id, null where a file is older, under a rename of another tool too."""
+    evolved(history)
+    with history.reload().update_schema() as change:
+        change.rename_column("liquidity", "maker_or_taker")
+    kept = Kept(history, ManualClock())
+    (done,) = kept.compact()
+    assert done.files == 1
+    found = duckdb_rows(history, tmp_path, ("liquidity",)).sort_by("kafka_offset")
+    assert found["liquidity"].to_pylist() == [None] * 4 + ["MAKER", None, "TAKER"]
+    assert kept.rows().sort_by("kafka_offset")["maker_or_taker"].equals(found["liquidity"])
+
+
+def evolved(history: History) -> None:
+    """Commit rows of an old schema, then of a new one."""
+    history.commit(trade_rows("BTCUSDT", range(4)), {13: (0, 4)})
+    ensure_columns(history.lake, TRADES, [LIQUIDITY], patience=PATIENT)
+    rows = pa.Table.from_batches([trade_rows("BTCUSDT", range(4, 7))])
+    values = pa.array(["MAKER", None, "TAKER"])
+    history.commit(rows.append_column(LIQUIDITY, values), {13: (4, 7)})
+
+
+def test_an_older_snapshot_has_the_column_as_nulls(history: History, tmp_path: Path) -> None:
+    """Answers of all times have the same columns, those of today."""
+    evolved(history)
+    first = min(history.reload().metadata.snapshots, key=lambda found: found.timestamp_ms)
+    state = State.at_snapshot(history.index(first.snapshot_id), {})
+    listing = answered(Listing(Selection(symbol="BTCUSDT"), (), Order.OLDEST_FIRST), state)
+    engine = Engine(threads=1, memory_limit_bytes=2**29, spill_dir=tmp_path / "spill")
+    found = first_rows(state, listing, 100, engine.cursor())
+    assert found["kafka_offset"].to_pylist() == list(range(4))
+    assert found["liquidity"].to_pylist() == [None] * 4
+
+
+def test_a_question_reads_by_name_where_files_have_what_it_asks(history: History) -> None:
+    """By field id takes half as long again: only where files differ in the columns asked."""
+    evolved(history)
+    index = history.index()
+    old, new = sorted(index.files, key=lambda file: file.offset_min)
+    names, everything = ("symbol", "price"), ("symbol", "liquidity")
+    assert "schema = MAP" not in sql.files_source([old, new], names, index.columns)
+    assert "schema = MAP" not in sql.files_source([new], everything, index.columns)
+    assert "schema = MAP" in sql.files_source([old, new], everything, index.columns)
+    with history.reload().update_schema() as change:
+        change.rename_column("price", "px")
+    assert "schema = MAP" in sql.files_source([new], names, history.index().columns)
+
+
+def test_a_damaged_property_is_one_sentence(history: History) -> None:
+    """It is named, and so is the remedy."""
+    with history.reload().transaction() as change:
+        change.set_properties({COLUMNS_KEY: "{half"})
+    with pytest.raises(CorruptError, match=r"the table's property k2\.columns is damaged: set it"):
+        ensure_columns(history.lake, TRADES, [LIQUIDITY], patience=PATIENT)
