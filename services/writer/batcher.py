@@ -119,6 +119,8 @@ class Batcher(MailboxActor[ToBatcher]):
                 await self._follow(message)
             case Accept():
                 self._bursts.accept(message.partition, message.generation, message.until)
+                # After what was held meanwhile: the consumer may have heard of it in between.
+                await self._consumer.put(Released(message.partition, message.generation))
         await self._flush_if_due()
         metrics.BUFFERED_ROWS.set(self._buffer.rows)
         metrics.BUFFERED_BYTES.set(self._buffer.size_bytes)

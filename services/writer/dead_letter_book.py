@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from libs.kafka.dead_letter_log import DeadLetterLog, Wanted
 from libs.kafka.dead_letters import DeadLetter
-from libs.market.errors import NotFoundError
+from libs.market.errors import InvalidError, NotFoundError
 from libs.rpc.pages import decode_token
 
 
@@ -23,8 +23,9 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Places in the list's order, and when the letters were replayed, by key."""
+    """Places in the order of the topics, and when the letters were replayed, by key."""
 
+    topics: tuple[str, ...]
     places: list[Place]
     replayed_us: Mapping[str, int]
 
@@ -34,9 +35,18 @@ class Found:
         Raises:
             InvalidError: the token is not ours.
         """
-        begin = first_after(self.places, decode_token(token, Place)) if token else 0
+        begin = self._after(decode_token(token, Place)) if token else 0
         page = self.places[begin : begin + rows]
         return page, page[-1] if begin + rows < len(self.places) else None
+
+    def _after(self, last: Place) -> int:
+        """Return where the list goes on after a place, which may be gone by now."""
+        if last.topic not in self.topics:
+            text = f"page_token is of another question: it goes on in {last.topic}"
+            raise InvalidError(text, field="page_token")
+        passed = (self.topics.index(last.topic), -last.offset)
+        at = ((self.topics.index(place.topic), -place.offset) for place in self.places)
+        return next((n for n, place in enumerate(at) if place > passed), len(self.places))
 
 
 class DeadLetterBook:
@@ -66,7 +76,7 @@ class DeadLetterBook:
             keys = {at: key for key, at in index.places.items()}
             places += [Place(name, at, keys[at]) for at in reversed(index.offsets(wanted))]
             replayed_us |= index.replayed_us
-        return Found(places, replayed_us)
+        return Found(self.topics(topic), places, replayed_us)
 
     async def letters(
         self, places: Sequence[Place]
@@ -77,15 +87,3 @@ class DeadLetterBook:
             async with aclosing(self._log.letters(topic, offsets)) as letters:
                 async for letter in letters:
                     yield topic, letter
-
-
-def first_after(places: Sequence[Place], last: Place) -> int:
-    """Return where the list goes on after a place, which may be gone by now."""
-    topics = list(dict.fromkeys(place.topic for place in places))
-    rank = topics.index(last.topic) if last.topic in topics else len(topics)
-
-    def follows(place: Place) -> bool:
-        at = topics.index(place.topic)
-        return at > rank or (at == rank and place.offset < last.offset)
-
-    return next((at for at, place in enumerate(places) if follows(place)), len(places))

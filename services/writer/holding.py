@@ -68,6 +68,8 @@ class Holder:
             case Resume():
                 chosen = [hold for p, hold in self.holds.items() if message.names(p)]
                 for hold in chosen:
+                    # The batch of a probe under way is refused before this is heard of.
+                    self._back(hold, kafka)
                     self._go_on(hold, kafka.highwater(TopicPartition(*hold.partition)))
                     log.warning("burst_accepted", **named(hold), by="hand")
                 answer(message.reply, tuple(hold.partition for hold in chosen))
@@ -100,9 +102,8 @@ class Holder:
 
     def _hold(self, told: Held, kafka: AIOKafkaConsumer) -> None:
         hold = told.hold
-        if not self._positions.rewind(hold.partition, hold.generation, hold.start):
+        if not self._back(hold, kafka):
             return
-        kafka.seek(TopicPartition(*hold.partition), hold.start)
         if hold.partition not in self.holds:
             metrics.HOLDS.inc()
             log.error("partition_held", **named(hold), broken=hold.broken, why=hold.why)
@@ -110,6 +111,13 @@ class Holder:
         self._holds = rules.put(
             self._holds, hold, now_us=self._clock.now_us(), probe_at_s=now_s + self._probe_every_s
         )
+
+    def _back(self, hold: Hold, kafka: AIOKafkaConsumer) -> bool:
+        """Go back to where a hold begins. False where the partition was placed anew meanwhile."""
+        ours = self._positions.rewind(hold.partition, hold.generation, hold.start)
+        if ours:
+            kafka.seek(TopicPartition(*hold.partition), hold.start)
+        return ours
 
     def _go_on(self, hold: Hold, log_end: int | None) -> None:
         """Have what waits now dead-lettered as any other, and read on."""

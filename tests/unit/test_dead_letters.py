@@ -98,7 +98,7 @@ def test_pages_show_each_letter_once(
     seen: list[Place] = []
     token = ""
     while True:
-        page, last = Found(left, {}).page(token, rows)
+        page, last = Found(("a", "b"), left, {}).page(token, rows)
         assert not set(page) & set(seen)
         seen += page
         if last is None:
@@ -111,8 +111,11 @@ def test_pages_show_each_letter_once(
 
 def test_a_page_token_of_another_call_is_refused() -> None:
     """It says so, and names the field."""
+    found = Found((TOPIC,), [], {})
     with pytest.raises(InvalidError, match="page_token"):
-        Found([], {}).page("bad", 10)
+        found.page("bad", 10)
+    with pytest.raises(InvalidError, match="another question"):
+        found.page(encode_token(Place("other", 1, "other/0/1")), 10)
 
 
 def test_what_cannot_be_sent_again_is_said() -> None:

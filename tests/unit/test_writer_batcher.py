@@ -222,7 +222,7 @@ async def test_what_was_in_hand_at_a_failure_is_decoded_after_the_restart(tmp_pa
 
 
 async def test_a_burst_is_left_out_and_told(patient: Bench) -> None:
-    """From its first batch on; what came before is committed, and what was fetched after ignored."""
+    """From its first batch on: what came before is committed, what was fetched after ignored."""
     await patient.fetched(0, 3)
     for start in (3, 7, 11):
         await patient.fetched(start, start + 4, value=UNREADABLE)
@@ -264,6 +264,8 @@ async def test_what_is_accepted_is_dead_lettered(patient: Bench) -> None:
     await eventually(lambda: patient.committer.commits)
     (part,) = patient.committer.commits[0].parts
     assert len(part.rejected) == BURST
+    told = [await patient.consumer.get() for _ in range(2)]
+    assert [type(message) for message in told] == [Held, Released]
 
 
 async def test_a_stopped_batcher_commits_what_it_holds(tmp_path: Path) -> None:
