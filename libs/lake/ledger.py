@@ -121,7 +121,8 @@ def entered(ledger: Ledger, accounts: Accounts, claims: Iterable[Coverage]) -> L
     claimed = reduce(union, claims, EMPTY_COVERAGE)
     books = dict(ledger.partitions)
     for position, account in accounts.items():
-        books[position] = with_account(ledger.book(position), account)
+        if account.dead or account.shed:
+            books[position] = with_account(ledger.book(position), account)
     return replace(
         ledger,
         partitions=books,
