@@ -7,13 +7,21 @@ kind the rows are put aside, for the row before may be lost where this one will 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 
 from libs.lake.claims import Numbered, number, repeats, within_reach
-from libs.lake.coverage import Counts, Coverage, contains, held_ids, overlaps, union
+from libs.lake.coverage import (
+    Counts,
+    Coverage,
+    Held,
+    Series,
+    contains,
+    held_ids,
+    join,
+    overlaps,
+)
 from services.query.chunk import Chunk, Int64s, Mask, only
 
 
@@ -49,7 +57,11 @@ def without(chunk: Chunk, stored: Coverage) -> Chunk | None:
 
 
 def ids_of(chunks: Iterable[Chunk]) -> Coverage:
-    return reduce(union, (chunk.claims for chunk in chunks), {})
+    found: dict[Series, Held] = {}
+    for chunk in chunks:
+        for series, held in chunk.claims.items():
+            found[series] = join(found.get(series, ()), held)
+    return found
 
 
 def repeats_itself(chunk: Chunk) -> bool:

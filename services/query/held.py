@@ -5,7 +5,9 @@ Its open ranges say which: records at their positions whose key is among their s
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 
@@ -22,7 +24,7 @@ def shed_part(chunk: Chunk, ledger: Ledger, kept: Covered) -> Chunk | None:
     for partition, span in chunk.bounds.items():
         known = kept.get(chunk.topic, {}).get(partition, ())
         for shed in open_ranges(ledger, chunk.topic, partition, span):
-            for low, high in gaps((shed.start, shed.end), known):
+            for low, high in gaps((shed.start, shed.end), near(known, shed)):
                 mark(mask, chunk, partition, shed._replace(start=low, end=high))
     return only(chunk, mask)
 
@@ -48,7 +50,24 @@ def same_ranges(chunk: Chunk, before: Ledger, now: Ledger) -> bool:
 
 
 def open_ranges(ledger: Ledger, topic: str, partition: int, span: Span) -> Iterator[Shed]:
-    return within(ledger.book(TopicPartition(topic, partition)).shed, *span)
+    low, high = span
+    ranges = ledger.book(TopicPartition(topic, partition)).shed
+    start, stop = bisect_right(ranges, low, key=end_of), bisect_left(ranges, high, key=start_of)
+    return within(ranges[start:stop], low, high)
+
+
+def near(spans: Sequence[Span], shed: Shed) -> Sequence[Span]:
+    """Return those of the spans, in order, that a range may touch."""
+    start = bisect_right(spans, shed.start, key=itemgetter(1))
+    return spans[start : bisect_left(spans, shed.end, key=itemgetter(0))]
+
+
+def start_of(shed: Shed) -> int:
+    return shed.start
+
+
+def end_of(shed: Shed) -> int:
+    return shed.end
 
 
 def spans_of(ledger: Ledger, topic: str, partition: int, span: Span) -> tuple[Span, ...]:
@@ -63,11 +82,13 @@ def kept_spans(kept: Covered, read: Covered, seam: Offsets, ledger: Ledger) -> C
         if not book.shed:
             continue
         end = offset_at(seam, topic, partition)
+        here = joined(
+            span for parts in (kept, read) for span in parts.get(topic, {}).get(partition, ())
+        )
         spans = joined(
             (max(low, shed.start), min(high, shed.end, end))
-            for parts in (kept, read)
-            for low, high in parts.get(topic, {}).get(partition, ())
             for shed in book.shed
+            for low, high in near(here, shed)
         )
         if spans:
             found.setdefault(topic, {})[partition] = spans
@@ -79,7 +100,7 @@ def not_kept(ledger: Ledger, kept: Covered) -> Iterator[tuple[TopicPartition, Sh
     for position, book in ledger.partitions.items():
         known = kept.get(position.topic, {}).get(position.partition, ())
         for shed in book.shed:
-            for low, high in gaps((shed.start, shed.end), known):
+            for low, high in gaps((shed.start, shed.end), near(known, shed)):
                 yield position, shed._replace(start=low, end=high)
 
 

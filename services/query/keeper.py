@@ -152,7 +152,7 @@ class Keeper(MailboxActor[Change]):
 
     def _bounded(self, state: State) -> State:
         """Keep what is in memory, and what is held, within their bounds."""
-        tail = lightened(state.tail, held_bytes=self._held_bytes)
+        tail = lightened(state.tail, state.seam, held_bytes=self._held_bytes)
         tail = spilled(tail, memory_bytes=self._memory_bytes, folder=self._spill_dir)
         if tail.kept is not state.tail.kept:
             return state.grown(tail, state.log_ends)

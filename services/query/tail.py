@@ -205,14 +205,18 @@ def covered_from(covered: Covered, floor: Offsets) -> Covered:
     }
 
 
-def lightened(tail: Tail, *, held_bytes: int) -> Tail:
+def lightened(tail: Tail, seam: Offsets, *, held_bytes: int) -> Tail:
     """Let the oldest held chunks go until the rest fits: their rows are lacking then."""
     over = sum(chunk.bytes for chunk in tail.held) - held_bytes
-    while over > 0 and tail.held:
-        oldest, *rest = tail.held
+    if over <= 0:
+        return tail
+    held, kept = list(tail.held), tail.kept
+    while over > 0:
+        oldest = held.pop(0)
         over -= oldest.bytes
-        tail = replace(tail, held=tuple(rest), kept=forgotten(tail.kept, oldest))
-    return tail
+        kept = forgotten(kept, oldest)
+    left = replace(tail, held=tuple(held), kept=kept, aside=())
+    return readmitted(replace(left, ids=ids_of(left.answering)), tail.aside, seam)
 
 
 def truncated(tail: Tail, ends: Mapping[Partition, int]) -> Tail:

@@ -24,6 +24,7 @@ from services.query.asked import Selection
 from services.query.chunk import Chunk, chunk_of
 from services.query.keeper import Committed, Read, ReadShed, after_growth
 from services.query.state import State
+from services.query.tail import lightened
 from services.query.tail_rows import rows_of
 from tests.support.query import FIRST_US, renumbered, trade_rows
 
@@ -225,6 +226,14 @@ class Answers(RuleBasedStateMachine):
         self.seen = self.table
         self.grow(Committed(self.table.index(), None))
 
+    @rule(chunks=st.integers(0, 2))
+    def hold_less(self, chunks: int) -> None:
+        """Let the oldest of what is held go."""
+        held = self.state.tail.held
+        held_bytes = sum(chunk.bytes for chunk in held[min(chunks, len(held)) :])
+        tail = lightened(self.state.tail, self.state.seam, held_bytes=held_bytes)
+        self.state = self.state.grown(tail, self.state.log_ends)
+
     @rule()
     def restart(self) -> None:
         self.start()
@@ -297,6 +306,7 @@ WEIGHTS = {
     "read_shed_rows": 1,
     "retention_overtakes": 1,
     "restart": 0.3,
+    "hold_less": 0.3,
 }
 
 
@@ -328,6 +338,7 @@ def step(machine: Answers, name: str, draw: random.Random) -> None:
             partition, 1, writer=draw.random() < 0.5
         ),
         "restart": machine.restart,
+        "hold_less": lambda: machine.hold_less(draw.randint(0, 2)),
     }
     if name != "import_one" or machine.next_id > 1:
         steps[name]()

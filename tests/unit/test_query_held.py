@@ -149,7 +149,7 @@ def test_what_is_too_much_to_hold_is_let_go_and_named() -> None:
     state = after_growth(state, snapshot(20, ledger_of(shed=(0, 20))))
     assert len(state.tail.held) == 2
     held_bytes = state.tail.held[1].bytes
-    state = state.grown(lightened(state.tail, held_bytes=held_bytes), state.log_ends)
+    state = state.grown(lightened(state.tail, state.seam, held_bytes=held_bytes), state.log_ends)
     assert offsets(state) == [11, 13, 15, 17, 19]
     assert [(lack.start, lack.end, lack.reason) for lack in state.lacks] == [(1, 10, SHED)]
     assert not state.complete
