@@ -16,7 +16,7 @@ from libs.lake.coverage import IdRange, common_span
 from libs.lake.files import SnapshotIndex
 from libs.lake.naming import OwnColumns
 from libs.lake.reading import held_columns
-from libs.lake.same_trade import COMPARED, Source
+from libs.lake.same_trade import Source
 from libs.market.errors import UnavailableError
 from libs.market.trade import DAY_US
 from libs.wire.schema import TRADE_SCHEMA
@@ -24,7 +24,6 @@ from libs.wire.schema import TRADE_SCHEMA
 # A trade sent again may differ below the millisecond.
 SLACK_US = 1_000
 
-SCHEMA = pa.schema([TRADE_SCHEMA.field(name) for name in COMPARED])
 # The ids wanted of each symbol.
 Wanted = Mapping[str, IdRange]
 
@@ -39,12 +38,12 @@ class HeldRows:
         self._io = io
         self._index = index
 
-    def near(self, rows: pa.Table) -> pa.Table:
+    def near(self, rows: pa.Table, names: Sequence[str]) -> pa.Table:
         """Look where a trade sent again must be: in the files of its own time."""
         days = ints(rows["timestamp"]) // DAY_US
         paths: set[str] = set()
         for day in np.unique(days).tolist():
-            of_day = rows.filter(pa.array(days == day))
+            of_day = rows.select(["symbol", "timestamp"]).filter(pa.array(days == day))
             time_us = ints(of_day["timestamp"])
             paths.update(
                 file.path
@@ -54,9 +53,9 @@ class HeldRows:
                     int(time_us.max()) + SLACK_US,
                 )
             )
-        return self._read(paths, rows)
+        return self._read(paths, rows, names)
 
-    def anywhere(self, rows: pa.Table) -> pa.Table:
+    def anywhere(self, rows: pa.Table, names: Sequence[str]) -> pa.Table:
         """Look in the files of all times that the ids' ranges span."""
         paths: set[str] = set()
         for series, wanted in claims_of(rows).items():
@@ -65,15 +64,24 @@ class HeldRows:
                 start_us, end_us = span
                 found = self._index.select([series.symbol], start_us, end_us + 1)
                 paths.update(file.path for file in found)
-        return self._read(paths, rows)
+        return self._read(paths, rows, names)
 
-    def _read(self, paths: Iterable[str], rows: pa.Table) -> pa.Table:
-        return read_files(self._io, sorted(paths), self._index.columns, wanted_of(rows))
+    def _read(self, paths: Iterable[str], rows: pa.Table, names: Sequence[str]) -> pa.Table:
+        return in_files(self._io, sorted(paths), self._index.columns)(rows, names)
 
 
 def in_files(io: FileIO, paths: Sequence[str], columns: OwnColumns) -> Source:
     """Return a source that looks in these files alone."""
-    return lambda rows: read_files(io, paths, columns, wanted_of(rows))
+
+    def read(rows: pa.Table, names: Sequence[str]) -> pa.Table:
+        schema, wanted = pa.schema(map(TRADE_SCHEMA.field, names)), wanted_of(rows)
+        try:
+            tables = [read_file(io, path, columns, schema, wanted) for path in paths]
+        except OSError as error:
+            raise UnavailableError(f"a file of the table cannot be read: {error}") from error
+        return pa.concat_tables([schema.empty_table(), *tables])
+
+    return read
 
 
 def wanted_of(rows: pa.Table) -> Wanted:
@@ -86,19 +94,13 @@ def wanted_of(rows: pa.Table) -> Wanted:
     return spans
 
 
-def read_files(io: FileIO, paths: Sequence[str], columns: OwnColumns, wanted: Wanted) -> pa.Table:
-    try:
-        tables = [read_file(io, path, columns, wanted) for path in paths]
-    except OSError as error:
-        raise UnavailableError(f"a file of the table cannot be read: {error}") from error
-    return pa.concat_tables([SCHEMA.empty_table(), *tables])
-
-
-def read_file(io: FileIO, path: str, columns: OwnColumns, wanted: Wanted) -> pa.Table:
-    """Read what is compared, of the row groups that may hold a wanted id."""
+def read_file(
+    io: FileIO, path: str, columns: OwnColumns, schema: pa.Schema, wanted: Wanted
+) -> pa.Table:
+    """Read columns of the row groups that may hold a wanted id."""
     with io.new_input(path).open() as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
         at = held_columns(file.schema_arrow)
-        ids = {name: columns.schema.find_field(name).field_id for name in COMPARED}
+        ids = {name: columns.schema.find_field(name).field_id for name in schema.names}
         names = {name: file.schema_arrow.field(at[i]).name for name, i in ids.items() if i in at}
         groups = list(row_groups(file.metadata, names, wanted))
         found = file.read_row_groups(groups, columns=list(names.values()), use_threads=False)
@@ -106,9 +108,9 @@ def read_file(io: FileIO, path: str, columns: OwnColumns, wanted: Wanted) -> pa.
         found[names[field.name]].cast(field.type)
         if field.name in names
         else pa.nulls(found.num_rows, field.type)
-        for field in SCHEMA
+        for field in schema
     ]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def row_groups(footer: pq.FileMetaData, names: Mapping[str, str], wanted: Wanted) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,11 @@ from libs.lake.coverage import Ints, Mask
 # What makes two trades of one id the same: these, and the time to the millisecond.
 VALUES = ("price", "quantity", "side")
 PLACE = ("kafka_topic", "kafka_partition", "kafka_offset")
-COMPARED = (*KEYS, *VALUES, *PLACE)
+COMPARED = (*KEYS, *VALUES)
+TOLD = (*COMPARED, *PLACE)
 
-# Asked with the rows still in search of their first; answers rows that may be among them.
-Source = Callable[[pa.Table], pa.Table]
+# Asked with the rows still in search of their first, and for columns; answers rows that may be it.
+Source = Callable[[pa.Table, Sequence[str]], pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +41,23 @@ def conflicts(suspects: pa.Table, sources: Iterable[Source]) -> list[Conflict]:
     for source in sources:
         if not len(left):
             break
-        wanted = suspects.take(pa.array(left)).select(COMPARED)
-        held = source(wanted)
-        if not held.num_rows:
-            continue
+        wanted = chosen(suspects, left)
+        held = source(wanted, COMPARED)
         rows, firsts = matched(held, wanted)
-        other = np.flatnonzero(differing(wanted, rows, held, firsts))
-        kept = held.take(pa.array(firsts[other])).to_pylist()
-        found += map(Conflict, left[rows[other]].tolist(), kept)
+        differ = differing(wanted, rows, held, firsts)
+        if differ.any():
+            # The same rows in the same order, for the question is the same.
+            kept = source(wanted, TOLD).take(pa.array(firsts[differ])).to_pylist()
+            found += map(Conflict, left[rows[differ]].tolist(), kept)
         left = np.delete(left, rows)
-    return sorted(
-        [*found, *(Conflict(row, None) for row in left.tolist())], key=lambda conflict: conflict.row
-    )
+    nowhere = [Conflict(row, None) for row in left.tolist()]
+    return sorted([*found, *nowhere], key=lambda conflict: conflict.row)
+
+
+def chosen(rows: pa.Table, at: Ints) -> pa.Table:
+    """Return some rows, or without a copy all of them; `at` names each at most once, in order."""
+    compared = rows.select(COMPARED)
+    return compared if len(at) == rows.num_rows else compared.take(pa.array(at))
 
 
 def matched(held: pa.Table, wanted: pa.Table) -> tuple[Ints, Ints]:
@@ -71,7 +77,9 @@ def keys_of(rows: pa.Table) -> pa.Table:
 
 def differing(one: pa.Table, rows: Ints, other: pa.Table, others: Ints) -> Mask:
     """Say of each pair of rows whether they are two trades."""
-    left, right = one.take(pa.array(rows)), other.take(pa.array(others))
+    compared = ("timestamp", *VALUES)
+    left = one.select(compared).take(pa.array(rows))
+    right = other.select(compared).take(pa.array(others))
     differ = ints(left["timestamp"]) // 1000 != ints(right["timestamp"]) // 1000
     for name in VALUES:
         differ |= pc.not_equal(left[name], right[name]).to_numpy()

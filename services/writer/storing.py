@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 
+import numpy as np
 import pyarrow as pa
 from pyiceberg.table import Table
 
@@ -79,13 +80,18 @@ class Sieve:
         wins = first_wins(rows, self._known())
         if not wins.duplicates:
             return Sifted(rows, wins.claims, Written())
-        kept, dropped = rows.filter(pa.array(wins.keep)), rows.filter(pa.array(~wins.keep))
-        claims = claims_of(dropped)
+        kept = rows.filter(pa.array(wins.keep)) if wins.keep.any() else rows.slice(0, 0)
+        dropped = np.flatnonzero(~wins.keep)
+        compared = rows.select(COMPARED).take(pa.array(dropped))
+        claims = claims_of(compared)
         near = [file for file in self.beside if overlaps(file.claims, claims)]
-        found = conflicts(dropped, self._sources(kept, wins, near, claims))
+        found = conflicts(compared, self._sources(kept, wins, near, claims))
+        contradicting = rows.take(
+            pa.array(dropped[np.array([c.row for c in found], dtype=np.int64)])
+        )
         others = Written(
-            duplicates=without(wins.duplicates, dropped, found),
-            conflicts=tuple(self._rejected(dropped, found)),
+            duplicates=without(wins.duplicates, contradicting),
+            conflicts=tuple(self._rejected(contradicting, found)),
             leans=frozenset(file.position for file in near),
         )
         return Sifted(kept, wins.claims, others)
@@ -97,7 +103,7 @@ class Sieve:
         self, kept: pa.Table, wins: Wins, near: Sequence[LakeFile], claims: Coverage
     ) -> Iterator[Source]:
         if overlaps(wins.claims, claims):
-            yield lambda _: kept.select(COMPARED)
+            yield lambda _, names: kept.select(names)
         index = self.index()
         if near:
             paths = [file.data_file.file_path for file in near]
@@ -106,19 +112,15 @@ class Sieve:
         yield held.near
         yield held.anywhere
 
-    def _rejected(self, dropped: pa.Table, found: Sequence[Conflict]) -> Iterator[Rejected]:
-        if not found:
-            return
-        rows = dropped.take(pa.array([conflict.row for conflict in found]))
+    def _rejected(self, rows: pa.Table, found: Sequence[Conflict]) -> Iterator[Rejected]:
         told = zip(found, rows.to_pylist(), self.encode(rows), strict=True)
         for conflict, row, raw in told:
             detail = contradiction(row, conflict.held)
             yield Rejected(row["kafka_offset"], Reason.CONFLICT, detail, raw, row["symbol"])
 
 
-def without(counts: Counts, dropped: pa.Table, found: Sequence[Conflict]) -> Counts:
-    """Return the duplicates less those that turned out to be conflicts."""
-    rows = dropped.take(pa.array([conflict.row for conflict in found], pa.int64()))
+def without(counts: Counts, rows: pa.Table) -> Counts:
+    """Return the duplicates less these rows: they turned out to be conflicts."""
     conflicting = Counter(
         map(Series, *(rows[name].to_pylist() for name in (*TEXTS, "sequence_epoch")))
     )
