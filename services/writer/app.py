@@ -27,7 +27,7 @@ from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
 from services.writer.backfill_reader import BackfillReader
-from services.writer.backfiller import Backfiller
+from services.writer.backfiller import Backfiller, BackfillRules
 from services.writer.batcher import Batcher
 from services.writer.buffer import FlushRule
 from services.writer.bursts import BurstRule, Bursts
@@ -90,7 +90,7 @@ async def build(config: WriterConfig) -> Service:
         decode_thread,
         rule,
         clock,
-        lambda level: ShedRule(policy, level, backfiller.view.spared, clock.now_us()),
+        lambda level: ShedRule(policy, level, backfiller.spared, clock.now_us()),
         Bursts(BurstRule(config.burst_records)),
         to_consumer,
     )
@@ -109,7 +109,7 @@ async def build(config: WriterConfig) -> Service:
         decode_thread,
         LiveTraffic(consumer, batcher, agent).times,
         clock,
-        config.backfill_limits,
+        BackfillRules(config.backfill_limits, BurstRule(config.burst_records)),
     )
     maintainer = make_maintainer(config, lake, consumer, committer, agent)
     ledger = LedgerCalls(ledgers, committer, clock)

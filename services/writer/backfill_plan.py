@@ -65,13 +65,18 @@ class Debt:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What is read and committed at once: at most so many of its records."""
+    """What is read and committed at once."""
 
     position: TopicPartition
     start: int
     end: int
     symbols: tuple[str, ...]
-    most_records: int
+    at_ease: bool = True
+    urgent: bool = False
+
+    @property
+    def most_records(self) -> int:
+        return PIECE_RECORDS if self.at_ease else LEAST_PIECE_RECORDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +160,9 @@ def next_piece(debts: Iterable[Debt], times: Times) -> Piece | None:
     chosen = next(iter(urgent or (ours if at_ease else [])), None)
     if chosen is None:
         return None
-    most = PIECE_RECORDS if at_ease else LEAST_PIECE_RECORDS
     shed = chosen.shed
     end = min(shed.end, shed.start + PIECE_POSITIONS)
-    return Piece(chosen.position, shed.start, end, shed.symbols, most)
+    return Piece(chosen.position, shed.start, end, shed.symbols, at_ease, chosen.urgent)
 
 
 def forgotten(
@@ -210,6 +214,10 @@ class Pace:
     def after(self, records: int, *, at_ease: bool, now_s: float) -> Pace:
         rate = self.records_per_s if at_ease else self.least_records_per_s
         return replace(self, next_at_s=max(now_s, self.next_at_s) + records / rate)
+
+    def resting(self, until_s: float) -> Pace:
+        """Begin nothing before."""
+        return replace(self, next_at_s=max(self.next_at_s, until_s))
 
     def wait_s(self, now_s: float) -> float:
         return max(0.0, self.next_at_s - now_s)

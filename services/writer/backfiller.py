@@ -10,20 +10,17 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import structlog
 from aiokafka.errors import KafkaError
 
-from libs.kafka.admin import Retention
 from libs.lake.commit import Kind
-from libs.lake.ledger import Ledger
-from libs.lake.seam import OffsetRange, TopicPartition
+from libs.lake.seam import OffsetRange
 from libs.market.clock import Clock
 from libs.market.errors import K2Error
 from libs.runtime.actor import Actor, MailboxActor, ask
@@ -31,41 +28,48 @@ from libs.runtime.faultpoint import reach
 from libs.wire.trades import TradeDecoder
 from services.writer import backfill_plan as plan
 from services.writer import metrics
-from services.writer.backfill_plan import Debt, Limits, LogSight, Pace, Piece, Times
+from services.writer.backfill_plan import Debt, Limits, Pace, Piece, Times
 from services.writer.backfill_reader import NO_GENERATION, BackfillReader, Found
 from services.writer.batcher import decode_chunk
 from services.writer.buffer import Chunk, Part
-from services.writer.messages import Commit, Flushed, HeadLedger, RecordLost, ToCommitter
+from services.writer.bursts import Batch, BurstRule, broken_among
+from services.writer.messages import Commit, Flushed, RecordLost, ToCommitter
+from services.writer.open_ranges import Ledgers, OpenRanges
 from services.writer.shedding import Split
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
 ASK_TIMEOUT_S = 30.0
-RETENTION_EVERY_S = 60.0
-# So many ranges are looked at a turn that nobody has dated yet.
-PEEKS_A_TURN = 4
+AFTER_BURST_S = 30.0
 RATE_OVER_S = 30.0
+
+
+class UnreadableError(K2Error):
+    """Most of a piece cannot be read: a mistake somewhere, and there is time to mend it."""
+
+    reason = "UNREADABLE"
+    retriable = True
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillView:
     """What is owed, and what is done about it."""
 
-    debts: tuple[Debt, ...] = ()
-    times: Times = field(default_factory=Times)
-    records_per_s: float = 0.0
-    records: int = 0
-    spared: frozenset[str] = frozenset()
-    stopped_because: str = ""
+    debts: tuple[Debt, ...]
+    times: Times
+    records_per_s: float
+    records: int
+    spared: frozenset[str]
+    stopped_because: str
 
 
-class Ledgers(Protocol):
-    """Where the head's ledger is read."""
+@dataclass(frozen=True, slots=True)
+class BackfillRules:
+    """How fast it goes, and what it does not take for data."""
 
-    async def ledger(self) -> HeadLedger:
-        """Raises UnavailableError, MissingLedgerError."""
-        ...
+    limits: Limits
+    burst: BurstRule
 
 
 class Backfiller(Actor):
@@ -82,29 +86,49 @@ class Backfiller(Actor):
         executor: Executor,
         times: Callable[[], Times],
         clock: Clock,
-        limits: Limits | None = None,
+        rules: BackfillRules,
     ) -> None:
         self._committer = committer
-        self._ledgers = ledgers
         self._reader = reader
         self._decoder = decoder
         self._executor = executor
         self._times = times
         self._clock = clock
-        limits = limits or Limits()
-        self._pace = Pace(limits.records_per_s, limits.least_records_per_s)
-        self._sights: Mapping[TopicPartition, LogSight] = {}
-        self._retentions: Mapping[str, Retention] = {}
-        self._retention_at_s = float("-inf")
+        self._rules = rules
+        self._open = OpenRanges(ledgers, reader, clock)
+        self._pace = Pace(rules.limits.records_per_s, rules.limits.least_records_per_s)
         self._done: deque[tuple[float, int]] = deque()
+        self._now = Times()
+        self._records = 0
+        self._spared: frozenset[str] = frozenset()
+        self._stopped_because = ""
         self._stopping = asyncio.Event()
-        self.view = BackfillView()
+
+    @property
+    def spared(self) -> frozenset[str]:
+        """The topics that are not put off any more, for retention is too near."""
+        return self._open.spared
+
+    @property
+    def view(self) -> BackfillView:
+        """Show how it stands now."""
+        return BackfillView(
+            self._open.debts,
+            self._now,
+            self._rate(),
+            self._records,
+            self._open.spared,
+            self._stopped_because,
+        )
 
     async def run(self) -> None:
-        while not self._stopping.is_set():
-            worked = await self._turn_or_say_why()
-            wait_s = self._pace.wait_s(self._clock.monotonic_s())
-            await self._nap(wait_s if worked else max(wait_s, LOOK_EVERY_S))
+        async with asyncio.TaskGroup() as tasks:
+            measuring = tasks.create_task(self._measure())
+            while not self._stopping.is_set():
+                worked = await self._turn_or_say_why()
+                wait_s = self._pace.wait_s(self._clock.monotonic_s())
+                await self._nap(wait_s if worked else max(wait_s, LOOK_EVERY_S))
+            measuring.cancel()
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -116,69 +140,32 @@ class Backfiller(Actor):
     async def _turn_or_say_why(self) -> bool:
         try:
             worked = await self._turn()
-        except (K2Error, KafkaError, TimeoutError) as error:
+        except (K2Error, KafkaError, OSError, TimeoutError) as error:
             why = str(error) or "Kafka does not answer"
-            if why != self.view.stopped_because:
+            if why != self._stopped_because:
                 log.warning("not_backfilling", why=why)
-            self.view = replace(self.view, stopped_because=why)
+            self._stopped_because = why
             return False
-        self.view = replace(self.view, stopped_because="")
+        self._stopped_because = ""
         return worked
 
     async def _turn(self) -> bool:
         """Look what is owed, and work on a piece of it; false where there was none to work on."""
-        times = self._times()
-        debts = await self._debts(times)
-        self._show(debts, times)
-        if await self._give_up(debts, times):
+        times = self._now = self._times()
+        await self._open.look(times)
+        if await self._give_up(times):
             return True
-        piece = plan.next_piece(debts, times)
+        piece = plan.next_piece(self._open.debts, times)
         if piece is None:
             return False
-        await self._work(piece, at_ease=piece.most_records == plan.PIECE_RECORDS)
+        await self._work(piece)
         return True
 
-    async def _debts(self, times: Times) -> tuple[Debt, ...]:
-        head = await self._ledgers.ledger()
-        owed = {at: book.shed for at, book in head.ledger.partitions.items() if book.shed}
-        if not owed:
-            self._sights = {}
-            await self._reader.close()
-            return ()
-        await self._look(head.ledger, times)
-        return plan.debts_of(head.ledger, self._sights, self._retentions, self._clock.now_us())
-
-    async def _look(self, ledger: Ledger, times: Times) -> None:
-        """See how the log stands, and when it took the ranges that nobody has dated yet."""
-        starts = {at: [s.start for s in book.shed] for at, book in ledger.partitions.items()}
-        owed = {at: some for at, some in starts.items() if some}
-        await self._read_retentions({at.topic for at in owed})
-        sights = await self._reader.look(owed, plan.without_past(self._sights, owed))
-        self._sights = sights
-        undated = [
-            (at, start)
-            for at, some in owed.items()
-            for start in some
-            if at in times.placed
-            and start not in sights[at].appended_ms
-            and start >= sights[at].start
-        ]
-        for at, start in undated[:PEEKS_A_TURN]:
-            sight = await self._reader.peek(at, start, self._sights[at])
-            self._sights = {**self._sights, at: sight}
-
-    async def _read_retentions(self, topics: set[str]) -> None:
-        now_s = self._clock.monotonic_s()
-        if topics <= self._retentions.keys() and now_s < self._retention_at_s + RETENTION_EVERY_S:
-            return
-        self._retentions = await self._reader.retention(topics)
-        self._retention_at_s = now_s
-
-    async def _give_up(self, debts: tuple[Debt, ...], times: Times) -> bool:
+    async def _give_up(self, times: Times) -> bool:
         """Record as lost what the log has forgotten; the committer raises the alarm."""
         ranges = {
             at: OffsetRange(*lost)
-            for at, lost in plan.forgotten(debts, self._sights).items()
+            for at, lost in plan.forgotten(self._open.debts, self._open.sights).items()
             if at in times.placed
         }
         if not ranges:
@@ -186,15 +173,21 @@ class Backfiller(Actor):
         await ask(self._committer, lambda reply: RecordLost(ranges, reply), timeout_s=ASK_TIMEOUT_S)
         return True
 
-    async def _work(self, piece: Piece, *, at_ease: bool) -> None:
-        found, sight = await self._reader.read(piece, self._sights[piece.position])
+    async def _work(self, piece: Piece) -> None:
+        found, sight = await self._reader.read(piece, self._open.sights[piece.position])
         await reach("backfill.after_fetch")
-        self._sights = {**self._sights, piece.position: sight}
-        now_s = self._clock.monotonic_s()
-        self._pace = self._pace.after(found.read, at_ease=at_ease, now_s=now_s)
-        flushed = await self._commit(await self._part(piece, found))
+        self._open.note(piece.position, sight)
+        self._pace = self._pace.after(
+            found.read, at_ease=piece.at_ease, now_s=self._clock.monotonic_s()
+        )
+        part = await self._part(piece, found)
+        if not piece.urgent:
+            self._refuse_burst(part, found)
+        flushed = await self._commit(part)
         if flushed is not None and flushed.snapshot_id:
-            self._count(found.records, now_s)
+            metrics.BACKFILLED_RECORDS.inc(found.records)
+            self._records += found.records
+            self._done.append((self._clock.monotonic_s(), found.records))
 
     async def _part(self, piece: Piece, found: Found) -> Part:
         decode = partial(decode_all, self._decoder, found)
@@ -208,6 +201,24 @@ class Backfiller(Actor):
             tuple(rejected for chunk in chunks for rejected in chunk.rejected),
         )
 
+    def _refuse_burst(self, part: Part, found: Found) -> None:
+        """Hold a burst of unreadable records as the live path does, as long as the log keeps them.
+
+        Raises:
+            UnreadableError: it is one.
+        """
+        broken, rule = broken_among(part.rejected), self._rules.burst
+        batch = Batch(
+            part.partition, NO_GENERATION, part.start, part.following, found.records, broken
+        )
+        if broken >= rule.records and rule.suspects(batch):
+            self._pace = self._pace.resting(self._clock.monotonic_s() + AFTER_BURST_S)
+            topic, number = part.partition
+            raise UnreadableError(
+                f"{broken} of {found.records} records from offset {part.start} of {topic} partition"
+                f" {number} cannot be read: {part.rejected[-1].detail}"
+            )
+
     async def _commit(self, part: Part) -> Flushed | None:
         """Wait for the commit for as long as it takes; None where the writer stops meanwhile."""
         done: asyncio.Future[Flushed] = asyncio.get_running_loop().create_future()
@@ -220,21 +231,17 @@ class Backfiller(Actor):
             stopping.cancel()
         return done.result() if done.done() else None
 
-    def _count(self, records: int, now_s: float) -> None:
-        metrics.BACKFILLED_RECORDS.inc(records)
-        self._done.append((now_s, records))
-        self.view = replace(self.view, records=self.view.records + records)
-
-    def _show(self, debts: tuple[Debt, ...], times: Times) -> None:
-        spared = plan.spared(debts)
-        for topic in spared - self.view.spared:
-            log.error("retention_near", topic=topic, because="it is not put off any more")
-        metrics.BACKFILL_OPEN_RECORDS.set(sum(debt.shed.records for debt in debts))
-        metrics.RETENTION_USED.set(max((debt.used for debt in debts), default=0.0))
-        metrics.SPARED_TOPICS.set(len(spared))
-        self.view = replace(
-            self.view, debts=debts, times=times, spared=spared, records_per_s=self._rate()
-        )
+    async def _measure(self) -> None:
+        """Keep the alarms true, also while a piece takes its time."""
+        while True:
+            debts, spared = self._open.debts, self._open.spared
+            for topic in spared - self._spared:
+                log.error("retention_near", topic=topic, then="it is not put off any more")
+            self._spared = spared
+            metrics.BACKFILL_OPEN_RECORDS.set(sum(debt.shed.records for debt in debts))
+            metrics.RETENTION_USED.set(max((debt.used for debt in debts), default=0.0))
+            metrics.SPARED_TOPICS.set(len(spared))
+            await asyncio.sleep(LOOK_EVERY_S)
 
     def _rate(self) -> float:
         since_s = self._clock.monotonic_s() - RATE_OVER_S

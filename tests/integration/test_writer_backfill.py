@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
 from libs.degradation.level import Level
+from libs.lake.seam import TopicPartition
 from tests.support.polling import eventually
-from tests.support.processes import Process
-from tests.support.shedding import LOW, Shedding, backfill
+from tests.support.processes import Process, arm, disarm
+from tests.support.shedding import (
+    CRITICAL,
+    HIGH,
+    LOW,
+    NORMAL,
+    PARTITION,
+    Shedding,
+    backfill,
+)
+from tests.support.writer import status
 
 
 async def shown(writer: Process, ranges: list[tuple[int, int]]) -> bool:
@@ -33,4 +48,99 @@ async def test_what_was_put_off_is_written_at_normal(shedding: Shedding) -> None
         await shedding.settled()
         await eventually(lambda: shown(writer, []), what="nothing shown")
         assert (await backfill(writer)).backfilled_records == 4_000
+    assert shedding.stored() == shedding.produced
+
+
+async def retention(shedding: Shedding, config: dict[str, str]) -> None:
+    """Set how long the broker keeps the topic."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=shedding.writing.bootstrap)
+    await admin.start()
+    try:
+        await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, shedding.writing.topic, configs=config)]
+        )
+    finally:
+        await admin.close()
+
+
+async def retention_known(writer: Process) -> bool:
+    return any(owed.retention_used for owed in (await backfill(writer)).ranges)
+
+
+async def test_retention_is_not_waited_for(shedding: Shedding) -> None:
+    """From half of it on a range is worked at any level; from four fifths nothing is put off."""
+    folder, point = shedding.writing.fault_dir, "backfill.after_fetch"
+    arm(folder, point)
+    await retention(shedding, {"retention.ms": "12000"})
+    with shedding.writer() as writer:
+        await shedding.order(writer, lag=Level.GRACEFUL)
+        await shedding.produce(2_000)
+        await shedding.committed()
+        await eventually(lambda: retention_known(writer), what="retention known")
+        # The broker itself shall not delete meanwhile.
+        await retention(shedding, {"retention.ms": "-1"})
+        await asyncio.to_thread(writer.reached, point, folder)
+        (owed,) = (await backfill(writer)).ranges
+        assert owed.retention_used >= 0.5
+
+        async def alarmed() -> bool:
+            found = await backfill(writer)
+            return [r.state for r in found.ranges] == ["ALARM"] and bool(found.spared_topics)
+
+        await eventually(alarmed, 20, what="alarm")
+        await shedding.produce(400)
+        await shedding.committed()
+        assert len(shedding.of(LOW)) == 600
+        assert [r.records for r in shedding.owed()] == [500]
+        disarm(folder, point)
+        await shedding.settled()
+        assert (await status(writer)).level == "GRACEFUL"
+        assert "retention_near" in writer.log_text()
+    assert shedding.stored() == shedding.produced
+
+
+async def test_what_the_log_forgot_of_a_range_is_lost_and_the_rest_written(
+    shedding: Shedding,
+) -> None:
+    """The ledger says of which symbols; the alarm is in log and status."""
+    with shedding.writer() as writer:
+        await shedding.order(writer, lag=Level.AGGRESSIVE)
+        await shedding.produce(4_000)
+        await shedding.committed()
+        await shedding.forget(1_000)
+        await shedding.order(writer)
+        await shedding.settled()
+        assert (await status(writer)).lost_records == 1_000
+        assert '"records_lost"' in writer.log_text()
+    place = TopicPartition(shedding.writing.topic, PARTITION)
+    (lost,) = shedding.index().ledger.book(place).lost
+    assert (lost.start, lost.end, set(lost.symbols)) == (0, 1_000, {HIGH, NORMAL, LOW})
+    assert shedding.stored() == [
+        row for row in shedding.produced if row[2] >= 1_000 or row[0] == CRITICAL
+    ]
+
+
+async def test_poison_that_was_put_off_goes_to_the_dead_letters(shedding: Shedding) -> None:
+    """Under its symbol, when its range is written; a burst of it waits for whoever can mend it."""
+    writing = shedding.writing
+    with shedding.writer(env={"K2_WRITER_BURST_RECORDS": "20"}) as writer:
+        await shedding.order(writer, lag=Level.AGGRESSIVE)
+        await shedding.poison(LOW, 1)
+        await shedding.produce(400)
+        await shedding.committed()
+        await shedding.order(writer)
+        await shedding.settled()
+        place = TopicPartition(writing.topic, PARTITION)
+        (dead,) = shedding.index().ledger.book(place).dead
+        assert (dead.start, dead.end, dead.symbol, dead.reason) == (0, 1, LOW, "FRAMING")
+        await shedding.order(writer, lag=Level.AGGRESSIVE)
+        await shedding.poison(LOW, 40)
+        await shedding.committed()
+        await shedding.order(writer)
+
+        async def says_why() -> bool:
+            return "40 of 40 records" in (await backfill(writer)).stopped_because
+
+        await eventually(says_why, 20, what="the burst is held")
+        assert [r.records for r in shedding.owed()] == [40]
     assert shedding.stored() == shedding.produced

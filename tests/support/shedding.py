@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from k2.writer.v1 import backfill_pb2, writer_pb2_grpc
 
 from libs.degradation.level import Level
@@ -44,6 +46,7 @@ class Shedding:
     producer: AIOKafkaProducer
     director: Director
     produced: list[Row] = field(default_factory=list)
+    poisoned: int = 0
     counters: Mapping[str, Iterator[int]] = field(
         default_factory=lambda: {symbol: count() for symbol in CLASSES}
     )
@@ -77,8 +80,24 @@ class Shedding:
         """Send so many trades of one symbol."""
         await self._send([symbol] * rows)
 
+    async def poison(self, symbol: str, records: int) -> None:
+        """Send so many records of a symbol that are no trades."""
+        topic, key = self.writing.topic, symbol.encode()
+        await send_values(self.producer, topic, PARTITION, [key] * records, [b"{poison}"] * records)
+        self.poisoned += records
+
+    async def forget(self, below: int) -> None:
+        """Have the log forget the positions below, as retention does."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.writing.bootstrap)
+        await admin.start()
+        try:
+            tp = KafkaPartition(self.writing.topic, PARTITION)
+            await admin.delete_records({tp: RecordsToDelete(below)})
+        finally:
+            await admin.close()
+
     async def _send(self, symbols: list[str]) -> None:
-        rows, first = len(symbols), len(self.produced)
+        rows, first = len(symbols), self.end
         numbers = np.arange(first, first + rows)
         ids = np.array([next(self.counters[symbol]) for symbol in symbols])
         prices = [f"{n % 999 + 1}.{n % 10**6:06}" for n in numbers.tolist()]
@@ -114,13 +133,16 @@ class Shedding:
 
     async def committed(self, timeout_s: float = 30) -> None:
         """Wait until the table's seam has passed everything produced."""
-        await eventually(
-            lambda: self.seam() == len(self.produced), timeout_s, what="all positions passed"
-        )
+        await eventually(lambda: self.seam() == self.end, timeout_s, what="all positions passed")
 
     async def settled(self, timeout_s: float = 30) -> None:
         """Wait until nothing is owed."""
         await eventually(lambda: not self.owed(), timeout_s, what="no open range")
+
+    @property
+    def end(self) -> int:
+        """The log's end: every record takes a position."""
+        return len(self.produced) + self.poisoned
 
     def index(self) -> SnapshotIndex:
         return SnapshotIndex.build(self.writing.lake.load_table(TRADES))
