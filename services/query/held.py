@@ -23,21 +23,31 @@ def shed_part(chunk: Chunk, ledger: Ledger, kept: Covered) -> Chunk | None:
     mask = np.zeros(chunk.rows, np.bool_)
     for partition, span in chunk.bounds.items():
         known = kept.get(chunk.topic, {}).get(partition, ())
-        for shed in open_ranges(ledger, chunk.topic, partition, span):
-            for low, high in gaps((shed.start, shed.end), near(known, shed)):
-                mark(mask, chunk, partition, shed._replace(start=low, end=high))
+        ranges = [
+            shed._replace(start=low, end=high)
+            for shed in open_ranges(ledger, chunk.topic, partition, span)
+            for low, high in gaps((shed.start, shed.end), near(known, shed))
+        ]
+        if ranges:
+            mark(mask, chunk, partition, ranges)
     return only(chunk, mask)
 
 
-def mark(mask: Mask, chunk: Chunk, partition: int, shed: Shed) -> None:
-    for symbol in chunk.slices.keys() & set(shed.symbols):
-        start, stop = chunk.slices[symbol]
-        offsets = chunk.offsets[start:stop]
-        mask[start:stop] |= (
-            (chunk.partitions[start:stop] == partition)
-            & (offsets >= shed.start)
-            & (offsets < shed.end)
-        )
+def mark(mask: Mask, chunk: Chunk, partition: int, ranges: Sequence[Shed]) -> None:
+    """Mark the rows of a partition whose symbol is among those of the range they lie in."""
+    starts = np.array([shed.start for shed in ranges])
+    ends = np.array([shed.end for shed in ranges])
+    # Few ranges differ in their symbols.
+    kinds = {shed.symbols: frozenset(shed.symbols) for shed in ranges}
+    codes = dict(zip(kinds, range(len(kinds)), strict=True))
+    kind = np.array([codes[shed.symbols] for shed in ranges])
+    for symbol in frozenset[str]().union(*kinds.values()) & chunk.slices.keys():
+        rows = slice(*chunk.slices[symbol])
+        offsets = chunk.offsets[rows]
+        at = np.maximum(np.searchsorted(starts, offsets, side="right") - 1, 0)
+        named = np.array([symbol in symbols for symbols in kinds.values()])[kind]
+        inside = (offsets >= starts[at]) & (offsets < ends[at]) & named[at]
+        mask[rows] |= inside & (chunk.partitions[rows] == partition)
 
 
 def same_ranges(chunk: Chunk, before: Ledger, now: Ledger) -> bool:
