@@ -8,13 +8,11 @@ tries again what is held.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -27,10 +25,11 @@ from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from services.writer import metrics
 from services.writer.holding import Holder, Holding
 from services.writer.holds import Hold
-from services.writer.messages import FencedOff, Fetched, Flush, RawChunk, ToConsumer
+from services.writer.intake import taken
+from services.writer.messages import FencedOff, Fetched, Flush, ToConsumer
 from services.writer.outbox import Outbox
 from services.writer.pauses import MemoryRestraint, Pauses
-from services.writer.positions import Partition, Positions, Refuse, Seek, Verdict
+from services.writer.positions import Partition, Positions, Refuse, Seek
 from services.writer.rebalance import Rebalance
 
 if TYPE_CHECKING:
@@ -169,7 +168,7 @@ class Consumer(Actor):
         if not delivered:
             return
         await reach("writer.after_fetch")
-        chunks = tuple(self._taken(delivered))
+        chunks = tuple(taken(delivered, self._positions, self._consumer))
         metrics.FETCHED.inc(sum(len(chunk.offsets) for chunk in chunks))
         self._holder.fetched(chunks)
         if chunks:
@@ -190,43 +189,6 @@ class Consumer(Actor):
             out_of_range = [(tp.topic, tp.partition) for tp in error.args[0]]
             self._forget(self._positions.unplace(out_of_range))
             return {}
-
-    def _taken(self, delivered: Mapping[TopicPartition, list[Run]]) -> Iterator[RawChunk]:
-        """Yield what starts where it should; have the rest sought again."""
-        for tp, runs in delivered.items():
-            partition = (tp.topic, tp.partition)
-            expected = self._positions.expected(partition)
-            first, following = runs[0].start, runs[-1].following
-            verdict = self._positions.judge(partition, first=first, following=following)
-            generation = self._positions.generation(partition)
-            if verdict is Verdict.TAKE and expected is not None and generation is not None:
-                yield RawChunk(
-                    partition,
-                    generation,
-                    expected,
-                    following,
-                    np.concatenate([run.offsets for run in runs]),
-                    pa.concat_arrays([run.values for run in runs]),
-                    tuple(run.keys for run in runs),
-                    runs[0].appended_ms,
-                    sum(run.stored_bytes for run in runs),
-                )
-            else:
-                self._refuse(tp, verdict, first, expected)
-
-    def _refuse(
-        self, tp: TopicPartition, verdict: Verdict, first: int, expected: int | None
-    ) -> None:
-        metrics.REFUSED_BATCHES.labels(verdict.value).inc()
-        log.info(
-            "batch_refused",
-            topic=tp.topic,
-            partition=tp.partition,
-            first_offset=first,
-            expected_offset=expected,
-        )
-        if verdict is Verdict.SEEK:
-            self._consumer.seek(tp, expected)
 
     def _forget(self, partitions: Iterable[Partition]) -> None:
         """Pause partitions until they are placed again."""

@@ -10,7 +10,7 @@ import pytest
 from k2.query.v1 import query_pb2
 from rich.console import Console
 
-from tools.cli.market import tell_lacks
+from tools.cli.footnote import tell_lacks
 from tools.cli.tables import cell, grid, plain_decimal, show, table_of
 
 

@@ -16,6 +16,8 @@ QUESTIONS = (
     ("symbols",),
     ("snapshots",),
     ("governor", "state"),
+    ("dlq", "list"),
+    ("dlq", "resume"),
     ("status",),
 )
 
@@ -63,6 +65,9 @@ def test_where_nothing_runs_it_says_how_to_start(
         (("up", "--recording", "not-there.gz"), "not-there.gz"),
         (("record", "BTCUSDT", "--out", "a.gz", "--streams", "trades"), "bookTicker"),
         (("record", "BTCUSDT", "--out", "not-there/a.gz"), "folder that is there"),
+        (("dlq", "replay"), "--all"),
+        (("dlq", "replay", "a/0/1", "--all"), "--reason"),
+        (("dlq", "resume", "--partition", "3"), "--topic"),
         (("tradez",), "trades"),
     ],
 )

@@ -24,6 +24,7 @@ from tools.cli.asking import (
     time_travel,
     trade_filter,
 )
+from tools.cli.footnote import footnote, tell_lacks
 from tools.cli.output import Output, Row, chosen, write, write_rows
 
 INTERVALS = {
@@ -42,7 +43,9 @@ Exchange = Annotated[str, typer.Option(help="The venue's name in capitals.")]
 Since = Annotated[str | None, typer.Option("--from", help="ISO time, UTC, inclusive.")]
 Until = Annotated[str | None, typer.Option("--to", help="ISO time, UTC, exclusive.")]
 SnapshotId = Annotated[int | None, typer.Option(help="The table at this snapshot.")]
-AsOf = Annotated[str | None, typer.Option(help="The table as committed by this ISO time.")]
+AsOf = Annotated[
+    str | None, typer.Option(help="What had been received by the minute of this ISO time.")
+]
 Form = Annotated[
     Output | None,
     typer.Option("--output", "-o", help="Default: by the file's ending, else table or JSON."),
@@ -92,7 +95,7 @@ def trades(
     ordered = (batch.select(list(names)) for batch in chain([first], batches))
     schema = pa.schema([first.schema.field(name) for name in names])
     rows = write(ordered, schema, form, file)
-    _footnote(rows, provenance[0])
+    footnote(rows, provenance[0])
 
 
 def bars(
@@ -124,7 +127,7 @@ def bars(
         write_rows([_bar_for_people(bar) for bar in answer.bars], _BAR_SHOWN, form, file)
     else:
         write_rows([_bar_row(bar) for bar in answer.bars], _BAR_COLUMNS, form, file)
-    _footnote(len(answer.bars), answer.provenance)
+    footnote(len(answer.bars), answer.provenance)
 
 
 _BAR_COLUMNS = ("time", "open", "high", "low", "close", "volume", "notional", "vwap", "trades")
@@ -206,7 +209,7 @@ def symbols(
     found = [summary for page in pages for summary in page.symbols]
     rows = [_symbol_row(summary) for summary in found[: limit or None]]
     write_rows(rows, _SYMBOL_COLUMNS, chosen(output, file), file)
-    _footnote(len(rows), pages[-1].provenance)
+    footnote(len(rows), pages[-1].provenance)
 
 
 _SYMBOL_COLUMNS = ("exchange", "asset_class", "symbol", "trades", "first_time", "last_time")
@@ -260,44 +263,3 @@ async def _snapshots(request: pb.ListSnapshotsRequest) -> pb.ListSnapshotsRespon
 def _snapshot_row(snapshot: pb.Snapshot) -> Row:
     row = {name: getattr(snapshot, name) for name in _SNAPSHOT_COLUMNS}
     return {**row, "commit_time": snapshot.commit_time.ToDatetime(tzinfo=UTC)}
-
-
-_ENDLESS = {
-    "LOG_UNREACHABLE": "the log cannot be reached",
-    "ANOTHER_LOG": "the log is another one than the table's",
-}
-
-
-def lacking(gap: pb.MissingRange) -> str:
-    """Name a range; of one whose end nobody knows, the topic and why."""
-    if gap.reason in _ENDLESS:
-        return f"what is new in {gap.topic}: {_ENDLESS[gap.reason]}"
-    if gap.HasField("first_id"):
-        return f"ids {gap.first_id} to {gap.last_id} of {gap.symbol} ({gap.reason})"
-    if not gap.topic:
-        return f"a proof: {gap.detail}"
-    return f"{gap.topic}/{gap.partition} [{gap.start}, {gap.end}) {gap.reason}"
-
-
-def tell_lacks(provenance: pb.Provenance, *, was_complete: bool) -> None:
-    """Say on stderr what a follower is not shown, and when nothing is missing any more."""
-    if not (provenance.complete and was_complete):
-        Console(stderr=True, highlight=False).print(_verdict(provenance), soft_wrap=True)
-
-
-def _verdict(provenance: pb.Provenance) -> str:
-    if provenance.complete:
-        return "[green]complete[/]"
-    lacks = ", ".join(dict.fromkeys(map(lacking, provenance.lacks)))
-    return f"[yellow]not complete[/]: lacks {lacks or 'what is not known yet'}"
-
-
-def _footnote(rows: int, provenance: pb.Provenance) -> None:
-    """Say on stderr what the answer was computed from."""
-    hint = "" if rows else ": `k2 symbols` lists what there is"
-    behind = f", {provenance.behind_log} behind the log" if provenance.behind_log else ""
-    Console(stderr=True, highlight=False).print(
-        f"[dim]{rows} rows, snapshot {provenance.snapshot_id or 'none'} and the tail{behind},[/]"
-        f" {_verdict(provenance)}{hint}",
-        soft_wrap=True,
-    )
