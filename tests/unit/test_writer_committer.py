@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pyarrow as pa
 import pytest
 
-from libs.lake.commit import LakeFile, Overlap, Prepared
+from libs.lake.commit import Kind, LakeFile, Overlap, Prepared
 from libs.lake.committer import Fenced, Landed
-from libs.lake.ledger import EMPTY_LEDGER
+from libs.lake.coverage import Series
+from libs.lake.ledger import EMPTY_LEDGER, Hole
 from libs.lake.seam import OffsetRange, TopicPartition, advance
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
@@ -20,9 +22,10 @@ from libs.runtime.actor import ask
 from libs.runtime.mailbox import Mailbox
 from libs.wire.trades import Reason, Rejected
 from services.writer.buffer import Part
-from services.writer.committer import TableCommitter
+from services.writer.committer import HeldError, TableCommitter
 from services.writer.messages import (
     Commit,
+    DeclareHoles,
     FencedOff,
     Flushed,
     HeadLedger,
@@ -37,6 +40,7 @@ from services.writer.storing import Written
 from tests.support.lake import made_up_file
 from tests.support.polling import eventually
 
+BTC = Series("BINANCE", "CRYPTO", "BTCUSDT", 0)
 P3, P5 = ("trades", 3), ("trades", 5)
 
 
@@ -49,6 +53,7 @@ class FakeTable:
         self.fenced: dict[TopicPartition, int] = {}
         self.commits: list[Prepared] = []
         self.overlaps = 0
+        self.holds_all = False
         self.rewritten = Written()
 
     def state(self) -> TableState:
@@ -77,6 +82,8 @@ class FakeTable:
             return Overlap(prepared.files, EMPTY_LEDGER)
         if self.failures:
             raise self.failures.pop(0)
+        if prepared.holes and not self.holds_all:
+            return Landed(11, 0, {}, {}, {}, 1)
         valid = {p: r for p, r in prepared.ranges.items() if p not in self.fenced}
         if not valid:
             return Fenced(self.fenced)
@@ -261,3 +268,34 @@ async def test_dead_letters_of_a_fenced_part_are_not_counted(bench: Bench) -> No
     bench.table.fenced = {TopicPartition(*P5): 90}
     await bench.commit(part(P3, 0, 5, 2), part(P5, 7, 9, 8, rows=False))
     assert bench.committer.view.dead_lettered == 1
+
+
+async def test_what_the_table_holds_by_now_is_written_anew(bench: Bench) -> None:
+    """Under the same commit-id, with its contradictions among the dead letters first."""
+    bench.table.overlaps = 1
+    anew = made_up_file(3, 1, 1, topic="trades")
+    conflict = Rejected(0, Reason.CONFLICT, "id 7 is held", b"raw", "BTCUSDT")
+    bench.table.rewritten = Written((anew,), {BTC: 1}, (conflict,))
+    assert await bench.commit(part(P3, 0, 2)) == Flushed(11, 1)
+    assert bench.journal == ["write", "commit", "rewrite", "letter 0", "commit"]
+    first, second = bench.table.commits
+    assert first.commit_id == second.commit_id
+    assert second.files == (anew,)
+    account = second.accounts[TopicPartition(*P3)]
+    assert account.duplicates == {BTC: 1}
+    assert [(dead.start, dead.symbol, dead.reason) for dead in account.dead] == [
+        (0, "BTCUSDT", "CONFLICT")
+    ]
+    assert (bench.committer.view.duplicates, bench.committer.view.dead_lettered) == (1, 1)
+
+
+async def test_hole_at_the_venue_is_a_commit_of_its_own(bench: Bench) -> None:
+    """What the table holds is no hole."""
+    holes = {BTC: (Hole(5, 9, "halted", 1),)}
+    flushed = await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10)
+    assert flushed == Flushed(11)
+    (sent,) = bench.table.commits
+    assert (sent.kind, sent.holes, sent.files) == (Kind.VENUE, holes, ())
+    bench.table.holds_all = True
+    with pytest.raises(HeldError):
+        await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10)
