@@ -12,6 +12,7 @@ from random import Random
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from pyiceberg.exceptions import CommitFailedException
 
 from libs.kafka.client import start_admin, stop_client
 from libs.lake.tables import TRADES, bucket_of
@@ -265,4 +266,4 @@ MISHAPS: Mapping[str, Mishap] = {
     "poison": Mishap(poison, "log"),
 }
 # What a mishap may run into because another is under way.
-TOLERATED = (K2Error, OSError, TimeoutError)
+TOLERATED = (K2Error, OSError, TimeoutError, CommitFailedException)
