@@ -47,14 +47,15 @@ class LogCheck:
             UnavailableError, KafkaError: it cannot be read.
         """
         last = last_below(state.seam, begins)
-        if last != self._stored_of:
-            self._stored = await self._find_rows(state, last) if last else {}
-            self._stored_of = last
+        moved = {p: offset for p, offset in last.items() if self._stored_of.get(p) != offset}
+        kept = {p: row for p, row in self._stored.items() if p in last and p not in moved}
+        found = await self._find_rows(state, moved) if moved else {}
+        self._stored, self._stored_of = {**kept, **found}, last
         asked = {partition: last[partition] for partition in self._stored}
         logged = await self._log.read(asked) if asked else {}
         reasons = {p: why_another(p, row, logged.get(p)) for p, row in self._stored.items()}
-        if found := {p: reason for p, reason in reasons.items() if reason}:
-            raise AnotherLogError(found)
+        if others := {p: reason for p, reason in reasons.items() if reason}:
+            raise AnotherLogError(others)
 
 
 def starts(

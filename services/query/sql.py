@@ -119,7 +119,9 @@ def rows_at(
         f"({text(topic)}, {partition:d}, {offset:d})"
         for (topic, partition), offset in offsets.items()
     )
-    where = f"(kafka_topic, kafka_partition, kafka_offset) IN ({places})"
+    # The numbers alone are what row groups are skipped by.
+    numbers = ", ".join(f"{offset:d}" for offset in offsets.values())
+    where = f"kafka_offset IN ({numbers}) AND ({', '.join(PLACE_COLUMNS)}) IN ({places})"
     source = files_source(files, (*columns, *PLACE_COLUMNS), own)
     return f"SELECT {', '.join(columns)} FROM {source} WHERE {where}"  # noqa: S608
 

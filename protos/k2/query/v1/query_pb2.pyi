@@ -112,7 +112,9 @@ class TimeTravel(_message.Message):
     """Rows in Iceberg at this snapshot; no tail."""
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
-        """What had been committed by then; no tail."""
+        """What had been received when the minute of this time began, by the offsets recorded then: the
+        same answer for ever, whatever is compacted, backfilled or expired meanwhile.
+        """
 
     def __init__(
         self,
