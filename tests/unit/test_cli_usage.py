@@ -16,6 +16,7 @@ QUESTIONS = (
     ("symbols",),
     ("snapshots",),
     ("governor", "state"),
+    ("backfill", "status"),
     ("dlq", "list"),
     ("dlq", "resume"),
     ("status",),

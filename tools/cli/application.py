@@ -43,6 +43,7 @@ MODULES = {
     "completeness": ("completeness",),
     "governor": ("governor",),
     "maintenance": ("maintenance",),
+    "backfill": ("backfill",),
     "dlq": ("dlq",),
     "exchange": ("simulate", "record"),
 }

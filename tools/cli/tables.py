@@ -17,6 +17,8 @@ NUMBERS = frozenset(
         *("price", "quantity", "notional", "open", "high", "low", "close", "volume", "vwap"),
         *("trades", "added_rows", "total_rows", "total_files", "sent", "answered", "missing"),
         *("twice", "lag", "partitions behind", "memory", "of"),
+        *("records", "age", "retention"),
+        *("in the table", "in the tail", "duplicates dropped"),
     }
 )
 _WIDEST = 10_000
