@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -173,6 +173,7 @@ async def test_a_new_field_comes_through_without_a_restart(
             await evolving.produce_new(producer)
             await answers_rows(stub, total(evolving))
             before = await read_all(stub, everything)
+            followed = await last_followed(stub)
             assert "liquidity" not in names_in_table(writing)
             writer.resume()
             for _ in range(3):
@@ -198,11 +199,22 @@ async def test_a_new_field_comes_through_without_a_restart(
     assert found.schema.field("fee_ticks").type == pa.int64()
     assert set(chosen.schema.names) == {"fee_ticks", "symbol"}
     assert chosen["fee_ticks"].null_count == 1_200
-    for trade in some.trades:
+    for trade in (*followed, *some.trades):
         wanted = evolving.added[trade.kafka_partition, trade.kafka_offset]
         assert dict(trade.extra) == shown(*wanted)
     evolving.prove(writing.lake.load_table(TRADES).scan().to_arrow())
     assert len(writing.lake.load_table(TRADES).metadata.schemas) == 2
+
+
+async def last_followed(stub: Stub) -> list[query_pb2.Trade]:
+    """Return the three newest trades as a follower gets them."""
+    wanted = query_pb2.TradeFilter(symbol="ETHUSDT")
+    request = query_pb2.FollowTradesRequest(filter=wanted, last=3)
+    async with aclosing(client.stream(stub.FollowTrades, request, timeout_s=30)) as answers:
+        async for answer in answers:
+            if answer.trades:
+                return list(answer.trades)
+    raise AssertionError("the stream ended")
 
 
 def last_three() -> query_pb2.ListTradesRequest:
