@@ -28,7 +28,8 @@ def trade_rows(
 ) -> pa.Table:
     """Return `count` rows of TRADE_SCHEMA, reproducible from their seed.
 
-    Partitions follow the symbols' buckets; offsets run from `first_offset` in each.
+    Partitions follow the symbols' buckets; offsets run from `first_offset` in each, and so do the
+    exchange's ids of each symbol.
     """
     rng = np.random.default_rng(seed)
     symbol = rng.integers(0, len(symbols), count)
@@ -36,7 +37,7 @@ def trade_rows(
     made = {
         **texts(count, symbol, symbols, rng),
         **numbers(count, rng),
-        "source_sequence": pa.array(np.arange(count), mask=rng.random(count) < 0.05),
+        "source_sequence": pa.array(offsets(symbol, first_offset), mask=rng.random(count) < 0.05),
         "sequence_epoch": pa.array(np.zeros(count, dtype=np.int32)),
         "timestamp": pa.array(np.sort(rng.integers(0, spread_us, count)) + start_us),
         "ingest_timestamp": pa.array(np.arange(count) + start_us + spread_us),
