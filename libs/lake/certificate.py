@@ -150,4 +150,4 @@ def lacks_in_words(found: Iterable[Finding]) -> str:
         for why, (one, many) in _WORDS.items()
         if why in counts
     ]
-    return ", ".join(words) + (f" ({ids:,} ids)" if ids else "")
+    return ", ".join(words) + (f" ({ids:,} {'id' if ids == 1 else 'ids'})" if ids else "")

@@ -64,7 +64,9 @@ async def test_bad_input_is_set_aside_and_nothing_else_suffers(tmp_path: Path) -
         async with channel(fleet.door("query").grpc or "") as connection:
             unheard = await read_all(QueryServiceStub(connection), NEW_SYMBOL)
         letters = await records_of(fleet.bootstrap, dead_letter_topic(TRADES_BINANCE))
-    assert proof.passed
+    assert all(proof.answered[symbol].trades == expected[symbol] for symbol in expected)
+    # What waits may be trades of before the first or after the last: that is said of their symbol.
+    assert {symbol for symbol in expected if not proof.holds_for(symbol)} == {"BTCUSDT"}
     assert unheard["symbol"].to_pylist() == [NEW_SYMBOL]
     by_reason = {(dict(x.headers)["reason"].decode(), x.value) for x in letters if is_record(x.key)}
     assert by_reason == set(bad.items())
@@ -135,6 +137,10 @@ BACKWARDS = pb.TradeFilter(
     symbol="BTCUSDT", start_time=Timestamp(seconds=100), end_time=Timestamp(seconds=50)
 )
 ONE = pb.TradeFilter(symbol="BTCUSDT")
+SHUT = pb.CheckCompletenessRequest(
+    symbol="A", start_time=Timestamp(seconds=100), end_time=Timestamp(seconds=50)
+)
+NO_IDS = pb.CheckCompletenessRequest(symbol="A", first_id=9, last_id=8)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +158,15 @@ ONE = pb.TradeFilter(symbol="BTCUSDT")
         ("GetBars", pb.GetBarsRequest(filter=ONE, interval=pb.INTERVAL_1M, limit=-1), "limit"),
         ("ListSymbols", pb.ListSymbolsRequest(page_size=-1), "page_size"),
         ("ListSnapshots", pb.ListSnapshotsRequest(page_token="bad"), "page_token"),
+        ("CheckCompleteness", pb.CheckCompletenessRequest(), "symbol"),
+        ("CheckCompleteness", pb.CheckCompletenessRequest(symbol="A\n"), "symbol"),
+        ("CheckCompleteness", SHUT, "end_time"),
+        ("CheckCompleteness", NO_IDS, "last_id"),
+        (
+            "CheckCompleteness",
+            pb.CheckCompletenessRequest(symbol="A", page_token="bad"),
+            "page_token",
+        ),
     ],
 )
 async def test_a_bad_field_is_named(k2_up: Home, method: str, request_: Any, field: str) -> None:

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -25,13 +26,14 @@ from tests.support.polling import eventually_sync
 from tests.support.simulator import simulator_process
 from tools.cli.tables import plain_decimal
 
-USAGE, NOT_FOUND = 2, 4
+USAGE, NOT_FOUND, NOT_COMPLETE = 2, 4, 6
 ALL = ("--limit", "0", "--oldest-first")
 QUESTIONS = (
     ("trades", "BTCUSDT"),
     ("bars", "BTCUSDT"),
     ("symbols",),
     ("snapshots",),
+    ("completeness", "BTCUSDT"),
     ("governor", "state"),
     ("status",),
 )
@@ -180,6 +182,24 @@ def test_an_unknown_symbol_has_no_rows(k2_up: Home) -> None:
     answer = k2_up.k2("trades", "DOGEBTC")
     assert (answer.code, answer.output) == (0, b"")
     assert "k2 symbols" in answer.said
+
+
+def test_what_is_missing_has_an_exit_code_of_its_own(k2_up: Home) -> None:
+    """Ids asked for that are not held are named; a symbol nobody traded is not found."""
+    (held,) = certificate(k2_up, "BTCUSDT")["series"]
+    first = int(held["held"][0]["first_id"])
+    ids = ("--first-id", str(first - 5), "--last-id", str(first))
+    answer = k2_up.k2("completeness", "BTCUSDT", *ids, "-o", "csv")
+    (hole,) = csv.DictReader(io.StringIO(answer.text))
+    assert (answer.code, hole["reason"]) == (NOT_COMPLETE, "GAP")
+    assert (int(hole["first_id"]), int(hole["last_id"])) == (first - 5, first - 1)
+    told = k2_up.k2("completeness", "BTCUSDT", *ids, "-o", "table")
+    assert f"ids {first - 5}..{first - 1} (5)" in told.text
+    assert k2_up.k2("completeness", "NOSUCHTHING").code == NOT_FOUND
+
+
+def certificate(home: Home, symbol: str) -> Any:
+    return json.loads(home.k2("completeness", symbol, "-o", "json").output)
 
 
 def test_a_reader_that_goes_away_is_no_error(k2_up: Home) -> None:

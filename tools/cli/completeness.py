@@ -74,7 +74,7 @@ def completeness(
     form = chosen(output, file)
     certificate = asyncio.run(_certificate(request))
     if form is Output.TABLE:
-        _show(Console(highlight=False), certificate)
+        show_certificate(Console(highlight=False), certificate)
     elif form is Output.JSON:
         write_rows([_whole(certificate)], (), form, file)
     else:
@@ -117,7 +117,8 @@ def time_of(stamp: Timestamp) -> datetime | None:
     return stamp.ToDatetime(tzinfo=UTC) if stamp.ByteSize() else None
 
 
-def _show(console: Console, certificate: pb.CheckCompletenessResponse) -> None:
+def show_certificate(console: Console, certificate: pb.CheckCompletenessResponse) -> None:
+    """Print the verdict, what is held, what is missing and what to do about it."""
     colour = "green" if certificate.complete else "yellow"
     console.print(Text(certificate.sentence, style=f"bold {colour}"), soft_wrap=True)
     snapshot = f"snapshot {certificate.snapshot_id}" if certificate.snapshot_id else "no snapshot"
@@ -144,24 +145,33 @@ def _show_holes(console: Console, certificate: pb.CheckCompletenessResponse) -> 
     if not certificate.holes:
         return
     console.print()
-    table = grid(("why", "what", "between", "detail"))
+    detailed = any(hole.detail for hole in certificate.holes)
+    table = grid(("why", "what", "between", "detail")[: 4 if detailed else 3])
     for hole in certificate.holes:
-        style = "yellow" if hole.lacking else "dim"
-        why = hole.reason.replace("_", " ").lower()
-        table.add_row(Text(why, style), what_of(hole), between(hole), hole.detail)
+        why = Text(in_words(hole.reason), "yellow" if hole.lacking else "dim")
+        table.add_row(why, what_of(hole), between(hole), *([hole.detail] if detailed else []))
     show(console, table)
-    reasons = dict.fromkeys(hole.reason for hole in certificate.holes if hole.lacking)
-    for reason in reasons:
-        why = reason.replace("_", " ").lower()
-        console.print(Text.assemble((f"{why}: ", "yellow"), NEXT_STEPS[reason]), soft_wrap=True)
+    _show_next_steps(console, certificate)
+
+
+def _show_next_steps(console: Console, certificate: pb.CheckCompletenessResponse) -> None:
+    console.print()
+    for reason in dict.fromkeys(hole.reason for hole in certificate.holes if hole.lacking):
+        step = Text.assemble((f"{in_words(reason)}: ", "yellow"), NEXT_STEPS[reason])
+        console.print(step, soft_wrap=True)
+
+
+def in_words(reason: str) -> str:
+    return reason.replace("_", " ").lower()
 
 
 def what_of(hole: pb.MissingRange) -> str:
     """Name the ids, or the positions."""
     if hole.HasField("first_id"):
         count = hole.last_id - hole.first_id + 1
-        one = f"id {hole.first_id}"
-        return one if count == 1 else f"ids {hole.first_id}..{hole.last_id} ({count:,})"
+        if count == 1:
+            return f"id {hole.first_id}"
+        return f"ids {hole.first_id}..{hole.last_id} ({count:,})"
     if not hole.topic:
         return ""
     return f"{hole.topic}/{hole.partition} [{hole.start}, {hole.end})"
