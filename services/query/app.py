@@ -35,31 +35,14 @@ FULL_NAME = query_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
 async def build(config: QueryConfig) -> Service:
     """Wire the service; nothing runs yet."""
     clock, board = SystemClock(), Board()
-    spill_dir = config.spill_dir / config.name
     lake = await asyncio.to_thread(open_lake, config.catalog_uri, config.warehouse)
-    engine = Engine(
-        threads=config.engine_threads,
-        memory_limit_bytes=config.engine_memory_bytes,
-        spill_dir=spill_dir,
-    )
+    engine = engine_of(config)
     points = pool_of(config, engine, "point", config.point_workers)
     scans = pool_of(config, engine, "scan", config.scan_workers)
-    keeper = Keeper(
-        board,
-        clock,
-        memory_bytes=config.tail_memory_bytes,
-        held_bytes=config.held_bytes,
-        spill_dir=config.spill_dir,
-    )
+    keeper = keeper_of(config, board, clock)
     watcher = CatalogWatcher(lake, keeper, poll_s=config.catalog_poll_s)
     reader = reader_of(config, board, keeper, scans)
-    shed_reader = ShedReader(
-        config.kafka_bootstrap,
-        board,
-        keeper,
-        decoder_of(config),
-        client_id=f"{config.name}-shed",
-    )
+    shed_reader = shed_reader_of(config, board, keeper)
     agent = agent_of(config, clock)
 
     def level() -> Level:
@@ -92,6 +75,34 @@ async def build(config: QueryConfig) -> Service:
         ready=lambda: keeper.caught_up and not reader.problem,
         release=release,
         run_dir=config.run_dir,
+    )
+
+
+def engine_of(config: QueryConfig) -> Engine:
+    return Engine(
+        threads=config.engine_threads,
+        memory_limit_bytes=config.engine_memory_bytes,
+        spill_dir=config.spill_dir / config.name,
+    )
+
+
+def keeper_of(config: QueryConfig, board: Board, clock: Clock) -> Keeper:
+    return Keeper(
+        board,
+        clock,
+        memory_bytes=config.tail_memory_bytes,
+        held_bytes=config.held_bytes,
+        spill_dir=config.spill_dir,
+    )
+
+
+def shed_reader_of(config: QueryConfig, board: Board, keeper: Keeper) -> ShedReader:
+    return ShedReader(
+        config.kafka_bootstrap,
+        board,
+        keeper,
+        decoder_of(config),
+        client_id=f"{config.name}-shed",
     )
 
 
