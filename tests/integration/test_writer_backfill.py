@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from libs.degradation.level import Level
 from libs.lake.seam import TopicPartition
+from tests.support.cli import COMMAND
 from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm
 from tests.support.shedding import (
@@ -21,6 +24,13 @@ from tests.support.shedding import (
     backfill,
 )
 from tests.support.writer import status
+
+
+def printed(writer: Process) -> str:
+    """Return what `k2 backfill status` prints."""
+    environment = {"K2_RUN_DIR": str(writer.run_dir), "COLUMNS": "200"}
+    command = [str(COMMAND), "backfill", "status", "--output", "table"]
+    return subprocess.check_output(command, env=os.environ | environment, text=True)
 
 
 async def shown(writer: Process, ranges: list[tuple[int, int]]) -> bool:
@@ -41,12 +51,15 @@ async def test_what_was_put_off_is_written_at_normal(shedding: Shedding) -> None
         await shedding.committed()
         shedding.prove_stored_or_owed()
         assert {row[0] for row in shedding.stored()} != {LOW}
-        await eventually(lambda: shown(writer, [(0, 4_000), (4_000, 8_000)]), what="ranges shown")
+        await eventually(
+            lambda: shown(writer, [(0, 4_000), (4_000, 8_000)]), timeout_s=30, what="ranges shown"
+        )
+        assert "4,000 records wait in 2 ranges" in await asyncio.to_thread(printed, writer)
         await shedding.order(writer)
         await shedding.produce(4_000)
         await shedding.committed()
         await shedding.settled()
-        await eventually(lambda: shown(writer, []), what="nothing shown")
+        await eventually(lambda: shown(writer, []), timeout_s=30, what="nothing shown")
         assert (await backfill(writer)).backfilled_records == 4_000
     assert shedding.stored() == shedding.produced
 
@@ -76,7 +89,7 @@ async def test_retention_is_not_waited_for(shedding: Shedding) -> None:
         await shedding.order(writer, lag=Level.GRACEFUL)
         await shedding.produce(2_000)
         await shedding.committed()
-        await eventually(lambda: retention_known(writer), what="retention known")
+        await eventually(lambda: retention_known(writer), timeout_s=30, what="retention known")
         # The broker itself shall not delete meanwhile.
         await retention(shedding, {"retention.ms": "-1"})
         await asyncio.to_thread(writer.reached, point, folder)
@@ -87,7 +100,7 @@ async def test_retention_is_not_waited_for(shedding: Shedding) -> None:
             found = await backfill(writer)
             return [r.state for r in found.ranges] == ["ALARM"] and bool(found.spared_topics)
 
-        await eventually(alarmed, 20, what="alarm")
+        await eventually(alarmed, 60, what="alarm")
         await shedding.produce(400)
         await shedding.committed()
         assert len(shedding.of(LOW)) == 600
@@ -141,6 +154,6 @@ async def test_poison_that_was_put_off_goes_to_the_dead_letters(shedding: Sheddi
         async def says_why() -> bool:
             return "40 of 40 records" in (await backfill(writer)).stopped_because
 
-        await eventually(says_why, 20, what="the burst is held")
+        await eventually(says_why, 60, what="the burst is held")
         assert [r.records for r in shedding.owed()] == [40]
     assert shedding.stored() == shedding.produced

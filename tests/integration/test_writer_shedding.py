@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from libs.degradation.level import Level
-from tests.support.shedding import CRITICAL, HIGH, LOW, NORMAL, Shedding
+from tests.support.polling import eventually
+from tests.support.processes import Process
+from tests.support.shedding import CRITICAL, HIGH, LOW, NORMAL, PARTITION, Shedding
+from tests.support.writer import has_partitions, status
 
 LEVELS = {
     Level.SOFT: (),
@@ -44,3 +47,30 @@ async def test_a_batch_that_waits_whole_is_committed_without_a_file(shedding: Sh
         await shedding.committed()
         shedding.prove_stored_or_owed()
         assert len(shedding.index().files) == len(files)
+
+
+async def test_memory_pauses_what_can_wait_and_nothing_is_lost_by_it(shedding: Shedding) -> None:
+    """GRACEFUL reads on where a symbol is critical, AGGRESSIVE nowhere; the group stays ours."""
+    with shedding.writer() as writer:
+        await has_partitions(writer, 16, 16)
+        await shedding.produce(400)
+        await shedding.committed()
+        await shedding.order(writer, memory=Level.GRACEFUL)
+        await eventually(
+            lambda: read_on(writer, {PARTITION}), timeout_s=30, what="one partition read on"
+        )
+        await shedding.produce(400)
+        await shedding.committed()
+        await shedding.order(writer, memory=Level.AGGRESSIVE)
+        await eventually(lambda: read_on(writer, set()), timeout_s=30, what="nothing read on")
+        await shedding.produce(400)
+        held = await status(writer)
+        assert sum(p.decoded_offset for p in held.partitions) == 800
+        await shedding.order(writer)
+        await shedding.committed()
+    assert shedding.stored() == shedding.produced
+    assert not shedding.owed()
+
+
+async def read_on(writer: Process, partitions: set[int]) -> bool:
+    return {p.partition for p in (await status(writer)).partitions if not p.paused} == partitions

@@ -122,20 +122,23 @@ class Shedding:
         await send_values(self.producer, self.writing.topic, PARTITION, keys, values)
         self.produced += zip(symbols, ids.tolist(), numbers.tolist(), prices, strict=True)
 
-    async def order(self, writer: Process, *, lag: Level = Level.NORMAL) -> None:
-        """Order a level, and wait until the writer acts on it."""
-        self.director.order(lag=lag)
+    async def order(
+        self, writer: Process, *, lag: Level = Level.NORMAL, memory: Level = Level.NORMAL
+    ) -> None:
+        """Order levels, and wait until the writer acts on them."""
+        self.director.order(lag=lag, memory=memory)
+        level = max(lag, memory)
 
         async def obeyed() -> bool:
-            return (await status(writer)).level == lag.name
+            return (await status(writer)).level == level.name
 
-        await eventually(obeyed, 20, what=f"{lag.name} obeyed")
+        await eventually(obeyed, 60, what=f"{level.name} obeyed")
 
-    async def committed(self, timeout_s: float = 30) -> None:
+    async def committed(self, timeout_s: float = 60) -> None:
         """Wait until the table's seam has passed everything produced."""
         await eventually(lambda: self.seam() == self.end, timeout_s, what="all positions passed")
 
-    async def settled(self, timeout_s: float = 30) -> None:
+    async def settled(self, timeout_s: float = 60) -> None:
         """Wait until nothing is owed."""
         await eventually(lambda: not self.owed(), timeout_s, what="no open range")
 
