@@ -61,7 +61,7 @@ async def test_a_catalog_that_is_away_for_a_minute_holds_two_writers_and_loses_n
             assert "catalog" in (await status(first)).stopped_because
             assert first.alive
             assert second.alive
-        await flow.committed(60)
+        await flow.committed()
         for writer in (first, second):
             assert (await status(writer)).stopped_because == ""
     await prove(writing)

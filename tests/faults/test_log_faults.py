@@ -73,7 +73,7 @@ async def test_a_broker_that_ends_and_starts_again_loses_nothing(
         disarm(writing.fault_dir, point)
         await asyncio.to_thread(own_kafka.start)
         await flow.send()
-        await flow.committed(60)
+        await flow.committed()
         assert writer.alive
     await stop_client(producer)
     await prove(writing)

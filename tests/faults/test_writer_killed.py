@@ -70,7 +70,7 @@ async def test_a_writer_killed_again_and_again_loses_and_doubles_nothing(
             writer.kill()
             disarm(writing.fault_dir, point)
             writer.restart()
-        await flow.committed(60)
+        await flow.committed()
     await prove(writing)
 
 

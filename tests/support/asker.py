@@ -12,13 +12,22 @@ from k2.query.v1 import query_pb2 as pb
 from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
 from libs.market.errors import K2Error
-from libs.rpc.client import call, channel
+from libs.rpc.client import channel
+from tests.support.asking import page, sequences
 from tests.support.oracle import Violation
+from tests.support.processes import Process
 from tests.support.stack import Stack
 
 ROWS = 500
 PAUSE_S = 0.1
 TIMEOUT_S = 10.0
+
+
+async def newest(query: Process, symbol: str) -> pb.ListTradesResponse:
+    """Return the newest trades of a symbol, as a query process answers now."""
+    door = await query.door(TIMEOUT_S)
+    async with channel(door.grpc or "") as connection:
+        return await page(QueryServiceStub(connection), symbol, rows=ROWS)
 
 
 @dataclass
@@ -43,19 +52,10 @@ class Asker:
             await asyncio.sleep(PAUSE_S)
 
     async def _ask(self, symbol: str) -> None:
-        door = await self.stack.processes["query-1"].door(TIMEOUT_S)
-        request = pb.ListTradesRequest(
-            filter=pb.TradeFilter(symbol=symbol),
-            order=pb.ORDER_NEWEST_FIRST,
-            columns=["source_sequence"],
-            page_size=ROWS,
-        )
-        async with channel(door.grpc or "") as connection:
-            stub = QueryServiceStub(connection)
-            answer = await call(stub.ListTrades, request, timeout_s=TIMEOUT_S)
+        answer = await newest(self.stack.processes["query-1"], symbol)
         complete = answer.provenance.complete
         self.outcomes["complete" if complete else "incomplete"] += 1
-        self._judge(symbol, [trade.source_sequence for trade in answer.trades], complete=complete)
+        self._judge(symbol, sequences(answer), complete=complete)
 
     def _judge(self, symbol: str, ids: list[int], *, complete: bool) -> None:
         for newer, older in pairwise(ids):

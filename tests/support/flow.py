@@ -79,7 +79,7 @@ class Flow:
         ids = [self.random.randrange(before) for _ in range(self.contradictions)]
         return encoded(symbol, np.array(ids), self.writing.schema_id, more_by=1_000)
 
-    async def committed(self, timeout_s: float = 30) -> None:
+    async def committed(self, timeout_s: float = 60) -> None:
         """Wait until the seam is past everything sent."""
         await eventually(
             lambda: self.writing.seam().get(self.writing.topic) == self.ends,

@@ -93,7 +93,7 @@ def start_all(stack: ExitStack, writing: Writing) -> dict[str, Process]:
     governor = free_address()
     parts = {
         "governor-1": ("services.governor", governor_variables(writing, governor)),
-        "query-1": ("services.query", query_variables(writing, governor)),
+        "query-1": ("services.query", query_variables(writing) | {"K2_GOVERNOR_ADDRESS": governor}),
         **{
             name: ("services.writer", writer_variables(writing, name, governor)) for name in WRITERS
         },
@@ -120,10 +120,9 @@ def writer_variables(writing: Writing, name: str, governor: str) -> dict[str, st
     }
 
 
-def query_variables(writing: Writing, governor: str) -> dict[str, str]:
+def query_variables(writing: Writing) -> dict[str, str]:
     shared = ("K2_KAFKA_BOOTSTRAP", "K2_CATALOG_URI", "K2_WAREHOUSE", "K2_SCHEMA_REGISTRY")
     return {name: writing.environment()[name] for name in shared} | {
-        "K2_GOVERNOR_ADDRESS": governor,
         "K2_QUERY_TOPICS": writing.topic,
         "K2_QUERY_SPILL_DIR": str(writing.folder / "spill"),
         "K2_QUERY_GRPC_ADDRESS": "127.0.0.1:0",
