@@ -112,6 +112,7 @@ def beyond_of(state: State, scope: Scope, ceiling: Offsets | None = None) -> Bey
         held=tail_ids(state.tail, scope, ceiling),
         kept=state.tail.kept,
         absent=[absent(missing) for missing in state.absent],
+        rejected=[(at, dead) for at, found in state.undecoded.items() for dead in found],
         unnumbered=any_unnumbered(state, scope),
     )
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord
+from aiokafka import TopicPartition as KafkaPartition
 from prometheus_client import Counter
 
+from libs.lake.ledger import Dead
+from libs.lake.seam import TopicPartition
 from libs.wire.schema import TRADE_SCHEMA
 from libs.wire.trades import TradeDecoder
 from services.query.chunk import Chunk, chunk_of
+from services.query.undecoded import NONE, Undecoded, with_more
 
 REJECTED = Counter("k2_query_rejected_total", "Records the tail cannot decode", ["reason"])
 PARTITION_AT = TRADE_SCHEMA.get_field_index("kafka_partition")
@@ -19,11 +24,18 @@ OFFSET_AT = TRADE_SCHEMA.get_field_index("kafka_offset")
 
 # Not libs.kafka.runs: a fresh batch has a handful of records, and cutting it in columns costs
 # 160 us against 30. Columns win from some 100 records a batch on.
-Records = Mapping[TopicPartition, Sequence[ConsumerRecord]]
+Records = Mapping[KafkaPartition, Sequence[ConsumerRecord]]
 
 
-def decoded(decoder: TradeDecoder, topic: str, records: Records) -> Chunk | None:
-    """Decode records of one topic; those that cannot be are counted, and passed by."""
+class Decoding(NamedTuple):
+    """Rows, and what is none."""
+
+    chunk: Chunk | None = None
+    undecoded: Undecoded = NONE
+
+
+def decoded(decoder: TradeDecoder, topic: str, records: Records) -> Decoding:
+    """Decode records of one topic; those that cannot be are counted, and named."""
     flat = [record for found in records.values() for record in found]
     found = decoder.decode(
         [record.value for record in flat],
@@ -31,11 +43,19 @@ def decoded(decoder: TradeDecoder, topic: str, records: Records) -> Chunk | None
         partition=0,
         offsets=np.arange(len(flat)),
     )
+    undecoded: dict[TopicPartition, list[Dead]] = {}
     for rejected in found.rejected:
         REJECTED.labels(rejected.reason).inc()
-    if not found.batch.num_rows:
-        return None
-    return chunk_of(topic, placed(found.batch, flat))
+        record = flat[rejected.offset]
+        dead = undecoded.setdefault(TopicPartition(topic, record.partition), [])
+        dead.append(dead_of(record, rejected.reason))
+    chunk = chunk_of(topic, placed(found.batch, flat)) if found.batch.num_rows else None
+    return Decoding(chunk, with_more(NONE, undecoded))
+
+
+def dead_of(record: ConsumerRecord, reason: str) -> Dead:
+    symbol = (record.key or b"").decode(errors="replace")
+    return Dead(record.offset, record.offset + 1, symbol, reason, record.timestamp * 1_000)
 
 
 def placed(batch: pa.RecordBatch, records: Sequence[ConsumerRecord]) -> pa.RecordBatch:

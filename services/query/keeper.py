@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from services.query.offsets import Offsets, offset_at
 from services.query.spill import spilled
 from services.query.state import Board, State
 from services.query.tail import EMPTY_TAIL, appended, lightened, truncated, with_shed
+from services.query.undecoded import Undecoded
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class Read:
     chunk: Chunk | None
     spans: Mapping[int, Span]
     log_ends: Mapping[int, int]
+    undecoded: Undecoded = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class ReadShed:
     topic: str
     chunk: Chunk | None
     spans: Mapping[int, Span]
+    undecoded: Undecoded = field(default_factory=dict)
 
 
 Growth = Committed | Read | ReadShed
@@ -219,11 +222,11 @@ def after_read(state: State, read: Read) -> State:
     ledger = state.index.ledger
     tail = appended(state.tail, read.topic, read.chunk, read.spans, state.seam, ledger)
     ends = {**state.log_ends, read.topic: {**state.log_ends.get(read.topic, {}), **read.log_ends}}
-    return state.grown(tail, ends)
+    return state.grown(tail, ends).knowing(read.undecoded)
 
 
 def after_shed(state: State, read: ReadShed) -> State:
     """Return the state with shed rows that were read back."""
     ledger = state.index.ledger
     tail = with_shed(state.tail, read.topic, read.chunk, read.spans, state.seam, ledger)
-    return state.grown(tail, state.log_ends)
+    return state.grown(tail, state.log_ends).knowing(read.undecoded)

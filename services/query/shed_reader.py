@@ -22,7 +22,7 @@ from libs.market.errors import K2Error
 from libs.runtime.actor import Actor
 from libs.wire.trades import TradeDecoder
 from services.query.completeness import Partition, Span, gaps, joined
-from services.query.decoding import Records, decoded
+from services.query.decoding import Decoding, Records, decoded
 from services.query.held import not_kept
 from services.query.keeper import Keeper, ReadShed
 from services.query.state import Board, State
@@ -131,13 +131,14 @@ class ShedReader(Actor):
             if record.key in stretch.keys and record.offset < stretch.end
         ]
         end = min(int(await consumer.position(partition)), stretch.end)
-        chunk = None
+        rows = Decoding()
         if found:
             records: Records = {partition: found}
             loop = asyncio.get_running_loop()
-            chunk = await loop.run_in_executor(self._worker, decoded, self._decoder, topic, records)
+            rows = await loop.run_in_executor(self._worker, decoded, self._decoder, topic, records)
         if end > start:
-            await self._keeper.tell(ReadShed(topic, chunk, {number: (start, end)}))
+            span = {number: (start, end)}
+            await self._keeper.tell(ReadShed(topic, rows.chunk, span, rows.undecoded))
         return end
 
     def _done(self, stretch: Stretch) -> None:

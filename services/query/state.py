@@ -25,6 +25,7 @@ from services.query.completeness import (
 from services.query.held import not_kept
 from services.query.offsets import Offsets, ahead, distance, furthest
 from services.query.tail import EMPTY_TAIL, Tail, committed
+from services.query.undecoded import Undecoded, waiting, with_more
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class State:
     recorded: tuple[MissingRange, ...] = ()
     # What of the log between the seam and `high` is not here.
     absent: tuple[MissingRange, ...] = ()
+    # What of the log is here and no row, nor in the dead letters yet.
+    undecoded: Undecoded = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -85,7 +88,14 @@ class State:
             self.refused,
             reached=self.log_is_reached,
             before=self.index.ledger,
-        )
+        ).knowing(self.undecoded)
+
+    def knowing(self, undecoded: Undecoded) -> State:
+        """Return the state with records that are no rows, those that no commit has settled."""
+        if not undecoded:
+            return self
+        waits = waiting(undecoded, self.seam, self.index.ledger)
+        return replace(self, undecoded=with_more(self.undecoded, waits))
 
     def grown(self, tail: Tail, log_ends: Offsets) -> State:
         """Return the same snapshot with a tail that has more, cut at the seam already."""

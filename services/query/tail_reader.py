@@ -19,7 +19,7 @@ from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
 from libs.wire.trades import TradeDecoder
 from services.query.completeness import Span
-from services.query.decoding import Records, decoded
+from services.query.decoding import Decoding, Records, decoded
 from services.query.keeper import Checked, Keeper, Reached, Read, Target
 from services.query.offsets import Offsets
 from services.query.same_log import AnotherLogError, LogCheck, starts
@@ -247,11 +247,12 @@ class TailReader(Actor):
         return spans
 
     async def _take(self, topic: str, records: Records, spans: Mapping[int, Span]) -> None:
-        chunk = None
+        found = Decoding()
         if records:
             loop = asyncio.get_running_loop()
-            chunk = await loop.run_in_executor(self._worker, decoded, self._decoder, topic, records)
-        await self._keeper.tell(Read(topic, chunk, spans, self._ends(topic)))
+            found = await loop.run_in_executor(self._worker, decoded, self._decoder, topic, records)
+        ends = self._ends(topic)
+        await self._keeper.tell(Read(topic, found.chunk, spans, ends, found.undecoded))
 
     async def _tell_ends(self) -> None:
         """Say how far the log has gone on while reading waits."""
