@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 from libs.lake.files import FileEntry
 from libs.market.trade import DAY_US
 
+FIRST_DAY = date(1970, 1, 1)
 MIB = 1 << 20
 # Within three quarters of the target a file is as good as whole: writing it again gains nothing.
 WHOLE_SHARE = 0.75
@@ -31,7 +33,8 @@ class Partition(NamedTuple):
     kafka_partition: int
 
     def __str__(self) -> str:
-        return f"day {self.day}, bucket {self.bucket}" + (f" of {self.topic}" if self.topic else "")
+        day = FIRST_DAY + timedelta(days=self.day)
+        return f"{day}, bucket {self.bucket}" + (f" of {self.topic}" if self.topic else "")
 
 
 class Why(StrEnum):

@@ -21,7 +21,7 @@ from libs.lake.orphans import DAY_S, OrphanRemover, Orphans
 from libs.lake.patience import Patience
 from libs.lake.retention import Retention
 from libs.lake.rewrite import Superseded
-from libs.lake.rewriter import Rewriter
+from libs.lake.rewriter import Rewriter, Turn
 from libs.lake.rewriting import Pace, rewrite_files
 from libs.lake.stillness import Stillness
 from libs.lake.storage import StoredFile
@@ -57,7 +57,7 @@ class Maintenance:
     """Keeps one table.
 
     `points` is told where it stands: maintenance.after_upload, .before_send, .after_commit,
-    .mid_expiry.
+    .mid_expiry. `turn` is held while something is sent to the catalog.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Maintenance:
         *,
         clock: Clock | None = None,
         points: Points = no_points,
+        turn: Turn | None = None,
     ) -> None:
         self.options = options
         self._store = store
@@ -84,6 +85,7 @@ class Maintenance:
             points=points,
             patience=PATIENCE,
             longest_s=options.orphan_age_s / 2,
+            turn=turn,
         )
         self._expirer = Expirer(
             store,

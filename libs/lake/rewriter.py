@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile
@@ -24,6 +25,10 @@ from libs.lake.patience import LONGEST_ON_THE_WAY_S, Patience
 from libs.lake.rewrite import Rewrite, RewriteLanded, RewritePlan, Superseded, plan_rewrite
 from libs.lake.snapshot import Staged, swap, write_listing
 from libs.market.clock import Clock, SystemClock
+
+# Held while an attempt is made: those of one process need not be each other's conflicts.
+Turn = AbstractContextManager[object]
+
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
@@ -48,6 +53,7 @@ class Rewriter:
         points: Points = no_points,
         patience: Patience | None = None,
         longest_s: float = LONGEST_ON_THE_WAY_S,
+        turn: Turn | None = None,
     ) -> None:
         self._store = store
         self._table = table
@@ -55,6 +61,7 @@ class Rewriter:
         self._points = points
         self._patience = patience or Patience()
         self._longest_us = int(longest_s * 1e6)
+        self._turn = turn or nullcontext()
         self._index: SnapshotIndex | None = None
 
     def commit(self, rewrite: Rewrite) -> Replaced | Superseded:
@@ -66,8 +73,12 @@ class Rewriter:
             MissingSeamError: another tool wrote to the table; change nothing more.
         """
         return self._patience.until_landed(
-            lambda number: self._attempt(rewrite, number), self._clock
+            lambda number: self._in_turn(rewrite, number), self._clock
         )
+
+    def _in_turn(self, rewrite: Rewrite, number: int) -> Replaced | Superseded:
+        with self._turn:
+            return self._attempt(rewrite, number)
 
     def _attempt(self, rewrite: Rewrite, number: int) -> Replaced | Superseded:
         table = self._store.load_table(self._table)

@@ -111,7 +111,7 @@ async def build(config: WriterConfig) -> Service:
         clock,
         BackfillRules(config.backfill_limits, BurstRule(config.burst_records)),
     )
-    maintainer = make_maintainer(config, lake, consumer, committer, agent)
+    maintainer = make_maintainer(config, lake, table, consumer, committer, agent)
     ledger = LedgerCalls(ledgers, committer, clock)
     servicer = WriterServicer(
         config.name,
@@ -217,6 +217,7 @@ def refuse_other_cluster(state: TableState, cluster: str) -> None:
 def make_maintainer(
     config: WriterConfig,
     lake: Lake,
+    table: TradesTable,
     consumer: Consumer,
     committer: TableCommitter,
     agent: DegradationAgent,
@@ -226,7 +227,9 @@ def make_maintainer(
         level=lambda: agent.level,
         committing=lambda: not committer.idle,
     )
-    maintenance = Maintenance(lake, TRADES, config.maintenance_options, points=reach_sync)
+    maintenance = Maintenance(
+        lake, TRADES, config.maintenance_options, points=reach_sync, turn=table.turn
+    )
     return Maintainer(maintenance, config.topics, around, config.maintenance_rhythm, SystemClock())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -56,6 +57,8 @@ class TradesTable:
         self._encode = encode
         self._index: SnapshotIndex | None = None
         self._clock = SystemClock()
+        # A compaction's attempt takes some 50 ms: waiting for it costs less than a conflict.
+        self.turn = threading.Lock()
         self._committer = committer_of(lake, reach_sync, keeping or MaintenanceOptions())
         self._backfill = committer_of(lake, reach_backfill, keeping or MaintenanceOptions())
 
@@ -94,7 +97,8 @@ class TradesTable:
 
     def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
         own = self._backfill if prepared.kind is Kind.BACKFILL else self._committer
-        return own.commit(prepared)
+        with self.turn:
+            return own.commit(prepared)
 
     def ledger(self, snapshot_id: int | None) -> HeadLedger:
         return ledger_at(self._lake, snapshot_id)

@@ -191,7 +191,9 @@ class Maintainer(Actor):
         self, tasks: frozenset[Task], *, every_day: bool = False, patient: bool = False
     ) -> None:
         """Do what is due; where it must stop, a patient round waits and goes on."""
-        pieces = await self._compactions(every_day=every_day) if Task.COMPACT in tasks else []
+        pieces: list[Piece] = []
+        if Task.COMPACT in tasks:
+            pieces += await self._compactions(every_day=every_day, asked=patient)
         if self.leads:
             pieces += self._upkeep.pieces(tasks)
         for piece in pieces:
@@ -201,7 +203,7 @@ class Maintainer(Actor):
                 return
             await self._do(piece)
 
-    async def _compactions(self, *, every_day: bool) -> list[Piece]:
+    async def _compactions(self, *, every_day: bool, asked: bool) -> list[Piece]:
         owns, now_s = self._ownership(), self._clock.monotonic_s()
         try:
             jobs = await self._blocking(lambda: self._maintenance.plan(owns, asked=every_day))
@@ -211,9 +213,8 @@ class Maintainer(Actor):
             return []
         metrics.DUE.set(len(jobs))
         self._left_alone = {p: s for p, s in self._left_alone.items() if s > now_s}
-        return [
-            self._upkeep.compaction(job) for job in jobs if job.partition not in self._left_alone
-        ]
+        left_alone = set() if asked else self._left_alone.keys()
+        return [self._upkeep.compaction(job) for job in jobs if job.partition not in left_alone]
 
     async def _do(self, piece: Piece) -> None:
         courtesy = Courtesy(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from libs.lake.compaction import Job
 from libs.lake.maintenance import Maintenance
 from libs.lake.rewriting import Pace
-from libs.market.errors import K2Error
+from libs.market.errors import ConflictError, K2Error, UnavailableError
 from services.writer.courtesy import Courtesy, YieldedError
 from services.writer.steps import Outcome, Step, Task, compaction_step
 
@@ -79,7 +79,9 @@ def attempted(piece: Piece, courtesy: Courtesy) -> Step:
     """Do a step; what goes wrong is its outcome."""
     try:
         done = piece.work(piece.step, courtesy)
-    except YieldedError as error:
+    except ConflictError:
+        return replace(piece.step, outcome=Outcome.YIELDED, reason="others committed all the time")
+    except (YieldedError, UnavailableError) as error:
         return replace(piece.step, outcome=Outcome.YIELDED, reason=error.message)
     except TROUBLE as error:
         return replace(piece.step, outcome=Outcome.FAILED, reason=str(error))
