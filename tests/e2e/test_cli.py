@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from libs.runtime.doors import find
-from tests.support.cli import COMMAND, Home
+from tests.support.cli import COMMAND, START_TIMEOUT_S, Home
 from tests.support.polling import eventually_sync
 from tests.support.simulator import simulator_process
 from tools.cli.tables import plain_decimal
@@ -237,7 +237,7 @@ def test_a_question_waits_for_a_service_that_starts_again(k2_up: Home) -> None:
     killed = find(k2_up.root / "up" / "run")["query-1"]
     os.kill(killed.pid, signal.SIGKILL)
     eventually_sync(lambda: not killed.open, what="the query service is dead")
-    answer = k2_up.k2("trades", "BTCUSDT", "-n", "1", "-o", "json")
+    answer = k2_up.k2("trades", "BTCUSDT", "-n", "1", "-o", "json", timeout_s=START_TIMEOUT_S)
     assert (answer.code, answer.output.count(b"\n")) == (0, 1), answer
     assert find(k2_up.root / "up" / "run")["query-1"].pid != killed.pid
 

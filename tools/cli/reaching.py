@@ -17,7 +17,8 @@ from tools.cli.health import is_serving
 from tools.cli.home import address_of, given_address, home, running
 from tools.cli.owner import OWNER
 
-RESTART_TIMEOUT_S = 30.0
+# As long as `k2 up` itself gives a service to start.
+RESTART_TIMEOUT_S = 60.0
 POLL_S = 0.1
 
 
