@@ -21,10 +21,11 @@ from libs.lake.orphans import DAY_S, OrphanRemover, Orphans
 from libs.lake.patience import Patience
 from libs.lake.retention import Retention
 from libs.lake.rewrite import Superseded
-from libs.lake.rewriter import Rewriter, Turn
+from libs.lake.rewriter import Rewriter
 from libs.lake.rewriting import Pace, rewrite_files
 from libs.lake.stillness import Stillness
 from libs.lake.storage import StoredFile
+from libs.lake.turn import Turn
 from libs.market.clock import Clock, SystemClock
 
 HOUR_S = 3_600.0

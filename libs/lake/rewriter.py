@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from pyiceberg.manifest import DataFile, ManifestEntry, ManifestEntryStatus, ManifestFile
@@ -24,10 +23,11 @@ from libs.lake.manifests import live_manifests, merge_small, open_manifest
 from libs.lake.patience import LONGEST_ON_THE_WAY_S, Patience
 from libs.lake.rewrite import Rewrite, RewriteLanded, RewritePlan, Superseded, plan_rewrite
 from libs.lake.snapshot import Staged, swap, write_listing
+from libs.lake.turn import Turn
 from libs.market.clock import Clock, SystemClock
 
-# Held while an attempt is made: those of one process need not be each other's conflicts.
-Turn = AbstractContextManager[object]
+# Appends come first: longer than they take, when the catalog answers at all.
+LONGEST_WAIT_FOR_TURN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Rewriter:
         self._points = points
         self._patience = patience or Patience()
         self._longest_us = int(longest_s * 1e6)
-        self._turn = turn or nullcontext()
+        self._turn = turn or Turn()
         self._index: SnapshotIndex | None = None
 
     def commit(self, rewrite: Rewrite) -> Replaced | Superseded:
@@ -77,7 +77,7 @@ class Rewriter:
         )
 
     def _in_turn(self, rewrite: Rewrite, number: int) -> Replaced | Superseded:
-        with self._turn:
+        with self._turn.taken(wait_s=LONGEST_WAIT_FOR_TURN_S):
             return self._attempt(rewrite, number)
 
     def _attempt(self, rewrite: Rewrite, number: int) -> Replaced | Superseded:

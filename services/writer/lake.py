@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
@@ -22,6 +21,7 @@ from libs.lake.maintenance import MaintenanceOptions
 from libs.lake.reading import read_rows, whole_rows
 from libs.lake.seam import TopicPartition
 from libs.lake.tables import TRADES, trades_columns
+from libs.lake.turn import Turn
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.faultpoint import reach_sync
@@ -32,6 +32,8 @@ from services.writer.storing import Encode, Sieve, Written
 
 # The committer actor goes on by itself, and says meanwhile why nothing is committed.
 READ_BACK_ROWS = 131_072
+# A compaction's attempt takes some 50 ms; where one hangs, rows do not wait for it.
+LONGEST_WAIT_FOR_TURN_S = 0.5
 ONE_CALL = Patience(give_up_after_s=2.0)
 
 
@@ -57,8 +59,7 @@ class TradesTable:
         self._encode = encode
         self._index: SnapshotIndex | None = None
         self._clock = SystemClock()
-        # A compaction's attempt takes some 50 ms: waiting for it costs less than a conflict.
-        self.turn = threading.Lock()
+        self.turn = Turn()
         self._committer = committer_of(lake, reach_sync, keeping or MaintenanceOptions())
         self._backfill = committer_of(lake, reach_backfill, keeping or MaintenanceOptions())
 
@@ -97,7 +98,7 @@ class TradesTable:
 
     def commit(self, prepared: Prepared) -> Landed | Fenced | Overlap:
         own = self._backfill if prepared.kind is Kind.BACKFILL else self._committer
-        with self.turn:
+        with self.turn.taken(wait_s=LONGEST_WAIT_FOR_TURN_S):
             return own.commit(prepared)
 
     def ledger(self, snapshot_id: int | None) -> HeadLedger:
