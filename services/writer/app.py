@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,16 +10,14 @@ from k2.writer.v1 import dead_letters_pb2_grpc, writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
 from libs.degradation.messages import OwnReport
-from libs.degradation.policy import load_policy
-from libs.kafka.admin import cluster_id, ensure_topics, retention_of
+from libs.kafka.admin import retention_of
 from libs.kafka.dead_letter_log import DeadLetterLog
-from libs.kafka.dead_letters import ensure_dead_letter_topics
 from libs.kafka.same_log import KafkaLog
-from libs.lake.catalog import Lake, open_lake
+from libs.lake.catalog import Lake
 from libs.lake.maintenance import Maintenance
-from libs.lake.tables import TRADES, ensure_trades
+from libs.lake.tables import TRADES
 from libs.market.clock import Clock, SystemClock
-from libs.market.errors import ConfigError
+from libs.rpc.server import Servicer
 from libs.runtime.faultpoint import reach_sync
 from libs.runtime.mailbox import Mailbox
 from libs.runtime.service import Service
@@ -38,6 +35,7 @@ from services.writer.dead_letter_book import DeadLetterBook
 from services.writer.dead_letter_servicer import SERVICE as DEAD_LETTERS
 from services.writer.dead_letter_servicer import DeadLetterServicer
 from services.writer.deadletters import KafkaDeadLetters
+from services.writer.ground import Ground, ground_of
 from services.writer.group import join
 from services.writer.holding import Holding
 from services.writer.lake import TradesTable
@@ -45,10 +43,9 @@ from services.writer.ledger_calls import LedgerCalls
 from services.writer.ledger_reader import LedgerReader
 from services.writer.maintainer import Maintainer, Surroundings
 from services.writer.memory import keep_compact
-from services.writer.messages import TableState, ToConsumer
+from services.writer.messages import ToConsumer
 from services.writer.pauses import MemoryRestraint
-from services.writer.placing import Placer, another_cluster
-from services.writer.reencoding import Reencoder
+from services.writer.placing import Placer
 from services.writer.replayer import Replayer
 from services.writer.servicer import SERVICE, WriterServicer
 from services.writer.shedding import ShedRule
@@ -62,97 +59,131 @@ async def build(config: WriterConfig) -> Service:
     """Check what the writer stands on, then wire its actors.
 
     Raises:
-        UnavailableError: Kafka or the catalog is not there.
-        ConfigError: the table belongs to another Kafka cluster, or is not K2's; or the priority
-            policy is wrong.
+        UnavailableError, ConfigError: as `ground_of`.
     """
     keep_compact()
-    policy = load_policy(config.priority_policy)
-    lake_thread = ThreadPoolExecutor(1, thread_name_prefix="lake")
-    decode_thread = ThreadPoolExecutor(1, thread_name_prefix="decode")
-    lake = await asyncio.get_running_loop().run_in_executor(lake_thread, open_table, config)
-    registry = SchemaRegistry(config.schema_registry)
-    table = TradesTable(lake, Reencoder(registry), config.maintenance_options)
-    cluster = await prepare_kafka(config)
-    state = await asyncio.get_running_loop().run_in_executor(lake_thread, table.state)
-    refuse_other_cluster(state, cluster)
+    return Wiring(config, await ground_of(config)).service()
 
-    clock = SystemClock()
-    to_consumer: Mailbox[ToConsumer] = Mailbox("consumer", WAITING_FOR_CONSUMER)
-    letters = KafkaDeadLetters(config.kafka_bootstrap, config.name, clock)
-    committer = TableCommitter(table, letters, to_consumer, lake_thread, clock, cluster_id=cluster)
-    decoder = TradeDecoder(registry)
-    rule = FlushRule(int(config.flush_after_bytes), config.flush_after_s)
-    log_now = KafkaLog(config.kafka_bootstrap, f"{config.name}-log", decoder)
-    batcher = Batcher(
-        committer,
-        decoder,
-        decode_thread,
-        rule,
-        clock,
-        lambda level: ShedRule(policy, level, backfiller.spared, clock.now_us()),
-        Bursts(BurstRule(config.burst_records)),
-        to_consumer,
-    )
-    placer = Placer(committer, log_now, cluster_id=cluster)
-    restraint = MemoryRestraint(policy, lambda: agent.applied.memory_level, clock)
-    ledgers = LedgerReader(lake)
-    holding = Holding(partial(retention_of, config.kafka_bootstrap), clock, config.probe_every_s)
-    consumer = make_consumer(config, to_consumer, placer, batcher, restraint, holding)
-    agent = make_agent(config, consumer, committer)
-    ticker = Ticker(batcher, lambda: agent.applied)
-    backfiller = Backfiller(
-        committer,
-        ledgers,
-        BackfillReader(config.kafka_bootstrap, f"{config.name}-backfill"),
-        decoder,
-        decode_thread,
-        LiveTraffic(consumer, batcher, agent).times,
-        clock,
-        BackfillRules(config.backfill_limits, BurstRule(config.burst_records)),
-    )
-    maintainer = make_maintainer(config, lake, table, consumer, committer, agent)
-    ledger = LedgerCalls(ledgers, committer, clock)
-    servicer = WriterServicer(
-        config.name,
-        consumer,
-        batcher,
-        committer,
-        to_consumer,
-        agent,
-        ledger,
-        maintainer,
-        backfiller,
-    )
 
-    dead_letters, stop_replays = make_dead_letter_calls(config, to_consumer, clock)
+class Wiring:
+    """The actors, each given those it speaks to."""
 
-    async def release() -> None:
-        await letters.close()
-        await stop_replays()
-        maintainer.release()
-        ledger.release()
-        for thread in (decode_thread, lake_thread):
-            thread.shutdown(wait=False)
+    def __init__(self, config: WriterConfig, ground: Ground) -> None:
+        self._config, self._ground = config, ground
+        self._to_consumer: Mailbox[ToConsumer] = Mailbox("consumer", WAITING_FOR_CONSUMER)
+        self._letters = KafkaDeadLetters(config.kafka_bootstrap, config.name, ground.clock)
+        self._committer = self._make_committer()
+        self._batcher = self._make_batcher()
+        self._consumer = self._make_consumer()
+        self._agent = make_agent(config, self._consumer, self._committer)
+        self._ticker = Ticker(self._batcher, lambda: self._agent.applied)
+        self._ledgers = LedgerReader(ground.lake)
+        self._backfiller = self._make_backfiller()
+        self._maintainer = make_maintainer(
+            config, ground.lake, ground.table, self._consumer, self._committer, self._agent
+        )
+        self._dead_letters, self._stop_replays = make_dead_letter_calls(
+            config, self._to_consumer, ground.clock
+        )
 
-    return Service(
-        name=config.name,
-        kind="writer",
-        actors=[committer, batcher, ticker, consumer, maintainer, backfiller, agent],
-        stop_order=[backfiller, maintainer, consumer, ticker, batcher, committer, agent],
-        servicers=[
-            (writer_pb2_grpc.add_WriterServiceServicer_to_server, servicer, SERVICE),
-            (
-                dead_letters_pb2_grpc.add_DeadLetterServiceServicer_to_server,
-                dead_letters,
-                DEAD_LETTERS,
+    def service(self) -> Service:
+        committer, batcher, consumer = self._committer, self._batcher, self._consumer
+        backfiller, maintainer = self._backfiller, self._maintainer
+        return Service(
+            name=self._config.name,
+            kind="writer",
+            actors=[
+                *(committer, batcher, self._ticker, consumer),
+                *(maintainer, backfiller, self._agent),
+            ],
+            stop_order=[
+                *(backfiller, maintainer, consumer, self._ticker),
+                *(batcher, committer, self._agent),
+            ],
+            servicers=self._servicers(),
+            grpc_address=self._config.grpc_address,
+            metrics_address=self._config.metrics_address,
+            release=self._release,
+            run_dir=self._config.run_dir,
+        )
+
+    def _make_committer(self) -> TableCommitter:
+        ground = self._ground
+        return TableCommitter(
+            ground.table,
+            self._letters,
+            self._to_consumer,
+            ground.lake_thread,
+            ground.clock,
+            cluster_id=ground.cluster,
+        )
+
+    def _make_batcher(self) -> Batcher:
+        config, ground = self._config, self._ground
+        return Batcher(
+            self._committer,
+            ground.decoder,
+            ground.decode_thread,
+            FlushRule(int(config.flush_after_bytes), config.flush_after_s),
+            ground.clock,
+            lambda level: ShedRule(
+                ground.policy, level, self._backfiller.spared, ground.clock.now_us()
             ),
-        ],
-        grpc_address=config.grpc_address,
-        metrics_address=config.metrics_address,
-        release=release,
-        run_dir=config.run_dir,
-    )
+            Bursts(BurstRule(config.burst_records)),
+            self._to_consumer,
+        )
+
+    def _make_consumer(self) -> Consumer:
+        config, ground = self._config, self._ground
+        log_now = KafkaLog(config.kafka_bootstrap, f"{config.name}-log", ground.decoder)
+        retention = partial(retention_of, config.kafka_bootstrap)
+        return Consumer(
+            self._to_consumer,
+            lambda rebalance: join(config, rebalance),
+            Placer(self._committer, log_now, cluster_id=ground.cluster),
+            self._batcher,
+            MemoryRestraint(ground.policy, lambda: self._agent.applied.memory_level, ground.clock),
+            Holding(retention, ground.clock, config.probe_every_s),
+            ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000)),
+        )
+
+    def _make_backfiller(self) -> Backfiller:
+        config, ground = self._config, self._ground
+        return Backfiller(
+            self._committer,
+            self._ledgers,
+            BackfillReader(config.kafka_bootstrap, f"{config.name}-backfill"),
+            ground.decoder,
+            ground.decode_thread,
+            LiveTraffic(self._consumer, self._batcher, self._agent).times,
+            ground.clock,
+            BackfillRules(config.backfill_limits, BurstRule(config.burst_records)),
+        )
+
+    def _servicers(self) -> list[Servicer]:
+        writer = WriterServicer(
+            self._config.name,
+            self._consumer,
+            self._batcher,
+            self._committer,
+            self._to_consumer,
+            self._agent,
+            LedgerCalls(self._ledgers, self._committer, self._ground.clock),
+            self._maintainer,
+            self._backfiller,
+        )
+        add_letters = dead_letters_pb2_grpc.add_DeadLetterServiceServicer_to_server
+        return [
+            (writer_pb2_grpc.add_WriterServiceServicer_to_server, writer, SERVICE),
+            (add_letters, self._dead_letters, DEAD_LETTERS),
+        ]
+
+    async def _release(self) -> None:
+        await self._letters.close()
+        await self._stop_replays()
+        self._maintainer.release()
+        self._ledgers.release()
+        self._ground.release()
 
 
 def make_dead_letter_calls(
@@ -173,45 +204,6 @@ def make_dead_letter_calls(
         await letters.close()
 
     return servicer, release
-
-
-def make_consumer(
-    config: WriterConfig,
-    mailbox: Mailbox[ToConsumer],
-    placer: Placer,
-    batcher: Batcher,
-    restraint: MemoryRestraint,
-    holding: Holding,
-) -> Consumer:
-    options = ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000))
-    return Consumer(
-        mailbox,
-        lambda rebalance: join(config, rebalance),
-        placer,
-        batcher,
-        restraint,
-        holding,
-        options,
-    )
-
-
-def open_table(config: WriterConfig) -> Lake:
-    lake = open_lake(config.catalog_uri, config.warehouse, points=reach_sync)
-    ensure_trades(lake)
-    return lake
-
-
-async def prepare_kafka(config: WriterConfig) -> str:
-    """Make sure that the topics are there; return the cluster's id."""
-    await ensure_topics(config.kafka_bootstrap, config.topics)
-    await ensure_dead_letter_topics(config.kafka_bootstrap, config.topics)
-    return await cluster_id(config.kafka_bootstrap)
-
-
-def refuse_other_cluster(state: TableState, cluster: str) -> None:
-    refusal = another_cluster(state, cluster)
-    if refusal is not None:
-        raise ConfigError(refusal.reason, table_cluster_id=state.cluster_id, cluster_id=cluster)
 
 
 def make_maintainer(

@@ -34,6 +34,3 @@ class LedgerCalls:
         declare = partial(DeclareHoles, {series: (hole,)})
         flushed = await ask(self._committer, declare, timeout_s=timeout_s)
         return ledger_pb2.RecordVenueHoleResponse(snapshot_id=flushed.snapshot_id)
-
-    def release(self) -> None:
-        self._ledgers.release()
