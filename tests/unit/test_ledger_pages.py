@@ -38,8 +38,8 @@ def test_pages_hold_each_entry_once() -> None:
     assert [book.partition for book in found.partitions] == [1, 2]
     assert [(book.symbol, book.asset_class) for book in found.series] == [
         ("BTCUSDT", "CRYPTO"),
-        ("BTCUSDT", "FUTURES"),
         ("ETHUSDT", "CRYPTO"),
+        ("BTCUSDT", "FUTURES"),
     ]
     first = page(page_size=2).next_page_token
     assert token_of(ledger_pb2.GetLedgerRequest(page_token=first)).snapshot_id == 7
