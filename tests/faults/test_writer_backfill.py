@@ -12,11 +12,8 @@ from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm
 from tests.support.shedding import Shedding
 
-MORE = [
-    pytest.param(point, marks=pytest.mark.whole)
-    for point in ("backfill.after_fetch", "backfill.after_upload", "backfill.before_build")
-]
-AFTER = pytest.param("backfill.after_commit", marks=pytest.mark.whole)
+POINTS = ["backfill.after_fetch", "backfill.after_upload", "backfill.before_build"]
+MORE = [pytest.param(point, marks=pytest.mark.whole) for point in POINTS]
 
 
 async def held(process: Process, point: str, folder: Path) -> None:
@@ -32,7 +29,8 @@ async def owing(shedding: Shedding, writer: Process) -> None:
     assert shedding.owed()
 
 
-@pytest.mark.parametrize("point", [*MORE, AFTER, "backfill.before_send"])
+@pytest.mark.whole
+@pytest.mark.parametrize("point", [*POINTS, "backfill.before_send", "backfill.after_commit"])
 async def test_a_writer_killed_in_a_backfill_writes_each_row_once(
     shedding: Shedding, point: str
 ) -> None:
