@@ -171,11 +171,9 @@ class Maintainer(Actor):
 
     async def _until_due(self) -> None:
         """Wait for the next round, or until somebody asks."""
-        if self._asked:
-            return
         self.next_round_us = self._clock.now_us() + int(self.rhythm.interval_s * 1e6)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self.rhythm.interval_s):
+            async with asyncio.timeout(0 if self._asked else self.rhythm.interval_s):
                 await self._wake.wait()
         self._wake.clear()
 
@@ -233,7 +231,7 @@ class Maintainer(Actor):
         metrics.STEPS.labels(step.task.value, step.outcome.value).inc()
         if step.outcome is Outcome.FAILED:
             log.warning("maintenance_failed", task=step.task, what=step.what, error=step.reason)
-        if step.outcome is not Outcome.DONE:
+        if step.outcome is not Outcome.DONE or not (step.files or step.snapshots):
             return
         if step.task is Task.COMPACT:
             metrics.COMPACTED_FILES.inc(step.files)
