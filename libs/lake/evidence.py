@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple
 
-from libs.lake.coverage import Held, IdRange, Ids, Series, first_of, last_of
-from libs.lake.gaps import EARLIEST_US, LATEST_US, NO_GAPS, SeriesGaps
+from libs.lake.coverage import Coverage, Held, IdRange, Ids, Series, first_of, last_of
+from libs.lake.gaps import EARLIEST_US, LATEST_US, NO_GAPS, SeriesGaps, outside
 from libs.lake.ledger import Dead, Ledger, Lost, PartitionBook, Shed
 from libs.lake.scope import Scope
 from libs.lake.seam import OffsetRange, TopicPartition
@@ -115,6 +115,18 @@ def book_of(ledger: Ledger, series: Iterable[Series], scope: Scope) -> Book:
         ),
         duplicates={one: ledger.duplicates[one] for one in known if one in ledger.duplicates},
     )
+
+
+def without(book: Book, gone: Coverage) -> Book:
+    """Return a book in which these ids are not held."""
+    if not gone:
+        return book
+    series = {
+        one: SeriesGaps.of(tuple(outside(known.held, gone.get(one, ()))), known.holes)
+        for one, known in book.series.items()
+    }
+    broken = frozenset(one for one, known in series.items() if len(known.held) > 1)
+    return replace(book, series=series, broken=broken)
 
 
 def entries_of(position: TopicPartition, book: PartitionBook) -> Iterator[Entry]:

@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from libs.lake.certificate import Bounds, Certificate, certify
 from libs.lake.claims import claims_of
 from libs.lake.coverage import EMPTY_COVERAGE, Coverage, Held, Series, union
-from libs.lake.evidence import Absent, Beyond, Book, Finding, Why, book_of
+from libs.lake.evidence import Absent, Beyond, Book, Finding, Why, book_of, without
 from libs.lake.findings import lacking
 from libs.lake.ledger import Ledger
 from libs.lake.scope import Scope
@@ -35,6 +36,16 @@ class Verdict:
 
     complete: bool
     lacks: tuple[Finding, ...] = ()
+
+
+class Bound(NamedTuple):
+    """The upper bound of an answer's rows, and the ids the table has at or past it.
+
+    None where they were not looked up: then nobody can say which were there below.
+    """
+
+    ceiling: Offsets
+    later: Coverage | None
 
 
 class LedgerBooks:
@@ -70,13 +81,13 @@ class Certifier:
     def __init__(self) -> None:
         self._kept: OrderedDict[int, LedgerBooks] = OrderedDict()
 
-    def verdict(self, state: State, scope: Scope, ceiling: Offsets | None = None) -> Verdict:
-        """Judge the rows of a state in scope, those below a ceiling where there is one."""
-        found = lacking(self.book(state, scope), beyond_of(state, scope, ceiling), scope)
-        if ceiling is not None:
-            found = [finding for finding in found if is_below(finding, ceiling)]
-            if passes(state.seam, ceiling, scope):
-                found.append(Finding(Why.NOT_PROVABLE, lacking=True, detail=SINCE_THEN))
+    def verdict(self, state: State, scope: Scope, bound: Bound | None = None) -> Verdict:
+        """Judge the rows of a state in scope, those below a bound where there is one."""
+        book = self.book(state, scope)
+        if bound is None:
+            found = lacking(book, beyond_of(state, scope), scope)
+        else:
+            found = lacking_below(book, state, scope, bound)
         return Verdict(state.log_is_known and not found, tuple(found))
 
     def still(self, state: State, scope: Scope) -> Verdict:
@@ -115,6 +126,15 @@ def beyond_of(state: State, scope: Scope, ceiling: Offsets | None = None) -> Bey
         rejected=[(at, dead) for at, found in state.undecoded.items() for dead in found],
         unnumbered=any_unnumbered(state, scope),
     )
+
+
+def lacking_below(book: Book, state: State, scope: Scope, bound: Bound) -> list[Finding]:
+    beyond = beyond_of(state, scope, bound.ceiling)
+    earlier = without(book, bound.later or EMPTY_COVERAGE)
+    found = [each for each in lacking(earlier, beyond, scope) if is_below(each, bound.ceiling)]
+    if bound.later is None:
+        found.append(Finding(Why.NOT_PROVABLE, lacking=True, detail=SINCE_THEN))
+    return found
 
 
 def is_below(finding: Finding, ceiling: Offsets) -> bool:
@@ -168,8 +188,9 @@ def any_unnumbered(state: State, scope: Scope) -> bool:
     )
 
 
-def passes(seam: Offsets, ceiling: Offsets, scope: Scope) -> bool:
-    """Say whether the table may have rows of the scope at or past the ceiling."""
+def passes(seam: Offsets, ceiling: Offsets, symbol: str) -> bool:
+    """Say whether the table may have rows of a symbol at or past the ceiling."""
+    scope = Scope(symbol)
     return any(
         scope.concerns(TopicPartition(topic, partition))
         for topic, partition, _ in ahead(seam, ceiling)

@@ -9,40 +9,44 @@ import pyarrow as pa
 from libs.lake.scope import Scope
 from services.query.asked import Selection
 from services.query.bars import BarsAsked
-from services.query.certifying import Certifier, Verdict
+from services.query.certifying import Bound, Certifier, Verdict
 from services.query.queries import Page
 from services.query.rows import Listing, ints
 from services.query.state import State
 
 
-def judged_page(certifier: Certifier, page: Page) -> tuple[Verdict, bool]:
+def judged_page(certifier: Certifier, page: Page, bound: Bound | None) -> tuple[Verdict, bool]:
     """Judge a page, and say whether nothing of the whole question is missing.
 
     That holds for the pages after it too: their rows are of the same offsets.
     """
     state, listing = page.state, page.listing
-    scope, ceiling = scope_of(listing), listing.wanted.ceiling
+    scope = scope_of(listing)
     if page.whole:
         return certifier.still(state, scope), True
-    verdict = certifier.verdict(state, scope, ceiling)
+    verdict = certifier.verdict(state, scope, bound)
     if verdict.complete or not page.more:
         return verdict, verdict.complete
-    return certifier.verdict(state, scope_of_rows(listing, page.rows), ceiling), False
+    return certifier.verdict(state, scope_of_rows(listing, page.rows), bound), False
 
 
 def judged_rows(
-    certifier: Certifier, state: State, listing: Listing, shown: pa.Table | None = None
+    certifier: Certifier,
+    state: State,
+    listing: Listing,
+    bound: Bound | None,
+    shown: pa.Table | None = None,
 ) -> Verdict:
     """Judge all that is listed; where a limit ends it, up to the last of the rows shown."""
     scope = scope_of(listing) if shown is None else scope_of_rows(listing, shown)
-    return certifier.verdict(state, scope, listing.wanted.ceiling)
+    return certifier.verdict(state, scope, bound)
 
 
 def judged_bars(
-    certifier: Certifier, state: State, asked: BarsAsked, bars: pa.Table, *, past: bool
+    certifier: Certifier, state: State, asked: BarsAsked, bars: pa.Table, bound: Bound | None
 ) -> Verdict:
-    """Judge bars by their times; in the past, by what had been received."""
-    return certifier.verdict(state, scope_of_bars(asked, bars), state.high if past else None)
+    """Judge bars by their times."""
+    return certifier.verdict(state, scope_of_bars(asked, bars), bound)
 
 
 def judged_since(

@@ -14,7 +14,8 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from libs.degradation.level import Level
-from libs.lake.coverage import Series
+from libs.lake.claims import KEYS, claims_of
+from libs.lake.coverage import EMPTY_COVERAGE, Series
 from libs.lake.files import SnapshotIndex
 from libs.lake.ledger import PartitionBook
 from libs.lake.scope import Scope
@@ -25,6 +26,7 @@ from services.query.admission import Weight, admit
 from services.query.as_of import offsets_as_of
 from services.query.asked import Order, Selection
 from services.query.bars import BarsAsked, newest_bars
+from services.query.certifying import Bound, passes
 from services.query.engine import Pool
 from services.query.pages import PageToken, read_token
 from services.query.requests import At, PageAsked
@@ -32,6 +34,7 @@ from services.query.rows import (
     Listing,
     answered_by_tail,
     band_rows,
+    file_rows,
     files_of,
     first_rows,
     in_order,
@@ -49,6 +52,8 @@ MOST_POINT_SPAN_US = 2 * 86_400_000_000
 KEPT_INDEXES = 16
 FOLLOW_PAUSE_S = 0.01
 WAIT_FOR_STATE_S = 5.0
+# Some 0.3 s of reading, to know which ids were brought later than a bound in the past.
+MOST_LATER_ROWS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +134,26 @@ class Queries:
         admit(self._level(), Weight.RANGE)
         state = self._board.state
         return state, await self._scans.run(lambda reader: self._symbols.of(state, reader))
+
+    async def bound_of(self, state: State, wanted: Selection) -> Bound | None:
+        """Return an answer's upper bound with what the table has past it, None without one.
+
+        Of all symbols, or of very many rows, what is past it is not looked up.
+        """
+        ceiling = wanted.ceiling
+        if ceiling is None:
+            return None
+        if not passes(state.seam, ceiling, wanted.symbol):
+            return Bound(ceiling, EMPTY_COVERAGE)
+        later = Selection(symbol=wanted.symbol, exchange=wanted.exchange, floor=ceiling)
+        listing = Listing(later, tuple(KEYS), Order.OLDEST_FIRST)
+        files = files_of(state, listing)
+        if not wanted.symbol or sum(file.rows for file in files) > MOST_LATER_ROWS:
+            return Bound(ceiling, None)
+        if not files:
+            return Bound(ceiling, EMPTY_COVERAGE)
+        rows = await self._scans.run(lambda reader: file_rows(state, listing, files, reader))
+        return Bound(ceiling, claims_of(rows))
 
     async def state_knowing(self, scope: Scope) -> State:
         """Return the newest state, in which something is known of the symbol.

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import grpc
@@ -73,7 +74,9 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     ) -> query_pb2.ListTradesResponse:
         asked = page_asked(request)
         page = await self._queries.page(asked, request.page_token)
-        verdict, whole = judged_page(self._certifier, page)
+        wanted = page.listing.wanted
+        bound = None if page.whole else await self._queries.bound_of(page.state, wanted)
+        verdict, whole = judged_page(self._certifier, page, bound)
         rows = answers.with_derived(page.rows, page.listing.columns)
         payloads = answers.fitting(answers.trade_payloads(rows))
         response = query_pb2.ListTradesResponse.FromString(answers.repeated(payloads))
@@ -89,6 +92,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         listing = listing_of(request.filter, request.order, request.columns)
         left = bounded(request.limit, "limit", MOST_LIMIT, MOST_LIMIT)
         state, listing, bands = await self._queries.bands(listing, at_of(request.at))
+        bound = await self._queries.bound_of(state, listing.wanted)
         told = False
         async for band in bands:
             shown = band.slice(0, left)
@@ -97,7 +101,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
                 response = query_pb2.ReadTradesResponse(arrow_ipc=stream)
                 if not told:
                     spoken_of = shown if left <= 0 else None
-                    verdict = judged_rows(self._certifier, state, listing, spoken_of)
+                    verdict = judged_rows(self._certifier, state, listing, bound, spoken_of)
                     response.provenance.CopyFrom(provenance(state, verdict))
                     told = True
                 yield response
@@ -105,7 +109,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
                 break
         if not told:
             nothing = answers.ipc_stream(answers.no_rows(listing))
-            told_of = provenance(state, judged_rows(self._certifier, state, listing))
+            told_of = provenance(state, judged_rows(self._certifier, state, listing, bound))
             yield query_pb2.ReadTradesResponse(arrow_ipc=nothing, provenance=told_of)
 
     async def FollowTrades(
@@ -136,7 +140,11 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         state, bars = await self._queries.bars(asked, at)
         payloads = answers.bar_payloads(bars)
         response = query_pb2.GetBarsResponse.FromString(answers.repeated(payloads))
-        verdict = judged_bars(self._certifier, state, asked, bars, past=at.as_of_us is not None)
+        past = (
+            replace(asked.wanted, ceiling=state.high) if at.as_of_us is not None else asked.wanted
+        )
+        bound = await self._queries.bound_of(state, past)
+        verdict = judged_bars(self._certifier, state, asked, bars, bound)
         response.provenance.CopyFrom(provenance(state, verdict))
         return response
 
