@@ -23,7 +23,7 @@ from tools.cli.tables import grid, show
 PAGE_HOLES = 10_000
 
 NEXT_STEPS = {
-    "GAP": "fetch them from the exchange; if it has none, say so with WriterService.RecordVenueHole",
+    "GAP": "fetch them from the exchange; what it has not, declare: WriterService.RecordVenueHole",
     "NOT_IN_THE_LOG": "gone from the log before they were stored: fetch them from the exchange",
     "ANOTHER_LOG": "Kafka was made anew under this table: see `k2 status`",
     "LOG_UNREACHABLE": "Kafka does not answer: see `k2 status`",
