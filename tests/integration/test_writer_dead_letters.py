@@ -24,7 +24,7 @@ def rows_of(answer: Answer) -> list[dict[str, object]]:
 async def test_dead_letters_are_listed_shown_and_replayed(
     writing: Writing, producer: AIOKafkaProducer, home: Home
 ) -> None:
-    """Poison is set aside; once its schema is back it is stored, and once, however often replayed."""
+    """Poison is set aside; once its schema is back it is stored, once, however often replayed."""
     schemas = writing.folder / "schemas.json"
     away = schemas.rename(writing.folder / "away.json")
     await writing.produce(producer, POISON)

@@ -17,6 +17,7 @@ from libs.lake.commit import (
     CommitPlan,
     Head,
     Kind,
+    Overlap,
     Prepared,
     Refused,
     Totals,
@@ -92,7 +93,9 @@ class WritersAndCatalog(RuleBasedStateMachine):
         writer.buffer = buffer
         self.store.answers.extend(answers)
         with contextlib.suppress(ConflictError, UnavailableError):
-            self.settle(writer, writer.committer.commit(buffer))
+            outcome = writer.committer.commit(buffer)
+            assert not isinstance(outcome, Overlap)
+            self.settle(writer, outcome)
         self.store.answers.clear()
 
     def batch(self, positions: dict[int, int], counts: dict[int, int], kind: Kind) -> Prepared:
@@ -195,7 +198,7 @@ def test_plan_takes_exactly_the_partitions_whose_fence_holds(
         seam.setdefault(topic, {})[partition] = offset
     head = Head(1, seam, "", Totals(0, 0, 0), 1, 0, {})
     plan = plan_commit(head, Prepared("c", covered), now_ms=1)
-    assert not isinstance(plan, AlreadyLanded)
+    assert not isinstance(plan, AlreadyLanded | Overlap)
     valid = {at for at, extent in covered.items() if taken.get(at, 0) == extent.start}
     assert set(plan.fenced) == set(covered) - valid
     assert isinstance(plan, Refused if not valid else CommitPlan)

@@ -167,6 +167,6 @@ def test_a_free_port_is_one_nobody_listens_on() -> None:
     """Port 0 gives one that is free; one that is listened on is refused."""
     port = free_port("127.0.0.1:0")
     assert free_port(f"127.0.0.1:{port}") == port
-    with socket.create_server(("127.0.0.1", port)):
-        with pytest.raises(CannotListenError, match=f"127.0.0.1:{port}: it is in use"):
-            free_port(f"127.0.0.1:{port}")
+    in_use = pytest.raises(CannotListenError, match=f"127.0.0.1:{port}: it is in use")
+    with socket.create_server(("127.0.0.1", port)), in_use:
+        free_port(f"127.0.0.1:{port}")
