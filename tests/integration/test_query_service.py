@@ -309,14 +309,16 @@ async def test_bad_requests_name_the_field(query_world: QueryWorld) -> None:
 
 
 async def test_what_cannot_be_decoded_is_passed_by(query_world: QueryWorld) -> None:
-    """Garbage on the log hides no row around it."""
+    """Garbage on the log hides no row around it; it is named, for it may have been a trade."""
     await query_world.send(BTC, 10)
     for value in (b"", b"garbage", b"\x00\x00\x00\x00\x63\x00nothing"):
         await query_world.producer.send_and_wait(query_world.topic, value, partition=bucket_of(BTC))
     async with query_world.serving() as stub:
         assert sequences(await list_all(stub, listing())) == list(range(9, -1, -1))
         page = await client.call(stub.ListTrades, listing())
-        assert page.provenance.complete
+        lacks = {(lack.reason, lack.start, lack.detail) for lack in page.provenance.lacks}
+        details = enumerate(("EMPTY", "FRAMING", "UNKNOWN_SCHEMA"), start=10)
+        assert lacks == {("DEAD_LETTER", start, detail) for start, detail in details}
         high = {high.topic: dict(high.offsets) for high in page.provenance.high}
         assert high[query_world.topic][bucket_of(BTC)] == 13
 
