@@ -23,8 +23,9 @@ from libs.lake.seam import last_sequence_number
 from libs.lake.sorted_writer import SortedWriter
 from libs.market.errors import CorruptError
 
-# Of all files together: with 200 bytes a row some 25 MB of the process.
-ROWS_IN_MEMORY = 131_072
+# Of all files together. With 16 files the process grows by some 90 MB; by 140 with 131,072 rows,
+# which takes four fifths of the time, and by 65 with 16,384, which takes a third more.
+ROWS_IN_MEMORY = 40_960
 LARGEST_BATCH_ROWS = 16_384
 SMALLEST_BATCH_ROWS = 512
 READ_AGAIN_ROWS = 16_384

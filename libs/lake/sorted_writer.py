@@ -33,7 +33,7 @@ from libs.lake.reading import WholeRows
 from libs.lake.seam import TopicPartition
 from libs.lake.statistics import FileStatistics, chunk_totals, encoded_bounds, leaf_ids
 
-PENDING_ROWS = 4 * ROW_GROUP_ROWS
+PENDING_ROWS = 2 * ROW_GROUP_ROWS
 
 
 @dataclass(slots=True)

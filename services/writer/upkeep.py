@@ -12,6 +12,7 @@ from libs.lake.maintenance import Maintenance
 from libs.lake.rewriting import Pace
 from libs.market.errors import ConflictError, K2Error, UnavailableError
 from services.writer.courtesy import Courtesy, YieldedError
+from services.writer.memory import give_back
 from services.writer.steps import Outcome, Step, Task, compaction_step
 
 Work = Callable[[Step, Courtesy], Step]
@@ -48,7 +49,10 @@ class Upkeep:
 
     def compaction(self, job: Job) -> Piece:
         def work(step: Step, courtesy: Courtesy) -> Step:
-            done = self._maintenance.compact(job, Pace(courtesy.between_pieces))
+            try:
+                done = self._maintenance.compact(job, Pace(courtesy.between_pieces))
+            finally:
+                give_back()
             if not done.snapshot_id:
                 return replace(step, outcome=Outcome.SUPERSEDED)
             return replace(step, files_after=done.files, size_bytes_after=done.size_bytes)
