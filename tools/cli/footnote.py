@@ -5,6 +5,7 @@ from __future__ import annotations
 from k2.query.v1 import query_pb2 as pb
 from rich.console import Console
 
+MOST_NAMED = 5
 _ENDLESS = {
     "LOG_UNREACHABLE": "the log cannot be reached",
     "ANOTHER_LOG": "the log is another one than the table's",
@@ -31,7 +32,9 @@ def tell_lacks(provenance: pb.Provenance, *, was_complete: bool) -> None:
 def _verdict(provenance: pb.Provenance) -> str:
     if provenance.complete:
         return "[green]complete[/]"
-    lacks = ", ".join(dict.fromkeys(map(lacking, provenance.lacks)))
+    lacks = ", ".join(dict.fromkeys(map(lacking, provenance.lacks[:MOST_NAMED])))
+    if provenance.lacks_total > MOST_NAMED:
+        lacks += f" and {provenance.lacks_total - MOST_NAMED:,} more: see `k2 completeness`"
     return f"[yellow]not complete[/]: lacks {lacks or 'what is not known yet'}"
 
 

@@ -35,7 +35,6 @@ INTERVALS = {
     "1h": pb.INTERVAL_1H,
     "1d": pb.INTERVAL_1D,
 }
-MOST_NAMED = 5
 COLUMNS_FOR_PEOPLE = ("timestamp", "symbol", "side", "price", "quantity", "trade_id")
 
 Symbol = Annotated[str, typer.Argument(help="As the exchange writes it: BTCUSDT.")]
