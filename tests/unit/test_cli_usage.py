@@ -16,6 +16,8 @@ QUESTIONS = (
     ("symbols",),
     ("snapshots",),
     ("governor", "state"),
+    ("maintenance", "status"),
+    ("maintenance", "plan"),
     ("backfill", "status"),
     ("dlq", "list"),
     ("dlq", "resume"),
