@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from libs.market.errors import InvalidError
 from services.query.asked import ANSWER_COLUMNS
-from services.query.rows import Listing
+from services.query.reading.rows import Listing
 from services.query.state import State
 
 MOST_NAME_CHARACTERS = 64

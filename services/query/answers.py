@@ -17,9 +17,9 @@ from libs.market.trade import DECIMALS
 from libs.wire.notional import notional
 from libs.wire.schema import TIMESTAMP
 from services.query.asked import ANSWER_COLUMNS, MESSAGE_ID
+from services.query.completeness.provenance import proto_time, topic_offsets
 from services.query.extra import extra_maps
-from services.query.provenance import proto_time, topic_offsets
-from services.query.rows import Listing
+from services.query.reading.rows import Listing
 from services.query.snapshots import SnapshotInfo
 from services.query.symbols import Activity, SymbolName
 

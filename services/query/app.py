@@ -12,20 +12,20 @@ from libs.degradation.level import Level
 from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
 from libs.kafka.same_log import KafkaLog, Partition, StoredRow
-from libs.lake.catalog import open_lake
+from libs.lake.table.catalog import open_lake
 from libs.market.clock import Clock, SystemClock
 from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
 from services.query.config import QueryConfig
-from services.query.engine import Engine, Pool
 from services.query.keeper import Keeper
 from services.query.queries import Queries
-from services.query.same_log import LogCheck, stored_rows
+from services.query.reading.engine import Engine, Pool
 from services.query.servicer import QueryServicer
-from services.query.shed_reader import ShedReader
 from services.query.state import Board, State
-from services.query.tail_reader import TailReader
+from services.query.tail.reader import TailReader
+from services.query.tail.same_log import LogCheck, stored_rows
+from services.query.tail.shed_reader import ShedReader
 from services.query.watcher import CatalogWatcher
 
 KIND = "query"

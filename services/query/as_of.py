@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from pyiceberg.io import FileIO
 
-from libs.lake.ledger_store import seam_at_time
-from libs.lake.timeline import MINUTE_US, Lines
+from libs.lake.ledger.store import seam_at_time
+from libs.lake.ledger.timeline import MINUTE_US, Lines
 from libs.market.errors import InvalidError, NotFoundError, UnavailableError
 from services.query.offsets import Offsets
 

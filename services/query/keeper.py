@@ -16,19 +16,19 @@ import structlog
 from prometheus_client import Counter, Gauge
 from pyiceberg.table import Table
 
-from libs.lake.coverage import Counts
-from libs.lake.files import SnapshotIndex
+from libs.lake.files.index import SnapshotIndex
+from libs.lake.ledger.coverage import Counts
 from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import MailboxActor
-from services.query.chunk import Chunk, ints
-from services.query.completeness import Partition, Span
+from services.query.completeness.missing import Partition, Span
+from services.query.completeness.undecoded import Undecoded
 from services.query.freshness import Freshness
 from services.query.offsets import Offsets, offset_at
-from services.query.spill import spilled
 from services.query.state import Board, State
-from services.query.tail import EMPTY_TAIL, appended, lightened, truncated, with_shed
-from services.query.undecoded import Undecoded
+from services.query.tail.chunk import Chunk, ints
+from services.query.tail.spill import spilled
+from services.query.tail.tail import EMPTY_TAIL, appended, lightened, truncated, with_shed
 
 log = structlog.get_logger()
 

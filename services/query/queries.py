@@ -14,23 +14,22 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from libs.degradation.level import Level
-from libs.lake.claims import KEYS, claims_of
-from libs.lake.coverage import EMPTY_COVERAGE, Series
-from libs.lake.files import SnapshotIndex
-from libs.lake.ledger import PartitionBook
-from libs.lake.scope import Scope
+from libs.lake.completeness.scope import Scope
+from libs.lake.files.index import SnapshotIndex
+from libs.lake.ledger.claims import KEYS, claims_of
+from libs.lake.ledger.coverage import EMPTY_COVERAGE, Series
+from libs.lake.ledger.ledger import PartitionBook
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import NotFoundError
 from services.query.added import answered
 from services.query.admission import Weight, admit
 from services.query.as_of import offsets_as_of
 from services.query.asked import Order, Selection
-from services.query.bars import BarsAsked, newest_bars
-from services.query.certifying import Bound, passes
-from services.query.engine import Pool
+from services.query.completeness.certifying import Bound, passes
 from services.query.pages import PageToken, read_token
-from services.query.requests import At, PageAsked
-from services.query.rows import (
+from services.query.reading.bars import BarsAsked, newest_bars
+from services.query.reading.engine import Pool
+from services.query.reading.rows import (
     Listing,
     answered_by_tail,
     band_rows,
@@ -42,6 +41,7 @@ from services.query.rows import (
     scan,
     tail_rows,
 )
+from services.query.requests import At, PageAsked
 from services.query.snapshots import named
 from services.query.state import Board, State
 from services.query.symbols import Activities, FileSymbols

@@ -11,9 +11,9 @@ from k2.query.v1 import query_pb2
 from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
 from services.query.asked import EARLIEST_US, LATEST_US, Order, Selection, Times
-from services.query.bars import BarsAsked
 from services.query.pages import hash_of
-from services.query.rows import Listing
+from services.query.reading.bars import BarsAsked
+from services.query.reading.rows import Listing
 
 MOST_PAGE_ROWS = 10_000
 DEFAULT_PAGE_ROWS = 100

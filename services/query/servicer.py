@@ -12,22 +12,23 @@ import msgspec
 from k2.query.v1 import query_pb2, query_pb2_grpc
 
 from libs.degradation.level import Level
-from libs.lake.scope import Scope
+from libs.lake.completeness.scope import Scope
 from libs.market.clock import Clock
 from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
-from services.query import answers, certificates, snapshots
-from services.query.certifying import Certifier, Verdict
-from services.query.judging import (
+from services.query import answers, snapshots
+from services.query.completeness import certificates
+from services.query.completeness.certifying import Certifier, Verdict
+from services.query.completeness.judging import (
     earliest_us,
     judged_bars,
     judged_page,
     judged_rows,
     judged_since,
 )
+from services.query.completeness.provenance import proto_time, provenance
 from services.query.keeper import Keeper
 from services.query.pages import NameToken, SequenceToken, hash_of, read_token
-from services.query.provenance import proto_time, provenance
 from services.query.queries import Queries, table_of
 from services.query.requests import (
     at_of,

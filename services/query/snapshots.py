@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from libs.lake.seam import COMMIT_ID_KEY, KIND_KEY, MissingSeamError, Seam, seam_at, summary_text
+from libs.lake.commits.seam import (
+    COMMIT_ID_KEY,
+    KIND_KEY,
+    MissingSeamError,
+    Seam,
+    seam_at,
+    summary_text,
+)
 from libs.market.errors import NotFoundError
 
 

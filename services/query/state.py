@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from pyiceberg.table import Table
 
-from libs.lake.files import SnapshotIndex
-from libs.lake.ledger import EMPTY_LEDGER, Ledger
+from libs.lake.files.index import SnapshotIndex
+from libs.lake.ledger.ledger import EMPTY_LEDGER, Ledger
 from libs.market.errors import UnavailableError
-from services.query.completeness import (
+from services.query.completeness.missing import (
     MissingRange,
     Partition,
     below_bound,
@@ -22,10 +22,10 @@ from services.query.completeness import (
     recorded,
     unread,
 )
-from services.query.held import not_kept
+from services.query.completeness.undecoded import Undecoded, waiting, with_more
 from services.query.offsets import Offsets, ahead, distance, furthest
-from services.query.tail import EMPTY_TAIL, Tail, committed
-from services.query.undecoded import Undecoded, waiting, with_more
+from services.query.tail.held import not_kept
+from services.query.tail.tail import EMPTY_TAIL, Tail, committed
 
 
 @dataclass(frozen=True, slots=True)

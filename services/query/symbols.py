@@ -13,14 +13,14 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from libs.lake.files import FileEntry
-from libs.lake.naming import OwnColumns
-from services.query import sql
+from libs.lake.files.index import FileEntry
+from libs.lake.table.naming import OwnColumns
 from services.query.asked import Selection
-from services.query.engine import Reader
+from services.query.reading import sql
+from services.query.reading.engine import Reader
 from services.query.state import State
-from services.query.tail import Tail
-from services.query.tail_rows import rows_of
+from services.query.tail.rows import rows_of
+from services.query.tail.tail import Tail
 
 NAMES = ("exchange", "asset_class", "symbol")
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 from prometheus_client import Gauge
 
-from libs.lake.catalog import Lake
-from libs.lake.files import SnapshotIndex, empty_index
-from libs.lake.naming import fresh_columns
-from libs.lake.tables import TRADES, TRADES_SCHEMA
+from libs.lake.files.index import SnapshotIndex, empty_index
+from libs.lake.table.catalog import Lake
+from libs.lake.table.naming import fresh_columns
+from libs.lake.table.tables import TRADES, TRADES_SCHEMA
 from libs.market.errors import CorruptError, K2Error, NotFoundError
 from libs.runtime.actor import Actor
 from services.query.keeper import Committed, Keeper

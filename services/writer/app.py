@@ -13,9 +13,9 @@ from libs.degradation.messages import OwnReport
 from libs.kafka.admin import retention_of
 from libs.kafka.dead_letter_log import DeadLetterLog
 from libs.kafka.same_log import KafkaLog
-from libs.lake.catalog import Lake
-from libs.lake.maintenance import Maintenance
-from libs.lake.tables import TRADES
+from libs.lake.maintenance.upkeep import Maintenance
+from libs.lake.table.catalog import Lake
+from libs.lake.table.tables import TRADES
 from libs.market.clock import Clock, SystemClock
 from libs.rpc.server import Servicer
 from libs.runtime.faultpoint import reach_sync
@@ -23,34 +23,34 @@ from libs.runtime.mailbox import Mailbox
 from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
-from services.writer.backfill_reader import BackfillReader
-from services.writer.backfiller import Backfiller, BackfillRules
-from services.writer.batcher import Batcher
-from services.writer.buffer import FlushRule
-from services.writer.bursts import BurstRule, Bursts
-from services.writer.committer import TableCommitter
+from services.writer.backfill.backfiller import Backfiller, BackfillRules
+from services.writer.backfill.reader import BackfillReader
+from services.writer.backfill.traffic import LiveTraffic
+from services.writer.batching.batcher import Batcher
+from services.writer.batching.buffer import FlushRule
+from services.writer.batching.memory import keep_compact
+from services.writer.batching.shedding import ShedRule
+from services.writer.batching.ticker import Ticker
+from services.writer.commits.committer import TableCommitter
+from services.writer.commits.lake import TradesTable
 from services.writer.config import WriterConfig
-from services.writer.consumer import Consumer, ConsumerOptions
-from services.writer.dead_letter_book import DeadLetterBook
-from services.writer.dead_letter_servicer import SERVICE as DEAD_LETTERS
-from services.writer.dead_letter_servicer import DeadLetterServicer
-from services.writer.deadletters import KafkaDeadLetters
+from services.writer.dead_letters.book import DeadLetterBook
+from services.writer.dead_letters.replayer import Replayer
+from services.writer.dead_letters.sending import KafkaDeadLetters
+from services.writer.dead_letters.servicer import SERVICE as DEAD_LETTERS
+from services.writer.dead_letters.servicer import DeadLetterServicer
 from services.writer.ground import Ground, ground_of
-from services.writer.group import join
-from services.writer.holding import Holding
-from services.writer.lake import TradesTable
-from services.writer.ledger_calls import LedgerCalls
-from services.writer.ledger_reader import LedgerReader
-from services.writer.maintainer import Maintainer, Surroundings
-from services.writer.memory import keep_compact
+from services.writer.intake.bursts import BurstRule, Bursts
+from services.writer.intake.consumer import Consumer, ConsumerOptions
+from services.writer.intake.group import join
+from services.writer.intake.holding import Holding
+from services.writer.intake.pauses import MemoryRestraint
+from services.writer.intake.placing import Placer
+from services.writer.ledger.calls import LedgerCalls
+from services.writer.ledger.reader import LedgerReader
+from services.writer.maintenance.maintainer import Maintainer, Surroundings
 from services.writer.messages import ToConsumer
-from services.writer.pauses import MemoryRestraint
-from services.writer.placing import Placer
-from services.writer.replayer import Replayer
 from services.writer.servicer import SERVICE, WriterServicer
-from services.writer.shedding import ShedRule
-from services.writer.ticker import Ticker
-from services.writer.traffic import LiveTraffic
 
 WAITING_FOR_CONSUMER = 64
 

@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from libs.degradation.policy import DEFAULT_POLICY
 from libs.kafka.topics import TRADES_BINANCE
 from libs.runtime.config import Address, Bytes, CommaList, grpc_field, metrics_field
-from services.writer.backfill_config import BackfillConfig
-from services.writer.maintenance_config import MaintenanceConfig
+from services.writer.backfill.config import BackfillConfig
+from services.writer.maintenance.config import MaintenanceConfig
 
 MIB = 1024 * 1024
 

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from libs.degradation.policy import PriorityPolicy, load_policy
 from libs.kafka.admin import cluster_id, ensure_topics
 from libs.kafka.dead_letters import ensure_dead_letter_topics
-from libs.lake.catalog import Lake, open_lake
-from libs.lake.tables import ensure_trades
+from libs.lake.table.catalog import Lake, open_lake
+from libs.lake.table.tables import ensure_trades
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import ConfigError
 from libs.runtime.faultpoint import reach_sync
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
+from services.writer.commits.lake import TradesTable
+from services.writer.commits.reencoding import Reencoder
 from services.writer.config import WriterConfig
-from services.writer.lake import TradesTable
+from services.writer.intake.placing import another_cluster
 from services.writer.messages import TableState
-from services.writer.placing import another_cluster
-from services.writer.reencoding import Reencoder
 
 
 @dataclass(frozen=True, slots=True)

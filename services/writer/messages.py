@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from libs.degradation.level import Level
 from libs.kafka.runs import Ints, Keys
-from libs.lake.commit import Kind, LakeFile
-from libs.lake.ledger import EMPTY_LEDGER, Holes, Ledger
-from libs.lake.seam import Ranges, Seam, TopicPartition
-from services.writer.buffer import Part
-from services.writer.holds import Hold
-from services.writer.positions import Partition
-from services.writer.storing import Written
+from libs.lake.commits.commit import Kind, LakeFile
+from libs.lake.commits.seam import Ranges, Seam, TopicPartition
+from libs.lake.ledger.ledger import EMPTY_LEDGER, Holes, Ledger
+from services.writer.batching.buffer import Part
+from services.writer.commits.storing import Written
+from services.writer.intake.holds import Hold
+from services.writer.intake.positions import Partition
 
 # Some of a trade's columns, by name.
 StoredRow = Mapping[str, object]

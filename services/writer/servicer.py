@@ -9,18 +9,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from k2.writer.v1 import backfill_pb2, ledger_pb2, writer_pb2, writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
-from libs.lake.coverage import Counts
-from libs.lake.seam import TopicPartition
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.coverage import Counts
 from libs.market.errors import UnavailableError
 from libs.runtime.mailbox import Mailbox
-from services.writer.backfill_answer import answer_of
-from services.writer.backfiller import Backfiller
-from services.writer.batcher import Batcher
-from services.writer.committer import TableCommitter
-from services.writer.consumer import Consumer
-from services.writer.ledger_calls import LedgerCalls
-from services.writer.maintainer import Maintainer
-from services.writer.maintenance_servicer import MaintenanceCalls
+from services.writer.backfill.answer import answer_of
+from services.writer.backfill.backfiller import Backfiller
+from services.writer.batching.batcher import Batcher
+from services.writer.commits.committer import TableCommitter
+from services.writer.intake.consumer import Consumer
+from services.writer.ledger.calls import LedgerCalls
+from services.writer.maintenance.maintainer import Maintainer
+from services.writer.maintenance.servicer import MaintenanceCalls
 from services.writer.messages import Flush, Flushed, ToConsumer
 
 SERVICE = writer_pb2.DESCRIPTOR.services_by_name["WriterService"].full_name

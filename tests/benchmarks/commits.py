@@ -23,18 +23,18 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.catalog import Lake, open_lake
-from libs.lake.commit import Prepared
-from libs.lake.committer import Committer, Landed
-from libs.lake.datafile import write_trades
-from libs.lake.ledger_store import ledger_folder
-from libs.lake.maintenance import Maintenance, MaintenanceOptions
-from libs.lake.orphans import candidates, referred_to
-from libs.lake.retention import Retention
-from libs.lake.rewriting import Pace
-from libs.lake.seam import OffsetRange, TopicPartition
-from libs.lake.storage import Storage
-from libs.lake.tables import TRADES, bucket_of, ensure_trades
+from libs.lake.commits.commit import Prepared
+from libs.lake.commits.committer import Committer, Landed
+from libs.lake.commits.seam import OffsetRange, TopicPartition
+from libs.lake.files.datafile import write_trades
+from libs.lake.ledger.store import ledger_folder
+from libs.lake.maintenance.orphans import candidates, referred_to
+from libs.lake.maintenance.retention import Retention
+from libs.lake.maintenance.rewriting import Pace
+from libs.lake.maintenance.upkeep import Maintenance, MaintenanceOptions
+from libs.lake.table.catalog import Lake, open_lake
+from libs.lake.table.storage import Storage
+from libs.lake.table.tables import TRADES, bucket_of, ensure_trades
 from libs.market.clock import Clock
 from tests.benchmarks.curve import Line, Panel, draw
 from tests.support.query import trade_rows

@@ -19,7 +19,7 @@ from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.send import send_values
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.rpc.client import call, channel
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import encode_trades, register_trades

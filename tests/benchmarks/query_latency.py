@@ -25,7 +25,7 @@ from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.send import send_values
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.errors import K2Error
 from libs.market.trade import AssetClass, Origin
 from libs.rpc import client

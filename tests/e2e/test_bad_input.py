@@ -18,7 +18,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.dead_letters import read
 from libs.kafka.topics import TRADES_BINANCE, dead_letter_topic
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.trade import AssetClass, Origin, Side
 from libs.rpc.client import channel
 from libs.rpc.errors import DETAILS_KEY

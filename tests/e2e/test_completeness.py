@@ -19,7 +19,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.trade import AssetClass, Origin, Side
 from libs.rpc.client import call, channel
 from libs.wire.registry import SchemaRegistry

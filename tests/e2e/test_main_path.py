@@ -19,8 +19,8 @@ from k2.query.v1 import query_pb2 as pb
 from k2.query.v1.query_pb2_grpc import QueryServiceStub
 from pyiceberg.exceptions import CommitFailedException
 
-from libs.lake.catalog import open_lake
-from libs.lake.tables import TRADES
+from libs.lake.table.catalog import open_lake
+from libs.lake.table.tables import TRADES
 from libs.market.errors import UnavailableError
 from libs.rpc.client import call, channel
 from tests.support.asking import page, read_all, sequences

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from libs.lake.catalog import CALL_TIMEOUT_S
+from libs.lake.table.catalog import CALL_TIMEOUT_S
 from tests.support.evidence import prove
 from tests.support.flow import Flow
 from tests.support.outages import catalog_away

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
-from libs.lake.tables import TRADES
+from libs.lake.table.tables import TRADES
 from tests.support.evidence import prove
 from tests.support.flow import Flow
 from tests.support.processes import ROOT

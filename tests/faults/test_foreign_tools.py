@@ -8,9 +8,9 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
 
-from libs.lake.durable import local_path
-from libs.lake.ledger_store import ledger_location
-from libs.lake.tables import TRADES
+from libs.lake.ledger.store import ledger_location
+from libs.lake.table.durable import local_path
+from libs.lake.table.tables import TRADES
 from tests.support import foreign
 from tests.support.asker import newest
 from tests.support.asking import sequences

@@ -16,8 +16,8 @@ from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.dead_letters import DEAD_LETTER_PARTITIONS
 from libs.kafka.topics import dead_letter_topic
-from libs.lake.seam import TopicPartition as Position
-from libs.lake.tables import bucket_of, ensure_trades
+from libs.lake.commits.seam import TopicPartition as Position
+from libs.lake.table.tables import bucket_of, ensure_trades
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import register_trades
 from tests.support.evidence import Log, evidence_of, prove

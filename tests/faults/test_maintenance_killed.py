@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from libs.lake.tables import TRADES
+from libs.lake.table.tables import TRADES
 from tests.support.evidence import dangling, prove
 from tests.support.flow import Flow
 from tests.support.polling import eventually

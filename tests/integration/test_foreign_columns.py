@@ -10,15 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.types import StringType
 
-from libs.lake.datafile import write_trades
-from libs.lake.files import openable
-from libs.lake.tables import TRADES_SCHEMA, ensure_trades
+from libs.lake.files.datafile import write_trades
+from libs.lake.files.index import openable
+from libs.lake.table.tables import TRADES_SCHEMA, ensure_trades
 from libs.market.errors import ConfigError
 from libs.wire.schema import TRADE_SCHEMA
-from services.query import sql
 from services.query.asked import ANSWER_COLUMNS, Order, Selection
-from services.query.engine import Engine
-from services.query.rows import Listing, first_rows
+from services.query.reading import sql
+from services.query.reading.engine import Engine
+from services.query.reading.rows import Listing, first_rows
 from services.query.symbols import FileSymbols
 from tests.support.query import History, history_in, trade_rows
 

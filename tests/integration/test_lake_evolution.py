@@ -10,19 +10,19 @@ import pyarrow.parquet as pq
 import pytest
 from pyiceberg.types import DoubleType, LongType, StringType
 
-from libs.lake.catalog import open_lake
-from libs.lake.evolution import ensure_columns, plan_columns
-from libs.lake.naming import COLUMNS_KEY, decode_ids
-from libs.lake.patience import Patience
-from libs.lake.seam import seam_of
-from libs.lake.tables import TRADES, TRADES_SCHEMA, trades_columns
+from libs.lake.commits.patience import Patience
+from libs.lake.commits.seam import seam_of
+from libs.lake.table.catalog import open_lake
+from libs.lake.table.evolution import ensure_columns, plan_columns
+from libs.lake.table.naming import COLUMNS_KEY, decode_ids
+from libs.lake.table.tables import TRADES, TRADES_SCHEMA, trades_columns
 from libs.market.errors import ConfigError, CorruptError
 from libs.wire.schema import TEXTS
-from services.query import sql
 from services.query.added import answered
 from services.query.asked import Order, Selection
-from services.query.engine import Engine
-from services.query.rows import Listing, file_rows, first_rows
+from services.query.reading import sql
+from services.query.reading.engine import Engine
+from services.query.reading.rows import Listing, file_rows, first_rows
 from services.query.state import State
 from tests.support.clock import ManualClock
 from tests.support.lake import Answer, MemoryStore

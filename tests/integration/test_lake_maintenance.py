@@ -16,23 +16,23 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import SetSnapshotRefUpdate
 
-from libs.lake.catalog import open_lake
-from libs.lake.commit import Prepared
-from libs.lake.committer import Committer, Fenced, Landed
-from libs.lake.compaction import Job
-from libs.lake.content import content_of
-from libs.lake.datafile import write_trades
-from libs.lake.files import SnapshotIndex
-from libs.lake.forgotten import leave_note, note_of
-from libs.lake.ledger_store import ledger_folder
-from libs.lake.maintenance import Maintenance
-from libs.lake.merging import is_sorted, piece_of
-from libs.lake.orphans import referred_to
-from libs.lake.rewrite import Rewrite, Superseded
-from libs.lake.rewriter import Replaced, Rewriter
-from libs.lake.rewriting import ContentChangedError, Pace, rewrite_files
-from libs.lake.seam import SEAM_TAG, MissingSeamError, OffsetRange, seam_of, summary_text
-from libs.lake.tables import TRADES
+from libs.lake.commits.commit import Prepared
+from libs.lake.commits.committer import Committer, Fenced, Landed
+from libs.lake.commits.seam import SEAM_TAG, MissingSeamError, OffsetRange, seam_of, summary_text
+from libs.lake.files.datafile import write_trades
+from libs.lake.files.index import SnapshotIndex
+from libs.lake.files.merging import is_sorted, piece_of
+from libs.lake.ledger.store import ledger_folder
+from libs.lake.maintenance.compaction import Job
+from libs.lake.maintenance.content import content_of
+from libs.lake.maintenance.forgotten import leave_note, note_of
+from libs.lake.maintenance.orphans import referred_to
+from libs.lake.maintenance.rewrite import Rewrite, Superseded
+from libs.lake.maintenance.rewriter import Replaced, Rewriter
+from libs.lake.maintenance.rewriting import ContentChangedError, Pace, rewrite_files
+from libs.lake.maintenance.upkeep import Maintenance
+from libs.lake.table.catalog import open_lake
+from libs.lake.table.tables import TRADES
 from libs.market.errors import CorruptError, UnavailableError
 from tests.support.maintenance import AT, SOON, SYMBOL, Kept, everything, kept_in
 from tests.support.query import trade_rows
@@ -183,7 +183,7 @@ def test_content_that_would_change_is_not_committed(
     """A merge that lost a row is found before the commit, and its files are gone again."""
     kept.append(commits=4)
     files, head = kept.files(), kept.table.metadata.current_snapshot_id
-    monkeypatch.setattr("libs.lake.merging.in_order", lambda parts: parts[0].slice(1))
+    monkeypatch.setattr("libs.lake.files.merging.in_order", lambda parts: parts[0].slice(1))
     with pytest.raises(ContentChangedError, match="nothing was changed"):
         kept.compact()
     assert kept.table.metadata.current_snapshot_id == head

@@ -26,14 +26,14 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 
-from libs.lake.catalog import Lake, open_lake
-from libs.lake.commit import LakeFile, Prepared
-from libs.lake.committer import Committer, Landed, Patience
-from libs.lake.datafile import SHARED_GROUP_ROWS, write_trades
-from libs.lake.files import SnapshotIndex, UnsupportedDeletesError, refuse_deletes
-from libs.lake.retention import Retention
-from libs.lake.seam import MissingSeamError, OffsetRange, TopicPartition, seam_of
-from libs.lake.tables import TRADES, TRADES_SCHEMA, bucket_of, ensure_trades
+from libs.lake.commits.commit import LakeFile, Prepared
+from libs.lake.commits.committer import Committer, Landed, Patience
+from libs.lake.commits.seam import MissingSeamError, OffsetRange, TopicPartition, seam_of
+from libs.lake.files.datafile import SHARED_GROUP_ROWS, write_trades
+from libs.lake.files.index import SnapshotIndex, UnsupportedDeletesError, refuse_deletes
+from libs.lake.maintenance.retention import Retention
+from libs.lake.table.catalog import Lake, open_lake
+from libs.lake.table.tables import TRADES, TRADES_SCHEMA, bucket_of, ensure_trades
 from libs.market.errors import (
     ConfigError,
     CorruptError,
@@ -304,7 +304,7 @@ def test_old_snapshots_are_forgotten_and_rows_stay(lake: Lake) -> None:
 
 def test_many_small_manifests_become_one(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit's cost does not grow with the commits before it; rows and their origin stay."""
-    monkeypatch.setattr("libs.lake.manifests.MERGE_AT", 4)
+    monkeypatch.setattr("libs.lake.commits.manifests.MERGE_AT", 4)
     rows, brought = [], []
     for n in range(11):
         rows.append(trade_rows(20, seed=n, symbols=SYMBOLS[:1], first_offset=20 * n))

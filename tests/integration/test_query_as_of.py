@@ -11,20 +11,20 @@ from pyiceberg.table.update import RemoveSnapshotsUpdate
 
 from libs.degradation.level import Level
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.maintenance import Maintenance, MaintenanceOptions
-from libs.lake.prepared import Kind
-from libs.lake.rewriting import Pace
-from libs.lake.tables import TRADES, bucket_of
+from libs.lake.commits.prepared import Kind
+from libs.lake.maintenance.rewriting import Pace
+from libs.lake.maintenance.upkeep import Maintenance, MaintenanceOptions
+from libs.lake.table.tables import TRADES, bucket_of
 from libs.market.errors import InvalidError, NotFoundError, UnavailableError
 from services.query.asked import ANSWER_COLUMNS, Order, Selection
-from services.query.bars import BarsAsked
-from services.query.chunk import chunk_of
-from services.query.engine import Pool
 from services.query.keeper import Committed, Keeper, Read
 from services.query.queries import Queries
+from services.query.reading.bars import BarsAsked
+from services.query.reading.engine import Pool
+from services.query.reading.rows import Listing
 from services.query.requests import At, PageAsked
-from services.query.rows import Listing
 from services.query.state import Board
+from services.query.tail.chunk import chunk_of
 from tests.support.clock import ManualClock
 from tests.support.query import FIRST_US, History, engine_in, history_in, renumbered, trade_rows
 

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.wire.schema import NOTIONAL, NUMBER
 from services.query.answers import bar_payloads
 from services.query.asked import Selection, Times
-from services.query.bars import BarsAsked, newest_bars
-from services.query.engine import Cursor, Engine
+from services.query.reading.bars import BarsAsked, newest_bars
+from services.query.reading.engine import Cursor, Engine
 from tests.support.query import FIRST_US, History, history_in, tail_of, trade_rows
 
 SYMBOL = "BTCUSDT"

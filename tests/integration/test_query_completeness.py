@@ -13,16 +13,16 @@ from k2.query.v1 import query_pb2 as pb
 
 from libs.degradation.level import Level
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.ledger import Dead
-from libs.lake.seam import TopicPartition
-from libs.lake.tables import bucket_of
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.ledger import Dead
+from libs.lake.table.tables import bucket_of
 from libs.market.errors import NotFoundError
-from services.query.chunk import chunk_of
-from services.query.engine import Pool
 from services.query.keeper import Committed, Keeper, Read
 from services.query.queries import Queries
+from services.query.reading.engine import Pool
 from services.query.servicer import QueryServicer
 from services.query.state import Board
+from services.query.tail.chunk import chunk_of
 from tests.support.clock import ManualClock
 from tests.support.query import FIRST_US, engine_in, history_in, renumbered, trade_rows
 

@@ -15,7 +15,7 @@ from k2.query.v1 import query_pb2
 from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_admin, start_producer, stop_client
 from libs.kafka.send import send_values
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.errors import InvalidError, UnavailableError
 from libs.rpc import client
 from libs.runtime.serving import Service, running

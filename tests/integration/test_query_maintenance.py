@@ -10,12 +10,12 @@ from pathlib import Path
 
 from k2.query.v1 import query_pb2
 
-from libs.lake.catalog import open_lake
-from libs.lake.compaction import CompactionPolicy
-from libs.lake.maintenance import Maintenance, MaintenanceOptions
-from libs.lake.retention import Retention
-from libs.lake.rewriting import Pace
-from libs.lake.tables import TRADES
+from libs.lake.maintenance.compaction import CompactionPolicy
+from libs.lake.maintenance.retention import Retention
+from libs.lake.maintenance.rewriting import Pace
+from libs.lake.maintenance.upkeep import Maintenance, MaintenanceOptions
+from libs.lake.table.catalog import open_lake
+from libs.lake.table.tables import TRADES
 from libs.rpc import client
 from tests.support.query import History
 from tests.support.serving import QueryWorld, list_all, read_all

@@ -15,7 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from k2.query.v1 import query_pb2
 from pyiceberg.table.update import RemoveSnapshotsUpdate
 
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.errors import InvalidError, NotFoundError, UnavailableError
 from libs.rpc import client
 from libs.runtime.service import running

@@ -13,8 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from k2.query.v1 import query_pb2
 
 from libs.kafka.send import send_values
-from libs.lake.prepared import Kind
-from libs.lake.tables import bucket_of
+from libs.lake.commits.prepared import Kind
+from libs.lake.table.tables import bucket_of
 from libs.rpc import client
 from tests.support.polling import eventually
 from tests.support.query import FIRST_US, renumbered, trade_rows

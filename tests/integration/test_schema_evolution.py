@@ -16,8 +16,8 @@ from k2.query.v1 import query_pb2
 from libs.kafka.dead_letters import read
 from libs.kafka.send import send_values
 from libs.kafka.topics import dead_letter_topic
-from libs.lake.seam import seam_of
-from libs.lake.tables import TRADES
+from libs.lake.commits.seam import seam_of
+from libs.lake.table.tables import TRADES
 from libs.market.trade import Trade
 from libs.rpc import client
 from libs.wire.registry import SchemaRegistry, subject_of

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from libs.degradation.level import Level
-from libs.lake.seam import TopicPartition
+from libs.lake.commits.seam import TopicPartition
 from tests.support.cli import COMMAND
 from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm

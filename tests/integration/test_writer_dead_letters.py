@@ -6,7 +6,7 @@ import json
 
 from aiokafka import AIOKafkaProducer
 
-from libs.lake.tables import TRADES
+from libs.lake.table.tables import TRADES
 from tests.support.cli import Answer, Home
 from tests.support.polling import eventually
 from tests.support.writer import Writing, rows_in, status

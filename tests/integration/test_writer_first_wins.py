@@ -15,7 +15,7 @@ from pyiceberg.table.update import AddSnapshotUpdate, AssertTableUUID, SetSnapsh
 from libs.kafka.client import start_consumer, stop_client
 from libs.kafka.dead_letters import DeadLetter, read
 from libs.kafka.send import send_values
-from libs.lake.tables import TRADES
+from libs.lake.table.tables import TRADES
 from libs.market.trade import AssetClass, Origin, Side
 from libs.rpc import client
 from libs.wire.trades import decode_trade, encode_trades, proto_batch

@@ -7,9 +7,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_consumer, start_producer, stop_client
-from libs.lake.committer import Committer
-from libs.lake.seam import LOST_KEY, decode_ranges, summary_text
-from libs.lake.tables import TRADES
+from libs.lake.commits.committer import Committer
+from libs.lake.commits.seam import LOST_KEY, decode_ranges, summary_text
+from libs.lake.table.tables import TRADES
 from tests.support import lake as support_lake
 from tests.support.polling import eventually
 from tests.support.processes import Process

@@ -9,13 +9,13 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from libs.lake.certificate import Bounds, Certificate, certify
-from libs.lake.coverage import Ids, Series, join, merged
-from libs.lake.evidence import Absent, Beyond, Book, Finding, Why, book_of
-from libs.lake.gaps import SeriesGaps, gaps_in, outside
-from libs.lake.ledger import Dead, Hole, Ledger, Lost, PartitionBook, Shed, joined
-from libs.lake.scope import Scope
-from libs.lake.seam import OffsetRange, TopicPartition
+from libs.lake.commits.seam import OffsetRange, TopicPartition
+from libs.lake.completeness.certificate import Bounds, Certificate, certify
+from libs.lake.completeness.evidence import Absent, Beyond, Book, Finding, Why, book_of
+from libs.lake.completeness.scope import Scope
+from libs.lake.ledger.coverage import Ids, Series, join, merged
+from libs.lake.ledger.gaps import SeriesGaps, gaps_in, outside
+from libs.lake.ledger.ledger import Dead, Hole, Ledger, Lost, PartitionBook, Shed, joined
 from libs.market.bucket import bucket_of
 
 TOPIC = "market.crypto.trades.binance"

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from libs.lake.commit import (
+from libs.lake.commits.commit import (
     AlreadyLanded,
     CommitPlan,
     Head,
@@ -23,8 +23,8 @@ from libs.lake.commit import (
     Totals,
     plan_commit,
 )
-from libs.lake.committer import Committer, Fenced, Landed, Patience
-from libs.lake.seam import (
+from libs.lake.commits.committer import Committer, Fenced, Landed, Patience
+from libs.lake.commits.seam import (
     OffsetRange,
     TopicPartition,
     decode_offsets,
@@ -34,7 +34,7 @@ from libs.lake.seam import (
     offset_at,
     seam_of,
 )
-from libs.lake.tables import TRADES
+from libs.lake.table.tables import TRADES
 from libs.market.errors import ConflictError, UnavailableError
 from tests.support.lake import TOPIC, Answer, MemoryStore, made_up_file, offsets_of
 

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.lake.arrange import arrange
-from libs.lake.compaction import (
+from libs.lake.files.arrange import arrange
+from libs.lake.files.index import FileEntry
+from libs.lake.files.merging import Cursor, merged
+from libs.lake.maintenance.compaction import (
     CompactionPolicy,
     Why,
     by_partition,
@@ -20,9 +22,7 @@ from libs.lake.compaction import (
     plan_compaction,
     tier_of,
 )
-from libs.lake.content import Content, content_of
-from libs.lake.files import FileEntry
-from libs.lake.merging import Cursor, merged
+from libs.lake.maintenance.content import Content, content_of
 from libs.market.errors import CorruptError
 from libs.market.trade import DAY_US
 from libs.wire.schema import TRADE_SCHEMA

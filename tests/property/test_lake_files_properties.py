@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from pyiceberg.table import Table
 from pyiceberg.types import StringType
 
-from libs.lake.arrange import arrange, dense
-from libs.lake.catalog import open_lake
-from libs.lake.datafile import ROW_GROUP_ROWS, row_groups, write_trades
-from libs.lake.tables import TRADES_SPEC, bucket_of, ensure_trades
+from libs.lake.files.arrange import arrange, dense
+from libs.lake.files.datafile import ROW_GROUP_ROWS, row_groups, write_trades
+from libs.lake.table.catalog import open_lake
+from libs.lake.table.tables import TRADES_SPEC, bucket_of, ensure_trades
 from libs.wire.schema import NUMBER
 from tests.support.trades import DAY_US, FIRST_DAY_US, trade_rows
 

@@ -10,8 +10,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.lake.claims import claims_of, first_wins
-from libs.lake.coverage import (
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.claims import claims_of, first_wins
+from libs.lake.ledger.codec import decode, encode
+from libs.lake.ledger.coverage import (
     Coverage,
     Held,
     Ids,
@@ -22,7 +24,7 @@ from libs.lake.coverage import (
     overlaps,
     union,
 )
-from libs.lake.ledger import (
+from libs.lake.ledger.ledger import (
     EMPTY_LEDGER,
     Account,
     Dead,
@@ -38,8 +40,6 @@ from libs.lake.ledger import (
     with_line,
     with_lost,
 )
-from libs.lake.ledger_codec import decode, encode
-from libs.lake.seam import TopicPartition
 from tests.support.trades import trade_rows
 
 AT = TopicPartition("trades", 3)

@@ -12,24 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from k2.query.v1 import query_pb2
 
-from libs.lake.evolution import added_columns as columns_of_rows
-from libs.lake.evolution import ensure_columns
-from libs.lake.files import SnapshotIndex, empty_index
-from libs.lake.naming import fresh_columns
-from libs.lake.patience import Patience
-from libs.lake.tables import TRADES, TRADES_SCHEMA
+from libs.lake.commits.patience import Patience
+from libs.lake.files.index import SnapshotIndex, empty_index
+from libs.lake.table.evolution import added_columns as columns_of_rows
+from libs.lake.table.evolution import ensure_columns
+from libs.lake.table.naming import fresh_columns
+from libs.lake.table.tables import TRADES, TRADES_SCHEMA
 from libs.market.errors import InvalidError
 from libs.wire.promote import stacked
 from libs.wire.schema import TEXTS, TRADE_SCHEMA
 from services.query import answers
 from services.query.added import added_columns, answered
 from services.query.asked import ANSWER_COLUMNS, Order, Selection
-from services.query.engine import Engine
+from services.query.reading.engine import Engine
+from services.query.reading.rows import Listing, first_rows
 from services.query.requests import page_asked
-from services.query.rows import Listing, first_rows
-from services.query.spill import on_disk
 from services.query.state import State
-from services.query.tail import Tail
+from services.query.tail.spill import on_disk
+from services.query.tail.tail import Tail
 from tests.support.query import history_in, tail_of, trade_rows
 
 ALL = Listing(Selection(symbol="BTCUSDT"), (), Order.OLDEST_FIRST)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.query.asked import EARLIEST_US, LATEST_US, Order, Times
-from services.query.plan import Bands
+from services.query.reading.plan import Bands
 
 
 class Source(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.query.completeness import from_offset, gaps, joined, missing
+from services.query.completeness.missing import from_offset, gaps, joined, missing
 
 OFFSETS = st.integers(0, 40)
 SPANS = st.lists(st.tuples(OFFSETS, OFFSETS), max_size=5)

@@ -14,18 +14,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.claims import claims_of
-from libs.lake.files import SnapshotIndex, index_of
-from libs.lake.ledger import EMPTY_LEDGER, Account, Ledger, Lost, Shed, closed, entered, with_lost
-from libs.lake.naming import fresh_columns
-from libs.lake.seam import TopicPartition
-from libs.lake.tables import TRADES_SCHEMA
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.files.index import SnapshotIndex, index_of
+from libs.lake.ledger.claims import claims_of
+from libs.lake.ledger.ledger import (
+    EMPTY_LEDGER,
+    Account,
+    Ledger,
+    Lost,
+    Shed,
+    closed,
+    entered,
+    with_lost,
+)
+from libs.lake.table.naming import fresh_columns
+from libs.lake.table.tables import TRADES_SCHEMA
 from services.query.asked import Selection
-from services.query.chunk import Chunk, chunk_of
 from services.query.keeper import Committed, Read, ReadShed, after_growth
 from services.query.state import State
-from services.query.tail import lightened
-from services.query.tail_rows import rows_of
+from services.query.tail.chunk import Chunk, chunk_of
+from services.query.tail.rows import rows_of
+from services.query.tail.tail import lightened
 from tests.support.query import FIRST_US, renumbered, trade_rows
 
 IMPORTS = "import:0123"

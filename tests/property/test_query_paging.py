@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 
 from libs.degradation.level import Level
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.clock import SystemClock
 from services.query.asked import Order, RowKey, Selection
-from services.query.chunk import chunk_of
-from services.query.engine import Engine, Pool
 from services.query.keeper import Committed, Keeper, Read, Target
 from services.query.queries import Queries
+from services.query.reading.engine import Engine, Pool
+from services.query.reading.rows import Listing, key_of
 from services.query.requests import NOW, PageAsked
-from services.query.rows import Listing, key_of
 from services.query.state import Board
+from services.query.tail.chunk import chunk_of
 from tests.support.query import FIRST_US, History, history_in, trade_rows
 
 SYMBOLS = {symbol: bucket_of(symbol) for symbol in ("BTCUSDT", "ETHUSDT")}

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from libs.degradation.level import Level
 from libs.kafka.admin import Retention
-from libs.lake.ledger import Ledger, PartitionBook, Shed
-from libs.lake.seam import TopicPartition
-from services.writer.backfill_plan import (
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.ledger import Ledger, PartitionBook, Shed
+from services.writer.backfill.plan import (
     ALARM_AT,
     LEAST_PIECE_RECORDS,
     PIECE_POSITIONS,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.kafka.admin import Retention
-from services.writer.bursts import Batch, BurstRule, Bursts, Verdict
-from services.writer.holds import Hold
+from services.writer.intake.bursts import Batch, BurstRule, Bursts, Verdict
+from services.writer.intake.holds import Hold
 
 P = ("trades", 3)
 RULE = BurstRule(records=10, share=0.5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.writer.positions import Positions, Verdict
+from services.writer.intake.positions import Positions, Verdict
 
 P = ("trades", 3)
 offsets = st.integers(0, 12)

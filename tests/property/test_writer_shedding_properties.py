@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from libs.degradation.level import Level
 from libs.degradation.policy import SHED_AT, PriorityPolicy, parse_policy
-from libs.lake.ledger import Account, Ledger, Shed, closed, entered
-from libs.lake.seam import TopicPartition
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.ledger import Account, Ledger, Shed, closed, entered
 from libs.wire.rejection import Reason, Rejected
-from services.writer.buffer import Buffer, Chunk
+from services.writer.batching.buffer import Buffer, Chunk
+from services.writer.batching.shedding import ShedRule, only, split, with_symbols
 from services.writer.messages import RawChunk
-from services.writer.shedding import ShedRule, only, split, with_symbols
 
 TOPIC = "market.crypto.trades.binance"
 P3 = TopicPartition(TOPIC, 3)

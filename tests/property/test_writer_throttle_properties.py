@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from libs.degradation.level import Level
 from libs.degradation.policy import load_policy, parse_policy
 from libs.market.bucket import BUCKETS, bucket_of
-from services.writer.pauses import Pauses
-from services.writer.positions import Partition, Positions
-from services.writer.throttle import LONGEST_PAUSE_S, Reading, Throttle, held_back
+from services.writer.intake.pauses import Pauses
+from services.writer.intake.positions import Partition, Positions
+from services.writer.intake.throttle import LONGEST_PAUSE_S, Reading, Throttle, held_back
 
 TOPIC = "market.crypto.trades.binance"
 ALL = [(TOPIC, number) for number in range(BUCKETS)]

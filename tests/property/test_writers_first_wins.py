@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from libs.lake.commit import Kind, LakeFile, Overlap, Prepared
-from libs.lake.committer import Committer, Fenced, Landed, Patience
-from libs.lake.coverage import Coverage, Ids, Series, held_ids
-from libs.lake.ledger import Account, Ledger, Shed
-from libs.lake.ledger_store import ledger_location, read
-from libs.lake.seam import OffsetRange, TopicPartition, offset_at, seam_of
-from libs.lake.tables import TRADES
+from libs.lake.commits.commit import Kind, LakeFile, Overlap, Prepared
+from libs.lake.commits.committer import Committer, Fenced, Landed, Patience
+from libs.lake.commits.seam import OffsetRange, TopicPartition, offset_at, seam_of
+from libs.lake.ledger.coverage import Coverage, Ids, Series, held_ids
+from libs.lake.ledger.ledger import Account, Ledger, Shed
+from libs.lake.ledger.store import ledger_location, read
+from libs.lake.table.tables import TRADES
 from libs.market.errors import ConflictError, UnavailableError
 from tests.support.lake import TOPIC, Answer, MemoryStore, made_up_file
 

@@ -16,11 +16,11 @@ from pyiceberg.table import Table
 from libs.kafka.admin import end_offsets
 from libs.kafka.dead_letters import read
 from libs.kafka.topics import dead_letter_topic
-from libs.lake.durable import local_path
-from libs.lake.ledger_store import ledger_location
-from libs.lake.ledger_store import read as read_ledger
-from libs.lake.seam import EMPTY_SEAM, MissingSeamError, TopicPartition, seam_at, seam_of
-from libs.lake.tables import TRADES
+from libs.lake.commits.seam import EMPTY_SEAM, MissingSeamError, TopicPartition, seam_at, seam_of
+from libs.lake.ledger.store import ledger_location
+from libs.lake.ledger.store import read as read_ledger
+from libs.lake.table.durable import local_path
+from libs.lake.table.tables import TRADES
 from libs.market.trade import Trade
 from libs.wire.rejection import RejectedError
 from libs.wire.trades import decode_trade

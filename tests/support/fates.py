@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from libs.lake.coverage import Ints, Series
+from libs.lake.ledger.coverage import Ints, Series
 
 SERIES = "exchange, asset_class, symbol, epoch"
 PLACE = 'topic, partition, "offset"'

@@ -10,7 +10,7 @@ import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from libs.kafka.send import send_values
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.trade import AssetClass, Origin, Side
 from libs.wire.trades import encode_trades, proto_batch
 from tests.support.polling import eventually

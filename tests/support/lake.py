@@ -26,9 +26,15 @@ from pyiceberg.table.update import (
 )
 from pyiceberg.typedef import Record
 
-from libs.lake.commit import Kind, LakeFile, Prepared
-from libs.lake.seam import OffsetRange, TopicPartition
-from libs.lake.tables import TRADES, TRADES_ORDER, TRADES_PROPERTIES, TRADES_SCHEMA, TRADES_SPEC
+from libs.lake.commits.commit import Kind, LakeFile, Prepared
+from libs.lake.commits.seam import OffsetRange, TopicPartition
+from libs.lake.table.tables import (
+    TRADES,
+    TRADES_ORDER,
+    TRADES_PROPERTIES,
+    TRADES_SCHEMA,
+    TRADES_SPEC,
+)
 from libs.market.errors import ConflictError, UnavailableError
 
 TOPIC = "market.crypto.trades.binance"

@@ -13,18 +13,18 @@ import pyarrow as pa
 from pyiceberg.table import Table
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.commit import Prepared
-from libs.lake.committer import Committer, Landed
-from libs.lake.compaction import CompactionPolicy, Job, Partition
-from libs.lake.content import Content, content_of
-from libs.lake.datafile import write_trades
-from libs.lake.expiry import reached_by_kept
-from libs.lake.maintenance import Compacted, Maintenance, MaintenanceOptions
-from libs.lake.reach import Reach
-from libs.lake.retention import Retention
-from libs.lake.rewriting import Pace
-from libs.lake.seam import OffsetRange, TopicPartition, offset_at, seam_of
-from libs.lake.tables import TRADES, bucket_of
+from libs.lake.commits.commit import Prepared
+from libs.lake.commits.committer import Committer, Landed
+from libs.lake.commits.seam import OffsetRange, TopicPartition, offset_at, seam_of
+from libs.lake.files.datafile import write_trades
+from libs.lake.maintenance.compaction import CompactionPolicy, Job, Partition
+from libs.lake.maintenance.content import Content, content_of
+from libs.lake.maintenance.expiry import reached_by_kept
+from libs.lake.maintenance.reach import Reach
+from libs.lake.maintenance.retention import Retention
+from libs.lake.maintenance.rewriting import Pace
+from libs.lake.maintenance.upkeep import Compacted, Maintenance, MaintenanceOptions
+from libs.lake.table.tables import TRADES, bucket_of
 from tests.support.clock import ManualClock
 from tests.support.query import History, history_in, trade_rows
 

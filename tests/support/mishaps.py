@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from pyiceberg.exceptions import CommitFailedException
 
 from libs.kafka.client import start_admin, stop_client
-from libs.lake.tables import TRADES, bucket_of
+from libs.lake.table.tables import TRADES, bucket_of
 from libs.market.errors import K2Error
 from tests.support import foreign
 from tests.support.outages import catalog_away, catalog_locked

@@ -14,9 +14,9 @@ from itertools import pairwise
 import duckdb
 import pyarrow as pa
 
-from libs.lake.coverage import Series, contains, held_ids
-from libs.lake.ledger import EMPTY_LEDGER, Dead, Ledger, Lost, Shed
-from libs.lake.seam import EMPTY_SEAM, Seam, TopicPartition, offset_at
+from libs.lake.commits.seam import EMPTY_SEAM, Seam, TopicPartition, offset_at
+from libs.lake.ledger.coverage import Series, contains, held_ids
+from libs.lake.ledger.ledger import EMPTY_LEDGER, Dead, Ledger, Lost, Shed
 from tests.support import fates
 
 EXAMPLES = 5

@@ -14,23 +14,23 @@ import pyarrow.compute as pc
 from pyiceberg.table import Table
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.catalog import Lake, open_lake
-from libs.lake.commit import Prepared
-from libs.lake.committer import Committer, Landed
-from libs.lake.datafile import write_trades
-from libs.lake.files import SnapshotIndex
-from libs.lake.ledger import Account, Shed
-from libs.lake.prepared import Kind
-from libs.lake.seam import OffsetRange, TopicPartition
-from libs.lake.tables import TRADES, bucket_of, ensure_trades
+from libs.lake.commits.commit import Prepared
+from libs.lake.commits.committer import Committer, Landed
+from libs.lake.commits.prepared import Kind
+from libs.lake.commits.seam import OffsetRange, TopicPartition
+from libs.lake.files.datafile import write_trades
+from libs.lake.files.index import SnapshotIndex
+from libs.lake.ledger.ledger import Account, Shed
+from libs.lake.table.catalog import Lake, open_lake
+from libs.lake.table.tables import TRADES, bucket_of, ensure_trades
 from libs.market.clock import Clock, SystemClock
 from libs.wire.notional import notional
 from libs.wire.schema import NOTIONAL, TRADE_SCHEMA
-from services.query.chunk import chunk_of
-from services.query.completeness import Span
-from services.query.engine import Engine
+from services.query.completeness.missing import Span
+from services.query.reading.engine import Engine
 from services.query.state import State
-from services.query.tail import EMPTY_TAIL, Tail, appended
+from services.query.tail.chunk import chunk_of
+from services.query.tail.tail import EMPTY_TAIL, Tail, appended
 
 FIRST_US = 1_723_107_600_000_000
 Int64s = npt.NDArray[np.int64]

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer
 from k2.query.v1 import query_pb2, query_pb2_grpc
 
 from libs.kafka.send import send_values
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.market.trade import AssetClass, Origin
 from libs.rpc import client
 from libs.runtime.service import running

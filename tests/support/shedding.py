@@ -18,10 +18,10 @@ from k2.writer.v1 import backfill_pb2, writer_pb2_grpc
 from libs.degradation.level import Level
 from libs.kafka.send import send_values
 from libs.kafka.topics import exchange_of
-from libs.lake.files import SnapshotIndex
-from libs.lake.ledger import Shed
-from libs.lake.seam import TopicPartition
-from libs.lake.tables import TRADES
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.files.index import SnapshotIndex
+from libs.lake.ledger.ledger import Shed
+from libs.lake.table.tables import TRADES
 from libs.market.bucket import bucket_of
 from libs.market.trade import AssetClass, Origin, Side
 from libs.rpc import client

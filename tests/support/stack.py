@@ -16,7 +16,7 @@ from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.dead_letters import DEAD_LETTER_PARTITIONS
 from libs.kafka.topics import dead_letter_topic
-from libs.lake.tables import ensure_trades
+from libs.lake.table.tables import ensure_trades
 from libs.market.errors import UnavailableError
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import register_trades

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from libs.lake.catalog import Lake, open_lake
-from libs.lake.commit import Overlap, Prepared
-from libs.lake.committer import Fenced, Landed
-from libs.lake.files import SnapshotIndex
-from libs.lake.ledger import Account
-from libs.lake.seam import OffsetRange, TopicPartition
-from libs.lake.tables import TRADES, bucket_of, ensure_trades
-from services.writer.lake import TradesTable
-from services.writer.preparing import dead_ranges
-from services.writer.storing import Written
+from libs.lake.commits.commit import Overlap, Prepared
+from libs.lake.commits.committer import Fenced, Landed
+from libs.lake.commits.seam import OffsetRange, TopicPartition
+from libs.lake.files.index import SnapshotIndex
+from libs.lake.ledger.ledger import Account
+from libs.lake.table.catalog import Lake, open_lake
+from libs.lake.table.tables import TRADES, bucket_of, ensure_trades
+from services.writer.commits.lake import TradesTable
+from services.writer.commits.preparing import dead_ranges
+from services.writer.commits.storing import Written
 from tests.support.trades import FIRST_DAY_US, decimals, trade_rows
 
 SYMBOL = "BTCUSDT"

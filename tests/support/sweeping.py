@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pyiceberg.table import Table
 
-from libs.lake.catalog import Lake
-from libs.lake.expiry import Expirer
-from libs.lake.orphans import DAY_S, OrphanRemover
-from libs.lake.retention import Retention
-from libs.lake.tables import TRADES
+from libs.lake.maintenance.expiry import Expirer
+from libs.lake.maintenance.orphans import DAY_S, OrphanRemover
+from libs.lake.maintenance.retention import Retention
+from libs.lake.table.catalog import Lake
+from libs.lake.table.tables import TRADES
 from libs.market.clock import SystemClock
 
 DAYS_AHEAD = 3

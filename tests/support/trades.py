@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from libs.lake.tables import bucket_of
+from libs.lake.table.tables import bucket_of
 from libs.wire.schema import TRADE_SCHEMA
 
 DAY_US = 86_400_000_000

@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaProducer
 from k2.writer.v1 import writer_pb2, writer_pb2_grpc
 
 from libs.kafka.send import send_values
-from libs.lake.catalog import Lake, open_lake
-from libs.lake.seam import Seam, seam_of
-from libs.lake.tables import TRADES, ensure_trades
+from libs.lake.commits.seam import Seam, seam_of
+from libs.lake.table.catalog import Lake, open_lake
+from libs.lake.table.tables import TRADES, ensure_trades
 from libs.market.trade import AssetClass, Origin, Side
 from libs.rpc import client
 from libs.wire.registry import SchemaRegistry

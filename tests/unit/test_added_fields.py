@@ -12,7 +12,7 @@ from libs.wire.registry import SchemaRegistry, subject_of
 from libs.wire.rejection import Reason
 from libs.wire.schema import TRADE_SCHEMA
 from libs.wire.trades import TradeDecoder, encode_trade
-from services.writer.reencoding import Reencoder
+from services.writer.commits.reencoding import Reencoder
 from tests.support.schemas import (
     FEE_TICKS,
     LIQUIDITY,

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from k2.query.v1 import query_pb2 as pb
 from rich.console import Console
 
-from libs.lake.evidence import Why
+from libs.lake.completeness.evidence import Why
 from tools.cli.completeness import NEXT_STEPS, between, show_certificate, what_of
 
 TOLD_ONLY = {Why.VENUE, Why.NOT_COMMITTED, Why.BEHIND}

@@ -14,8 +14,8 @@ from libs.market.errors import InvalidError
 from libs.rpc.pages import encode_token
 from libs.wire.plain import encode_trade, fields_of
 from libs.wire.rejection import Reason, Rejected
-from services.writer.dead_letter_book import Found, Place
-from services.writer.replay import WHAT_TO_DO, what_to_do, why_never, why_not
+from services.writer.dead_letters.book import Found, Place
+from services.writer.dead_letters.replay import WHAT_TO_DO, what_to_do, why_never, why_not
 from tests.support.wire import a_trade
 
 TOPIC = "market.crypto.trades.binance"

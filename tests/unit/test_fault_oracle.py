@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from libs.lake.coverage import Ids, Series
-from libs.lake.ledger import Dead, Ledger, Lost, PartitionBook, Shed
-from libs.lake.seam import TopicPartition
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.coverage import Ids, Series
+from libs.lake.ledger.ledger import Dead, Ledger, Lost, PartitionBook, Shed
 from tests.support.oracle import (
     LETTERS,
     LOGGED,

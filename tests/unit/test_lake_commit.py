@@ -9,7 +9,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation
 
-from libs.lake.commit import (
+from libs.lake.commits.commit import (
     AlreadyLanded,
     CommitPlan,
     ForeignLogError,
@@ -19,16 +19,16 @@ from libs.lake.commit import (
     head_of,
     plan_commit,
 )
-from libs.lake.committer import Committer, Fenced, Landed, Patience
-from libs.lake.seam import (
+from libs.lake.commits.committer import Committer, Fenced, Landed, Patience
+from libs.lake.commits.seam import (
     MissingSeamError,
     OffsetRange,
     TopicPartition,
     decode_offsets,
     seam_of,
 )
-from libs.lake.snapshot import stage
-from libs.lake.tables import TRADES
+from libs.lake.commits.snapshot import stage
+from libs.lake.table.tables import TRADES
 from libs.market.errors import ConflictError, InvalidError, UnavailableError
 from tests.support.lake import (
     TOPIC,

@@ -9,14 +9,14 @@ import pytest
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.table.snapshots import Operation
 
-from libs.lake.commit import Kind, LakeFile, Overlap, Prepared
-from libs.lake.committer import Committer, Fenced, Landed, Patience
-from libs.lake.coverage import Coverage, Ids, Series
-from libs.lake.durable import local_path
-from libs.lake.ledger import Account, Dead, Hole, Ledger, Lost, Shed
-from libs.lake.ledger_store import MissingLedgerError, files_of, ledger_location, read
-from libs.lake.seam import OffsetRange, TopicPartition, offset_at, seam_of
-from libs.lake.tables import TRADES
+from libs.lake.commits.commit import Kind, LakeFile, Overlap, Prepared
+from libs.lake.commits.committer import Committer, Fenced, Landed, Patience
+from libs.lake.commits.seam import OffsetRange, TopicPartition, offset_at, seam_of
+from libs.lake.ledger.coverage import Coverage, Ids, Series
+from libs.lake.ledger.ledger import Account, Dead, Hole, Ledger, Lost, Shed
+from libs.lake.ledger.store import MissingLedgerError, files_of, ledger_location, read
+from libs.lake.table.durable import local_path
+from libs.lake.table.tables import TRADES
 from libs.market.errors import InvalidError
 from tests.support.lake import TOPIC, MemoryStore, foreign, made_up_file
 from tests.support.storing import Storer, trades

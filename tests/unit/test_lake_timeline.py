@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
-from libs.lake.ledger import EMPTY_LEDGER, Ledger, with_line
-from libs.lake.ledger_store import files_of, read, seam_at_time, write
-from libs.lake.seam import Seam
-from libs.lake.timeline import HOUR_US, MINUTE_US, NO_LINES, Line, add_line, offsets_at
+from libs.lake.commits.seam import Seam
+from libs.lake.ledger.ledger import EMPTY_LEDGER, Ledger, with_line
+from libs.lake.ledger.store import files_of, read, seam_at_time, write
+from libs.lake.ledger.timeline import HOUR_US, MINUTE_US, NO_LINES, Line, add_line, offsets_at
 from libs.market.trade import DAY_US
 from tests.support.lake import TOPIC
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from k2.writer.v1 import ledger_pb2
 
-from libs.lake.coverage import Ids, Series
-from libs.lake.ledger import Hole, Ledger, Lost, PartitionBook
-from libs.lake.seam import TopicPartition
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.coverage import Ids, Series
+from libs.lake.ledger.ledger import Hole, Ledger, Lost, PartitionBook
 from libs.market.errors import InvalidError
-from services.writer.ledger_pages import declared, ledger_page, token_of
+from services.writer.ledger.pages import declared, ledger_page, token_of
 from services.writer.messages import HeadLedger
 
 SPOT, FUTURE = (Series("BINANCE", kind, "BTCUSDT", 0) for kind in ("CRYPTO", "FUTURES"))

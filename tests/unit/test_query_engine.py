@@ -12,7 +12,7 @@ import pytest
 from libs.degradation.level import Level
 from libs.market.errors import ExhaustedError
 from services.query.admission import Weight, admit
-from services.query.engine import Engine, Pool, Reader
+from services.query.reading.engine import Engine, Pool, Reader
 from tests.support.polling import eventually
 from tests.support.query import engine_in
 

@@ -9,21 +9,21 @@ import pyarrow as pa
 from prometheus_client import REGISTRY
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.claims import claims_of
-from libs.lake.files import index_of
-from libs.lake.ledger import Account, Ledger, Shed, closed, entered
-from libs.lake.naming import fresh_columns
-from libs.lake.seam import TopicPartition
-from libs.lake.tables import TRADES_SCHEMA
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.files.index import index_of
+from libs.lake.ledger.claims import claims_of
+from libs.lake.ledger.ledger import Account, Ledger, Shed, closed, entered
+from libs.lake.table.naming import fresh_columns
+from libs.lake.table.tables import TRADES_SCHEMA
 from services.query.asked import Selection
-from services.query.chunk import chunk_of
-from services.query.completeness import SHED
+from services.query.completeness.missing import SHED
 from services.query.keeper import Committed, Keeper, Read, ReadShed, after_growth
-from services.query.shed_reader import waiting
-from services.query.spill import spilled
 from services.query.state import Board, State
-from services.query.tail import lightened
-from services.query.tail_rows import rows_of
+from services.query.tail.chunk import chunk_of
+from services.query.tail.rows import rows_of
+from services.query.tail.shed_reader import waiting
+from services.query.tail.spill import spilled
+from services.query.tail.tail import lightened
 from tests.support.clock import ManualClock
 from tests.support.query import renumbered, trade_rows
 

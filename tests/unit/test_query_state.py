@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.files import index_of
-from libs.lake.naming import fresh_columns
-from libs.lake.tables import TRADES_SCHEMA
-from services.query.completeness import MissingRange
+from libs.lake.files.index import index_of
+from libs.lake.table.naming import fresh_columns
+from libs.lake.table.tables import TRADES_SCHEMA
+from services.query.completeness.missing import MissingRange
 from services.query.state import State
-from services.query.tail import EMPTY_TAIL
+from services.query.tail.tail import EMPTY_TAIL
 from tests.support.query import tail_of, trade_rows
 
 TAIL = tail_of(trade_rows("A", range(50, 100), partition=1))

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.ledger import EMPTY_LEDGER
+from libs.lake.ledger.ledger import EMPTY_LEDGER
 from services.query.asked import Selection, Times
-from services.query.chunk import chunk_of
-from services.query.completeness import missing
-from services.query.spill import spilled
-from services.query.tail import EMPTY_TAIL, appended, committed
-from services.query.tail_rows import rows_of
+from services.query.completeness.missing import missing
+from services.query.tail.chunk import chunk_of
+from services.query.tail.rows import rows_of
+from services.query.tail.spill import spilled
+from services.query.tail.tail import EMPTY_TAIL, appended, committed
 from tests.support.query import FIRST_US, tail_of, trade_rows
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.files import SnapshotIndex, index_of
-from libs.lake.ledger import Dead, Ledger, PartitionBook, Shed
-from libs.lake.naming import fresh_columns
-from libs.lake.scope import Scope
-from libs.lake.seam import TopicPartition
-from libs.lake.tables import TRADES_SCHEMA
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.completeness.scope import Scope
+from libs.lake.files.index import SnapshotIndex, index_of
+from libs.lake.ledger.ledger import Dead, Ledger, PartitionBook, Shed
+from libs.lake.table.naming import fresh_columns
+from libs.lake.table.tables import TRADES_SCHEMA
 from libs.market.bucket import bucket_of
-from services.query.certifying import Certifier
+from services.query.completeness.certifying import Certifier
+from services.query.completeness.undecoded import MOST_RANGES, with_more
 from services.query.keeper import Read, after_read
 from services.query.state import State
-from services.query.tail import EMPTY_TAIL
-from services.query.undecoded import MOST_RANGES, with_more
+from services.query.tail.tail import EMPTY_TAIL
 
 BTC = "BTCUSDT"
 PLACE = TopicPartition(TRADES_BINANCE, bucket_of(BTC))

@@ -19,9 +19,10 @@ from libs.runtime.actor import MailboxActor, answer
 from libs.runtime.mailbox import Mailbox
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder, encode_trade, register_trades
-from services.writer.batcher import Batcher, Decoded
-from services.writer.buffer import FlushRule
-from services.writer.bursts import BurstRule, Bursts
+from services.writer.batching.batcher import Batcher, Decoded
+from services.writer.batching.buffer import FlushRule
+from services.writer.batching.shedding import ShedRule
+from services.writer.intake.bursts import BurstRule, Bursts
 from services.writer.messages import (
     Accept,
     Commit,
@@ -35,7 +36,6 @@ from services.writer.messages import (
     ToCommitter,
     ToConsumer,
 )
-from services.writer.shedding import ShedRule
 from tests.support.polling import eventually
 from tests.support.wire import a_trade
 

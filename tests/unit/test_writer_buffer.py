@@ -7,7 +7,7 @@ import pytest
 
 from libs.degradation.level import Level
 from libs.wire.trades import Reason, Rejected
-from services.writer.buffer import Buffer, Chunk, Decision, FlushRule
+from services.writer.batching.buffer import Buffer, Chunk, Decision, FlushRule
 
 P0, P1 = ("trades", 0), ("trades", 1)
 RULE = FlushRule(after_bytes=100, after_s=10)

@@ -11,18 +11,19 @@ from functools import partial
 import pyarrow as pa
 import pytest
 
-from libs.lake.commit import Kind, LakeFile, Overlap, Prepared
-from libs.lake.committer import Fenced, Landed
-from libs.lake.coverage import Series
-from libs.lake.ledger import EMPTY_LEDGER, Hole
-from libs.lake.seam import OffsetRange, TopicPartition, advance
+from libs.lake.commits.commit import Kind, LakeFile, Overlap, Prepared
+from libs.lake.commits.committer import Fenced, Landed
+from libs.lake.commits.seam import OffsetRange, TopicPartition, advance
+from libs.lake.ledger.coverage import Series
+from libs.lake.ledger.ledger import EMPTY_LEDGER, Hole
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import ask
 from libs.runtime.mailbox import Mailbox
 from libs.wire.trades import Reason, Rejected
-from services.writer.buffer import Part
-from services.writer.committer import HeldError, TableCommitter
+from services.writer.batching.buffer import Part
+from services.writer.commits.committer import HeldError, TableCommitter
+from services.writer.commits.storing import Written
 from services.writer.messages import (
     Commit,
     DeclareHoles,
@@ -36,7 +37,6 @@ from services.writer.messages import (
     ToCommitter,
     ToConsumer,
 )
-from services.writer.storing import Written
 from tests.support.lake import made_up_file
 from tests.support.polling import eventually
 

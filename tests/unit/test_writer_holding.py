@@ -12,13 +12,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.kafka.admin import Retention
 from libs.market.errors import UnavailableError
-from services.writer.batcher import Batcher
-from services.writer.holding import Holder, Holding
-from services.writer.holds import Hold, Stage
+from services.writer.batching.batcher import Batcher
+from services.writer.intake.holding import Holder, Holding
+from services.writer.intake.holds import Hold, Stage
+from services.writer.intake.outbox import Outbox
+from services.writer.intake.pauses import Pauses
+from services.writer.intake.positions import Partition, Positions
 from services.writer.messages import Accept, Held, RawChunk, Released, Resume
-from services.writer.outbox import Outbox
-from services.writer.pauses import Pauses
-from services.writer.positions import Partition, Positions
 from tests.support.clock import ManualClock
 
 P3 = ("trades", 3)

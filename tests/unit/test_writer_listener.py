@@ -6,8 +6,8 @@ from typing import cast
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.writer.positions import Positions
-from services.writer.rebalance import Rebalance
+from services.writer.intake.positions import Positions
+from services.writer.intake.rebalance import Rebalance
 
 TP = TopicPartition("trades", 3)
 

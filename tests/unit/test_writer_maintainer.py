@@ -12,15 +12,15 @@ import pytest
 
 from libs.degradation.level import Level
 from libs.kafka.topics import TRADES_BINANCE
-from libs.lake.compaction import Partition
-from libs.lake.retention import Retention
-from libs.lake.rewriting import Pace
-from libs.lake.stillness import Stillness
+from libs.lake.maintenance.compaction import Partition
+from libs.lake.maintenance.retention import Retention
+from libs.lake.maintenance.rewriting import Pace
+from libs.lake.maintenance.stillness import Stillness
 from libs.market.errors import InvalidError
-from services.writer.courtesy import Courtesy, YieldedError
-from services.writer.maintainer import Maintainer, Rhythm, Surroundings
-from services.writer.maintenance_servicer import step_message, tasks_of
-from services.writer.steps import Outcome, Step, Task
+from services.writer.maintenance.courtesy import Courtesy, YieldedError
+from services.writer.maintenance.maintainer import Maintainer, Rhythm, Surroundings
+from services.writer.maintenance.servicer import step_message, tasks_of
+from services.writer.maintenance.steps import Outcome, Step, Task
 from tests.support.maintenance import BUCKET, Kept, kept_in
 from tests.support.polling import eventually
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.writer.positions import Lost, Positions, Refuse, Seek, Verdict, place
+from services.writer.intake.positions import Lost, Positions, Refuse, Seek, Verdict, place
 
 P0, P1 = ("trades", 0), ("trades", 1)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from libs.lake.committer import Landed
-from libs.lake.coverage import Ids, Series
+from libs.lake.commits.committer import Landed
+from libs.lake.ledger.coverage import Ids, Series
 from libs.wire.rejection import Reason
 from tests.support.storing import SYMBOL, Storer, position_of, trades
 from tests.support.trades import FIRST_DAY_US

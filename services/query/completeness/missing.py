@@ -1,0 +1,119 @@
+"""What an answer lacks: a pure function of the seam, the upper bound and what the tail holds.
+
+Below the seam Iceberg has every row; from it to the upper bound the tail must. What neither has is
+named, and an answer is complete where nothing is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.ledger.ledger import Ledger, Shed
+from services.query.offsets import Offsets, each, offset_at
+
+Span = tuple[int, int]
+Partition = tuple[str, int]
+Covered = Mapping[str, Mapping[int, Sequence[Span]]]
+
+Entry = tuple[TopicPartition, Shed]
+
+NOT_IN_THE_LOG = "NOT_IN_THE_LOG"
+LOST = "LOST"
+SHED = "SHED"
+ANOTHER_LOG = "ANOTHER_LOG"
+LOG_UNREACHABLE = "LOG_UNREACHABLE"
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRange:
+    """Offsets from start up to, not including, end that the answer has no rows of."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+    reason: str = NOT_IN_THE_LOG
+
+
+def missing(
+    seam: Offsets, high: Offsets, covered: Covered, refused: Collection[Partition] = ()
+) -> tuple[MissingRange, ...]:
+    """Return the ranges below `high` that neither Iceberg (below `seam`) nor the tail holds.
+
+    Of a partition that is refused nobody knows what comes from `high` on: its range is empty.
+    """
+    unread = tuple(
+        MissingRange(topic, partition, end, end, ANOTHER_LOG)
+        for topic, partition in sorted(refused)
+        for end in [offset_at(high, topic, partition)]
+    )
+    return unread + tuple(
+        MissingRange(topic, partition, start, end)
+        for topic, partition, bound in each(high)
+        for start, end in gaps(
+            (offset_at(seam, topic, partition), bound), covered.get(topic, {}).get(partition, ())
+        )
+    )
+
+
+def unread(high: Offsets) -> tuple[MissingRange, ...]:
+    """Say that nobody knows what comes from `high` on: the end of the log cannot be asked for."""
+    return tuple(
+        MissingRange(topic, partition, bound, bound, LOG_UNREACHABLE)
+        for topic, partition, bound in each(high)
+    )
+
+
+def recorded(ledger: Ledger, not_kept: Iterable[Entry]) -> tuple[MissingRange, ...]:
+    """Return what a ledger says is not in the table; shed rows that are kept here are no lack."""
+    gone = [
+        (position, lost.start, lost.end, LOST)
+        for position, book in ledger.partitions.items()
+        for lost in book.lost
+    ]
+    shed = [(position, shed.start, shed.end, SHED) for position, shed in not_kept]
+    return tuple(
+        MissingRange(position.topic, position.partition, start, end, reason)
+        for position, start, end, reason in (*gone, *shed)
+    )
+
+
+def below_bound(ranges: Iterable[MissingRange], high: Offsets) -> tuple[MissingRange, ...]:
+    """Return what of the ranges lies below an upper bound."""
+    return tuple(
+        replace(lack, end=min(lack.end, bound))
+        for lack in ranges
+        for bound in [offset_at(high, lack.topic, lack.partition)]
+        if lack.start < bound
+    )
+
+
+def gaps(wanted: Span, covered: Iterable[Span]) -> list[Span]:
+    """Return the parts of a span that no covered span overlaps, in order."""
+    at, end = wanted
+    left = []
+    for low, high in joined(covered):
+        if at < min(low, end):
+            left.append((at, min(low, end)))
+        at = max(at, high)
+    if at < end:
+        left.append((at, end))
+    return left
+
+
+def joined(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Return the same offsets as the fewest spans, in order; empty ones vanish."""
+    result: list[Span] = []
+    for low, high in sorted(span for span in spans if span[0] < span[1]):
+        if result and low <= result[-1][1]:
+            result[-1] = (result[-1][0], max(high, result[-1][1]))
+        else:
+            result.append((low, high))
+    return tuple(result)
+
+
+def from_offset(spans: Iterable[Span], offset: int) -> tuple[Span, ...]:
+    """Return what of the spans lies at or past an offset."""
+    return joined((max(low, offset), high) for low, high in spans if high > offset)

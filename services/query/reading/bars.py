@@ -1,0 +1,140 @@
+"""Bars: open, high, low, close, volume, notional and VWAP per interval, over files and tail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+import pyarrow as pa
+
+from libs.lake.commits.seam import TopicPartition
+from libs.lake.files.index import FileEntry
+from libs.market.errors import InvalidError
+from services.query.answers import full_notional
+from services.query.asked import Order, Selection, Times, stored_columns
+from services.query.reading.engine import Reader
+from services.query.reading.plan import Bands
+from services.query.reading.rows import (
+    WIDER,
+    Listing,
+    files_in,
+    files_of,
+    files_sql,
+    tail_rows,
+    tail_sources,
+)
+from services.query.state import State
+from services.query.tail.rows import rows_of
+
+FIRST_BAND_ROWS = 1_000_000
+INPUTS = ("price", "quantity", "notional")
+TAIL_NAME = "tail_rows"
+NO_BARS = pa.table({})
+
+
+@dataclass(frozen=True, slots=True)
+class BarsAsked:
+    wanted: Selection
+    interval_us: int
+    limit: int
+
+
+def newest_bars(state: State, asked: BarsAsked, reader: Reader) -> pa.Table:
+    """Return the newest bars, at most `limit`, oldest first. A bar takes its whole interval."""
+    listing = Listing(asked.wanted, INPUTS, Order.NEWEST_FIRST)
+    files = files_of(state, listing)
+    bands = Bands([*files, *tail_sources(state, listing)], asked.wanted.times, listing.order)
+    found: list[pa.Table] = []
+    want, count = FIRST_BAND_ROWS, 0
+    end_us = asked.wanted.times.end_us
+    while count < asked.limit and (band := bands.next(want)) is not None:
+        start_us = max(whole_interval(band.start_us, asked), asked.wanted.times.start_us)
+        if start_us >= end_us:
+            continue
+        found.append(
+            band_bars(state, listing.within(Times(start_us, end_us)), files, asked, reader)
+        )
+        count, end_us, want = count + found[-1].num_rows, start_us, want * WIDER
+    return pa.concat_tables(found[::-1]).slice(max(0, count - asked.limit)) if found else NO_BARS
+
+
+def whole_interval(time_us: int, asked: BarsAsked) -> int:
+    return time_us - time_us % asked.interval_us
+
+
+def band_bars(
+    state: State,
+    listing: Listing,
+    files: Sequence[FileEntry],
+    asked: BarsAsked,
+    reader: Reader,
+) -> pa.Table:
+    source, tables = union(state, listing, files_in(files, listing.wanted.times))
+    if not source:
+        return NO_BARS
+    place = place_sql(state, listing, files)
+    try:
+        bars = reader.read(bars_sql(source, asked.interval_us, place), tables)
+        if not any(bars["without_notional"].to_pylist()):
+            return bars
+        filled = with_notional(reader.read(source, tables))
+        return reader.read(
+            bars_sql(f"FROM {TAIL_NAME}", asked.interval_us, place), {TAIL_NAME: filled}
+        )
+    except duckdb.OutOfRangeException as error:
+        raise InvalidError(
+            "a bar's sums need more than 38 digits: ask for a shorter interval", field="interval"
+        ) from error
+
+
+def union(
+    state: State, listing: Listing, files: Sequence[FileEntry]
+) -> tuple[str, dict[str, pa.Table]]:
+    """Return SQL for the rows of files and tail, and the tables it names."""
+    columns = stored_columns(listing.columns)
+    parts, tables = [], {}
+    if files:
+        parts.append(files_sql(state, listing, files, columns))
+    batches = tail_rows(state, listing, None)
+    if batches:
+        tables[TAIL_NAME] = pa.Table.from_batches(batches)
+        parts.append(f"SELECT {', '.join(columns)} FROM {TAIL_NAME}")  # noqa: S608
+    return " UNION ALL ".join(parts), tables
+
+
+def place_sql(state: State, listing: Listing, files: Sequence[FileEntry]) -> str:
+    """Name a row's place in the total order; one number where all are of one partition.
+
+    A symbol has one partition in each topic, so it nearly always is: 1 ms of 8 for a day's bars.
+    """
+    inside = files_in(files, listing.wanted.times)
+    positions = {file.position for file in inside} | tail_positions(state, listing)
+    if len(positions) == 1 and None not in positions:
+        return "epoch_us(timestamp)::HUGEINT * 9223372036854775808 + kafka_offset"
+    return "(timestamp, kafka_topic, kafka_partition, kafka_offset)"
+
+
+def tail_positions(state: State, listing: Listing) -> set[TopicPartition | None]:
+    batches = rows_of(state.tail, listing.wanted, ("kafka_topic", "kafka_partition"))
+    return {
+        TopicPartition(batch["kafka_topic"][0].as_py(), partition)
+        for batch in batches
+        for partition in batch["kafka_partition"].unique().to_pylist()
+    }
+
+
+def bars_sql(source: str, interval_us: int, place: str) -> str:
+    """Aggregate rows to bars; open and close go by the rows' total order, `place`."""
+    return f"""
+        SELECT epoch_us(timestamp) // {interval_us:d} * {interval_us:d} AS time_us,
+               arg_min(price, {place}) AS open, max(price) AS high, min(price) AS low,
+               arg_max(price, {place}) AS close, sum(quantity) AS volume,
+               sum(notional) AS notional, count(*) AS trades,
+               count(*) - count(notional) AS without_notional
+        FROM ({source}) GROUP BY 1 ORDER BY 1"""  # noqa: S608
+
+
+def with_notional(rows: pa.Table) -> pa.Table:
+    at = rows.schema.get_field_index("notional")
+    return rows.set_column(at, "notional", full_notional(rows))

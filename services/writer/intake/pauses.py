@@ -1,0 +1,89 @@
+"""Which placed partitions are not read, and what holds each.
+
+aiokafka forgets pauses at each assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from libs.degradation.level import Level
+from libs.degradation.policy import PriorityPolicy
+from libs.market.clock import Clock
+from services.writer import metrics
+from services.writer.intake.positions import Partition, Positions
+from services.writer.intake.throttle import LONGEST_PAUSE_S, Reading, Throttle, held_back
+
+log = structlog.get_logger()
+
+
+class Pauses:
+    """The consumer's own book of pauses, brought to aiokafka again and again."""
+
+    def __init__(self) -> None:
+        self._by_cause: dict[str, frozenset[Partition]] = {}
+        self._applied: frozenset[Partition] = frozenset()
+        self._assignment = 0
+
+    def hold(self, cause: str, partitions: Iterable[Partition]) -> None:
+        """Hold these partitions for a cause, and no others for it."""
+        self._by_cause[cause] = frozenset(partitions)
+
+    @property
+    def held(self) -> frozenset[Partition]:
+        return frozenset().union(*self._by_cause.values())
+
+    def apply(self, kafka: AIOKafkaConsumer, positions: Positions) -> None:
+        """Pause what is held, and resume what this book paused and nothing holds any more."""
+        if self._assignment != positions.assignment:
+            self._assignment, self._applied = positions.assignment, frozenset()
+        placed = positions.assigned - positions.unplaced
+        wanted = self.held & placed
+        with suppress(KafkaError):
+            kafka.pause(*(TopicPartition(*p) for p in wanted - self._applied))
+            kafka.resume(*(TopicPartition(*p) for p in (self._applied - wanted) & placed))
+        self._applied = wanted
+
+
+class MemoryRestraint:
+    """Holds fetching back while this process is short of memory."""
+
+    def __init__(
+        self, policy: PriorityPolicy, memory_level: Callable[[], Level], clock: Clock
+    ) -> None:
+        self._policy = policy
+        self._memory_level = memory_level
+        self._clock = clock
+        self._throttle = Throttle()
+
+    @property
+    def max_runs(self) -> int:
+        return self._throttle.max_runs
+
+    def hold(self, pauses: Pauses, partitions: frozenset[Partition]) -> None:
+        """Say which partitions memory holds now."""
+        before = self._throttle
+        now = self._throttle = before.after(self._memory_level(), self._clock.monotonic_s())
+        pauses.hold("memory", held_back(now.reading, partitions, self._policy))
+        if before.reading is not now.reading:
+            self._tell(before, now)
+
+    def _tell(self, before: Throttle, now: Throttle) -> None:
+        ran_out = now.reading is Reading.ALL and now.level >= Level.GRACEFUL
+        if now.reading is not Reading.ALL:
+            metrics.MEMORY_PAUSES.labels(now.reading.value).inc()
+        if ran_out:
+            metrics.MEMORY_PAUSES_RUN_OUT.inc()
+        say = log.error if ran_out else log.warning
+        say(
+            "memory_restrains",
+            level=now.level.name,
+            reads=now.reading.value,
+            read=before.reading.value,
+            because=f"paused for {LONGEST_PAUSE_S:g} s in vain" if ran_out else "",
+        )
