@@ -30,6 +30,12 @@ FLUSH_AFTER_S = 10.0
 # Each question costs the process that is measured about a millisecond.
 POLL_S = 0.2
 STALLED_AFTER_S = 60.0
+# So long a backlog is shed but for critical symbols: what is measured is all of it being written.
+NOTHING_WAITS = """
+name = "nothing-waits"
+[exchanges.BINANCE]
+critical = ["*"]
+"""
 
 
 async def measure(run: Run) -> list[Figure]:
@@ -48,7 +54,10 @@ def plan(run: Run, trades: int) -> Plan:
     session = ["--seed", "7", "--symbols", str(SYMBOLS), "--trades", str(trades)]
     arguments = ["--pace", "max", "--hold", "missing", *session]
     layout = Layout(run.folder / "throughput")
-    return Plan(layout, Exchange(simulator_arguments=arguments), FLUSH_AFTER_S)
+    exchange = Exchange(simulator_arguments=arguments)
+    policy = run.folder / "nothing-waits.toml"
+    policy.write_text(NOTHING_WAITS)
+    return Plan(layout, exchange, FLUSH_AFTER_S, variables={"K2_PRIORITY_POLICY": str(policy)})
 
 
 async def ingest(run: Run, k2: Parts, trades: int) -> Figure:
