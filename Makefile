@@ -25,8 +25,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 demo: setup ## The whole system on a generated session, with a proof at the end
 	@$(VENV)/bin/k2 demo $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(PACE),--pace $(PACE)) $(foreach f,$(RECORDING),--recording $(f))
 
+# Two files at a time: most tests wait for processes more than they compute
 test: setup ## Every test but the long faults
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 faults: setup ## Every fault test, on real processes (half an hour)
 	@$(PY) -m pytest -m "whole or not whole" tests/faults
