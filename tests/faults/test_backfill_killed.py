@@ -19,10 +19,10 @@ from tests.support.writer import Writing, assigned, status
 SYMBOLS = ("BTCUSDT", "BNBUSDT", "DOGEUSDT", "ADAUPUSDT")
 HELD = "writer.after_fetch"
 POINTS = [
+    "backfill.after_fetch",
+    "backfill.before_build",
     "backfill.before_send",
-    pytest.param("backfill.after_fetch", marks=pytest.mark.whole),
-    pytest.param("backfill.before_build", marks=pytest.mark.whole),
-    pytest.param("backfill.after_commit", marks=pytest.mark.whole),
+    "backfill.after_commit",
 ]
 
 
@@ -59,6 +59,7 @@ async def nothing_is_owed(writing: Writing) -> None:
     await eventually(drained, 60, what="backfill is done", poll_s=0.5)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_writer_killed_in_its_backfill_loses_and_doubles_nothing(
     writing: Writing, producer: AIOKafkaProducer, point: str
@@ -80,6 +81,7 @@ async def test_a_writer_killed_in_its_backfill_loses_and_doubles_nothing(
     await prove(writing)
 
 
+@pytest.mark.whole
 async def test_a_backfill_that_slept_while_another_writer_did_it_is_fenced(
     writing: Writing, producer: AIOKafkaProducer
 ) -> None:

@@ -16,13 +16,8 @@ from tests.support.processes import arm, disarm
 from tests.support.writer import Writing, status
 
 
-@pytest.mark.parametrize(
-    "point",
-    [
-        "catalog.after_landing",
-        pytest.param("catalog.before_landing", marks=pytest.mark.whole),
-    ],
-)
+@pytest.mark.whole
+@pytest.mark.parametrize("point", ["catalog.after_landing", "catalog.before_landing"])
 async def test_a_commit_of_which_nothing_is_heard_is_in_the_table_once(
     writing: Writing, producer: AIOKafkaProducer, point: str
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from libs.lake.ledger.store import ledger_location
@@ -52,6 +53,7 @@ async def test_a_foreign_rewrite_and_orphan_removal_are_borne(
     assert not dangling(writing.lake.load_table(TRADES)) & {orphan}
 
 
+@pytest.mark.whole
 async def test_a_foreign_append_stops_the_writer_until_it_is_rolled_back(
     writing: Writing, producer: AIOKafkaProducer
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.support.evidence import prove
@@ -13,6 +14,7 @@ from tests.support.polling import eventually
 from tests.support.writer import Writing, status
 
 
+@pytest.mark.whole
 async def test_a_writer_outlives_its_governor_and_finds_it_again(
     writing: Writing, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:

@@ -52,7 +52,8 @@ def killed(broker: LocalKafka) -> None:
     broker.stop()
 
 
-@pytest.mark.parametrize("end", [killed, pytest.param(stopped_in_order, marks=pytest.mark.whole)])
+@pytest.mark.whole
+@pytest.mark.parametrize("end", [killed, stopped_in_order])
 async def test_a_broker_that_ends_and_starts_again_loses_nothing(
     own_kafka: LocalKafka, tmp_path: Path, end: Callable[[LocalKafka], None]
 ) -> None:
@@ -125,6 +126,7 @@ async def test_a_log_truncated_under_a_writer_s_hands_is_lost_no_further_than_it
     await prove(writing, log)
 
 
+@pytest.mark.whole
 async def test_poison_and_oversized_records_are_set_aside_among_trades(
     writing: Writing, producer: AIOKafkaProducer
 ) -> None:

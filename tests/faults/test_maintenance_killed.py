@@ -25,7 +25,7 @@ BUSY = {
 }
 POINTS = [
     "maintenance.before_send",
-    "maintenance.mid_expiry",
+    pytest.param("maintenance.mid_expiry", marks=pytest.mark.whole),
     pytest.param("maintenance.after_upload", marks=pytest.mark.whole),
     pytest.param("maintenance.after_commit", marks=pytest.mark.whole),
 ]
