@@ -240,6 +240,17 @@ async def test_a_burst_is_left_out_and_told(patient: Bench) -> None:
     assert "UNKNOWN_SCHEMA: schema id 999999" in held.hold.why
 
 
+async def test_a_burst_may_begin_with_the_log(patient: Bench) -> None:
+    """Offset 0 is where to go back to, and a probe from there on releases the partition."""
+    for start in (0, 4, 8):
+        await patient.fetched(start, start + 4, value=UNREADABLE)
+    await patient.fetched(0, 4)
+    told = [await patient.consumer.get() for _ in range(2)]
+    assert isinstance(told[0], Held)
+    assert told[0].hold.start == 0
+    assert told[1] == Released(P3, 1)
+
+
 async def test_a_held_partition_goes_on_with_a_batch_that_reads(patient: Bench) -> None:
     """The consumer is told, and nothing lies between what was gathered and what comes."""
     await patient.fetched(0, 3)

@@ -142,7 +142,8 @@ class Batcher(MailboxActor[ToBatcher]):
             return
         reached = chunk.following
         if verdict is Verdict.HOLD:
-            reached = self._bursts.held_at(chunk.partition) or chunk.start
+            held_at = self._bursts.held_at(chunk.partition)
+            reached = chunk.start if held_at is None else held_at
             self._buffer.cut(chunk.partition, reached)
             await self._consumer.put(Held(hold_of(raw, chunk, reached)))
         else:
