@@ -27,6 +27,7 @@ from services.query.tail.tail import Tail
 
 # States of older snapshots are asked now and then.
 KEPT_LEDGERS = 4
+RECORDED = frozenset({Why.SHED, Why.LOST, Why.DEAD_LETTER})
 SINCE_THEN = "what was brought later than this bound is not told from what was there"
 
 
@@ -91,9 +92,15 @@ class Certifier:
         return Verdict(state.log_is_known and not found, tuple(found))
 
     def still(self, state: State, scope: Scope) -> Verdict:
-        """Judge rows that all were there before: they may have gone out of reach."""
+        """Judge rows that all were there before: they may have gone, for good or out of reach.
+
+        Another service may not have read back what was shed, and the log forgets. A gap that has
+        come since lies past the state's upper bound.
+        """
         gone = Beyond(absent=[absent(missing) for missing in state.absent])
         found = lacking(Book(), gone, scope)
+        recorded = lacking(self.book(state, scope), beyond_of(state, scope), scope)
+        found += [one for one in recorded if one.why in RECORDED and is_below(one, state.high)]
         return Verdict(state.log_is_known and not found, tuple(found))
 
     def certificate(self, state: State, scope: Scope) -> Certificate:
