@@ -152,8 +152,12 @@ class Queries:
             return Bound(ceiling, None)
         if not files:
             return Bound(ceiling, EMPTY_COVERAGE)
-        rows = await self._scans.run(lambda reader: file_rows(state, listing, files, reader))
-        return Bound(ceiling, claims_of(rows))
+        return Bound(
+            ceiling,
+            await self._scans.run(
+                lambda reader: claims_of(file_rows(state, listing, files, reader))
+            ),
+        )
 
     async def state_knowing(self, scope: Scope) -> State:
         """Return the newest state, in which something is known of the symbol.
