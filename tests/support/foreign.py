@@ -23,6 +23,8 @@ def append(table: Table, rows: int = 50) -> None:
 def rewrite(table: Table, most_files: int = 3) -> int:
     """Rewrite some data files as copies under other names, as one `replace`; return how many."""
     files = [task.file for task in table.scan().plan_files()][:most_files]
+    if not files:
+        return 0
     producer = table.transaction().update_snapshot().overwrite()
     for file in files:
         producer.delete_data_file(file)
