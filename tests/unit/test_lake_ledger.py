@@ -173,6 +173,18 @@ def test_what_leans_on_a_fenced_partition_is_fenced(
     assert committer.commit(buffer) == Fenced({P0: 1, P1: 0})
 
 
+def test_what_leans_on_a_file_too_old_is_fenced_with_it(store: MemoryStore) -> None:
+    """That file may count as an orphan by now, and no other holds the trade."""
+    old = replace(file(P0, 0, 3, ids(5, 7)), written_us=1)
+    buffer = Prepared(
+        "leaning",
+        {P0: OffsetRange(0, 3), P1: OffsetRange(0, 3)},
+        files=(old,),
+        leans={P1: frozenset({P0})},
+    )
+    assert Committer(store, TRADES).commit(buffer) == Fenced({P0: 0, P1: 0})
+
+
 def test_hole_at_the_venue_is_declared_once(store: MemoryStore, committer: Committer) -> None:
     """Not of ids that are held; and of those that turn up it is a hole no more."""
     committer.commit(Prepared("one", {P0: OffsetRange(0, 3)}, (file(P0, 0, 3, ids(5, 7)),)))

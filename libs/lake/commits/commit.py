@@ -114,9 +114,7 @@ def plan_commit(
     if past := head.commits.get(prepared.commit_id):
         return AlreadyLanded(past, fenced_off(head.seam, prepared.ranges, landed=past.ranges))
     refuse_foreign_log(head, prepared)
-    outdated = {file.position for file in prepared.files if 0 < file.written_us < oldest_us}
-    standing = valid_ranges(head, prepared).items()
-    valid = {position: covered for position, covered in standing if position not in outdated}
+    valid = valid_ranges(head, prepared, oldest_us=oldest_us)
     fenced = fenced_off(head.seam, prepared.ranges, landed=valid)
     if not valid and (prepared.ranges or held_holes(head, prepared.holes)):
         return Refused(fenced)

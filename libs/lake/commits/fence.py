@@ -42,12 +42,20 @@ FENCES: Mapping[Kind, Fence] = {
 }
 
 
-def valid_ranges(head: Head, prepared: Prepared) -> Ranges:
-    """Return the ranges whose fence holds, less those that lean on one whose fence does not."""
+def valid_ranges(head: Head, prepared: Prepared, *, oldest_us: int = 0) -> Ranges:
+    """Return the ranges whose fence holds, less those that lean on one that is left out.
+
+    One with a file begun before `oldest_us` is left out too.
+    """
     if not prepared.ranges:
         return {}
     holds = FENCES[prepared.kind]
-    valid = {at: covered for at, covered in prepared.ranges.items() if holds(head, at, covered)}
+    outdated = {file.position for file in prepared.files if 0 < file.written_us < oldest_us}
+    valid = {
+        at: covered
+        for at, covered in prepared.ranges.items()
+        if at not in outdated and holds(head, at, covered)
+    }
     while alone := [at for at in valid if not prepared.leans.get(at, frozenset()) <= valid.keys()]:
         for at in alone:
             del valid[at]
