@@ -100,12 +100,12 @@ def test_what_is_held_or_not_placed_is_paused_and_all_else_is_read(
         elif step == "place":
             for partition in partitions & positions.assigned:
                 positions.place(partition, 0, assignment=positions.assignment)
-                if partition not in pauses.held:
-                    kafka.resume(TopicPartition(*partition))
+                pauses.resume(cast("AIOKafkaConsumer", kafka), partition)
         elif step == "lose":
             kafka.pause(*(TopicPartition(*p) for p in positions.unplace(partitions)))
         else:
+            # A poll: only then is it brought to Kafka, whatever came to pass since the last.
             pauses.hold(step, partitions)
-        pauses.apply(cast("AIOKafkaConsumer", kafka), positions)
-        still = (pauses.held & positions.assigned) | positions.unplaced
-        assert kafka.paused == still
+            pauses.apply(cast("AIOKafkaConsumer", kafka), positions)
+            still = (pauses.held & positions.assigned) | positions.unplaced
+            assert kafka.paused == still

@@ -226,8 +226,7 @@ class Consumer(Actor):
         if self._positions.place(partition, offset, assignment=assignment):
             tp = TopicPartition(*partition)
             self._consumer.seek(tp, offset)
-            if partition not in self._pauses.held:
-                self._consumer.resume(tp)
+            self._pauses.resume(self._consumer, partition)
             log.info("placed", topic=tp.topic, partition=tp.partition, offset=offset)
 
     def _note_refusals(self, placements: Mapping[Partition, object]) -> None:

@@ -38,6 +38,11 @@ class Pauses:
     def held(self) -> frozenset[Partition]:
         return frozenset().union(*self._by_cause.values())
 
+    def resume(self, kafka: AIOKafkaConsumer, partition: Partition) -> None:
+        """Read a partition that was placed anew; what holds it pauses it again at once."""
+        self._applied -= {partition}
+        kafka.resume(TopicPartition(*partition))
+
     def apply(self, kafka: AIOKafkaConsumer, positions: Positions) -> None:
         """Pause what is held, and resume what this book paused and nothing holds any more."""
         if self._assignment != positions.assignment:
