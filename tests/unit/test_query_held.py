@@ -21,7 +21,7 @@ from services.query.keeper import Committed, Keeper, Read, ReadShed, after_growt
 from services.query.state import Board, State
 from services.query.tail.chunk import chunk_of
 from services.query.tail.rows import rows_of
-from services.query.tail.shed_reader import waiting
+from services.query.tail.shed_reader import readable, waiting
 from services.query.tail.spill import spilled
 from services.query.tail.tail import lightened
 from tests.support.clock import ManualClock
@@ -88,6 +88,16 @@ def test_until_they_are_read_back_shed_rows_are_lacking() -> None:
     state = after_growth(state, ReadShed(TRADES_BINANCE, chunk, {1: (2, 7)}))
     assert [(lack.start, lack.end) for lack in state.lacks] == [(7, 10)]
     assert offsets(state) == [3, 5]
+
+
+def test_of_a_log_that_may_be_another_one_nothing_is_read_back() -> None:
+    """Its records would be shown as the table's own."""
+    state = after(snapshot(10, ledger_of(shed=(2, 10))))
+    assert not list(readable(state, {}))
+    state = after_growth(state, Read(TRADES_BINANCE, None, {1: (10, 10)}, {1: 10}))
+    assert len(list(readable(state, {}))) == 1
+    refused = state.refusing(frozenset({AT}), state.tail)
+    assert not list(readable(refused, {}))
 
 
 def test_rows_go_when_their_range_is_closed() -> None:

@@ -75,10 +75,11 @@ class ShedReader(Actor):
     async def run(self) -> None:
         while not self._stopping.is_set():
             state = self._board.published
-            stretches = list(waiting(state, self._tried)) if state is not None else []
+            stretches = [] if state is None else list(readable(state, self._tried))
             if stretches:
                 await self._read_all(stretches)
-            await self._nap(FIRST_LOOK_S if state is None else self._look_every_s)
+            found = state is not None and state.log_is_known
+            await self._nap(self._look_every_s if found else FIRST_LOOK_S)
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -150,6 +151,12 @@ class ShedReader(Actor):
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+
+
+def readable(state: State, tried: Mapping[Partition, Sequence[Span]]) -> Iterator[Stretch]:
+    """Yield what waits in a log that the tail has found to be the table's own."""
+    if state.log_is_known:
+        yield from (one for one in waiting(state, tried) if one.partition not in state.refused)
 
 
 def waiting(state: State, tried: Mapping[Partition, Sequence[Span]]) -> Iterator[Stretch]:
