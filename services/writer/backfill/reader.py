@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,8 @@ from services.writer.batching.shedding import only
 from services.writer.messages import RawChunk
 
 READ_TIMEOUT_S = 30.0
+# Less than a writer that stops waits for its actors.
+STALLED_S = 10.0
 POLL_MS = 200
 # Nobody is to be fenced by it, and no position of the group is touched.
 NO_GENERATION = -1
@@ -99,15 +101,13 @@ class BackfillReader:
         kafka, tp = await self._started(), KafkaPartition(*position)
         kafka.assign([tp])
         kafka.seek(tp, start)
-        while True:
-            async with deadline(unreachable(self._bootstrap), READ_TIMEOUT_S):
-                fetched = await kafka.getmany(tp, timeout_ms=POLL_MS, max_records=RUNS_A_POLL)
-                at = await kafka.position(tp)
-            for run in fetched.get(tp, []):
+        at = start
+        while at < end:
+            async with deadline(unreachable(self._bootstrap), STALLED_S):
+                runs, at = await further(kafka, tp, at)
+            for run in runs:
                 if run.start < end:
                     yield run
-            if at >= end:
-                return
 
     async def _started(self) -> AIOKafkaConsumer:
         if self._kafka is None:
@@ -115,6 +115,17 @@ class BackfillReader:
             deliver_runs(kafka)
             self._kafka = kafka
         return self._kafka
+
+
+async def further(
+    kafka: AIOKafkaConsumer, tp: KafkaPartition, before: int
+) -> tuple[Sequence[Run], int]:
+    """Read on, until there is something or the position has moved; return both."""
+    while True:
+        found = await kafka.getmany(tp, timeout_ms=POLL_MS, max_records=RUNS_A_POLL)
+        at = await kafka.position(tp)
+        if found or at > before:
+            return found.get(tp, ()), at
 
 
 def owed(piece: Piece, run: Run, start: int) -> RawChunk:
