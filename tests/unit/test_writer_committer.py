@@ -299,3 +299,12 @@ async def test_hole_at_the_venue_is_a_commit_of_its_own(bench: Bench) -> None:
     bench.table.holds_all = True
     with pytest.raises(HeldError):
         await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10)
+
+
+async def test_hole_that_cannot_be_written_is_refused(bench: Bench) -> None:
+    """Whoever declared it hears why; the committer goes on."""
+    holes = {BTC: (Hole(5, 9, "halted", 1),)}
+    bench.table.failures = [OSError("no space left on device")]
+    with pytest.raises(UnavailableError, match="no space left"):
+        await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10)
+    assert await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10) == Flushed(11)

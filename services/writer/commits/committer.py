@@ -196,7 +196,10 @@ class TableCommitter(MailboxActor[ToCommitter]):
             cluster_id=self._cluster_id,
             holes=message.holes,
         )
-        outcome = await self._send(prepared)
+        try:
+            outcome = await self._send(prepared)
+        except OSError as error:
+            raise UnavailableError(f"the hole cannot be recorded: {error}") from error
         if not isinstance(outcome, Landed):
             raise HeldError("some of these ids are in the table: they are no hole")
         return Flushed(outcome.snapshot_id)
