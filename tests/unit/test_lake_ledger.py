@@ -192,6 +192,9 @@ def test_hole_at_the_venue_is_declared_once(store: MemoryStore, committer: Commi
     declared = Prepared("hole", {}, kind=Kind.VENUE, holes={BTC: (hole,)})
     assert isinstance(committer.commit(declared), Landed)
     assert ledger_of(store).holes == {BTC: (hole,)}
+    again = replace(declared, commit_id="again", holes={BTC: (Hole(8, 20, "asked again", 2),)})
+    assert isinstance(committer.commit(again), Landed)
+    assert ledger_of(store).holes == {BTC: (hole,)}
     wrong = replace(declared, commit_id="wrong", holes={BTC: (Hole(7, 9, "halted", 1),)})
     assert committer.commit(wrong) == Fenced({})
     committer.commit(Prepared("two", {P1: OffsetRange(0, 3)}, (file(P1, 0, 3, ids(10, 12)),)))

@@ -167,11 +167,17 @@ def with_lost(ledger: Ledger, position: TopicPartition, lost: Iterable[Lost]) ->
 
 
 def with_holes(ledger: Ledger, holes: Holes) -> Ledger:
+    """Return the ledger with these holes; what was declared before stays as it was."""
     declared = {
-        series: tuple(sorted({*ledger.holes.get(series, ()), *added}))
-        for series, added in holes.items()
+        series: all_holes(ledger.holes.get(series, ()), added) for series, added in holes.items()
     }
     return replace(ledger, holes={**ledger.holes, **declared})
+
+
+def all_holes(before: tuple[Hole, ...], added: Iterable[Hole]) -> tuple[Hole, ...]:
+    known = tuple(Ids(hole.first, hole.last, 0, 0) for hole in before)
+    fresh = chain.from_iterable(uncovered(hole, known) for hole in added)
+    return tuple(sorted({*before, *fresh}))
 
 
 def with_lines(ledger: Ledger, lines: Lines) -> Ledger:
