@@ -42,7 +42,7 @@ async def start_producer(
         max_request_size=MAX_BATCH_BYTES,
         partitioner=partition_of_key,
     )
-    await _start(producer, bootstrap, timeout_s)
+    await start_client(producer, bootstrap, timeout_s)
     return producer
 
 
@@ -75,7 +75,7 @@ async def start_consumer(
         fetch_min_bytes=fetch_min_bytes,
         fetch_max_wait_ms=fetch_max_wait_ms,
     )
-    await _start(consumer, bootstrap, timeout_s)
+    await start_client(consumer, bootstrap, timeout_s)
     return consumer
 
 
@@ -88,7 +88,7 @@ async def start_admin(
         UnavailableError: no broker answered within `timeout_s`.
     """
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, client_id=client_id)
-    await _start(admin, bootstrap, timeout_s)
+    await start_client(admin, bootstrap, timeout_s)
     return admin
 
 
@@ -103,7 +103,8 @@ async def stop_client(client: Client, *, timeout_s: float = STOP_TIMEOUT_S) -> N
         await stop()
 
 
-async def _start(client: Client, bootstrap: str, timeout_s: float) -> None:
+async def start_client(client: Client, bootstrap: str, timeout_s: float = START_TIMEOUT_S) -> None:
+    """Start a client; one that does not start is stopped. Raises UnavailableError."""
     try:
         async with deadline(unreachable(bootstrap), timeout_s):
             await client.start()

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from aiokafka import AIOKafkaProducer
 
-from libs.kafka.client import START_TIMEOUT_S, stop_client
+from libs.kafka.client import start_client, stop_client
 from libs.kafka.dead_letters import MAX_LETTER_BYTES, DeadLetter, publish
-from libs.kafka.deadline import deadline, unreachable
 from libs.market.clock import Clock
 from libs.wire.framing import unframe
 from libs.wire.rejection import RejectedError
@@ -51,8 +50,7 @@ class KafkaDeadLetters:
                 acks="all",
                 max_request_size=MAX_LETTER_BYTES,
             )
-            async with deadline(unreachable(self._bootstrap), START_TIMEOUT_S):
-                await producer.start()
+            await start_client(producer, self._bootstrap)
             self._producer = producer
         return self._producer
 
