@@ -42,7 +42,7 @@ DUPLICATES = Counter(
 )
 TAIL_BYTES = Gauge("k2_query_tail_bytes", "Bytes of the tail", ["where"])
 ROWS_READ = Counter("k2_query_rows_read_total", "Rows the tail has taken in")
-LACKING = Gauge("k2_query_lacking_offsets", "Offsets that neither Iceberg nor the tail has")
+LACKING = Gauge("k2_query_lacking_offsets", "Offsets past the seam that are not in the tail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,6 @@ class Keeper(MailboxActor[Change]):
         """Keep what is in memory, and what is held, within their bounds."""
         tail = lightened(state.tail, state.seam, held_bytes=self._held_bytes)
         tail = spilled(tail, memory_bytes=self._memory_bytes, folder=self._spill_dir)
-        if tail.kept is not state.tail.kept:
-            return state.grown(tail, state.log_ends)
         return state if tail is state.tail else replace(state, tail=tail)
 
     def _look_whether_caught_up(self) -> None:
@@ -195,7 +193,7 @@ def observe(state: State) -> None:
     HELD_ROWS.set(state.tail.held_rows)
     TAIL_BYTES.labels("memory").set(state.tail.bytes_in_memory)
     TAIL_BYTES.labels("disk").set(state.tail.bytes_on_disk)
-    LACKING.set(sum(lack.end - lack.start for lack in state.lacks))
+    LACKING.set(sum(lack.end - lack.start for lack in state.absent))
 
 
 def after_growth(state: State | None, message: Growth) -> State:

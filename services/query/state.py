@@ -17,14 +17,11 @@ from libs.market.errors import UnavailableError
 from services.query.completeness.missing import (
     MissingRange,
     Partition,
-    below_bound,
     missing,
-    recorded,
     unread,
 )
 from services.query.completeness.undecoded import Undecoded, waiting, with_more
 from services.query.offsets import Offsets, ahead, distance, furthest
-from services.query.tail.held import not_kept
 from services.query.tail.tail import EMPTY_TAIL, Tail, committed
 
 
@@ -36,7 +33,6 @@ class State:
     tail: Tail
     # Upper bound of the rows, exclusive: the tail's end, or the seam where that is further.
     high: Offsets
-    lacks: tuple[MissingRange, ...]
     log_ends: Offsets = field(default_factory=dict)
     # Before the log's ends are known, nobody can say whether rows are missing.
     log_is_known: bool = False
@@ -46,8 +42,6 @@ class State:
     refused: frozenset[Partition] = frozenset()
     # False while Kafka does not tell the end of the log: then there may be rows we know nothing of.
     log_is_reached: bool = True
-    # What the ledger says is not in the table, nor kept here.
-    recorded: tuple[MissingRange, ...] = ()
     # What of the log between the seam and `high` is not here.
     absent: tuple[MissingRange, ...] = ()
     # What of the log is here and no row, nor in the dead letters yet.
@@ -67,16 +61,13 @@ class State:
     ) -> State:
         left = committed(tail, index.seam, index.ledger, before)
         high = furthest(index.seam, left.high)
-        state = cls(index, left, high, (), log_ends, table=table, refused=refused)
-        return state.recorded_anew().told(reached=reached)
+        state = cls(index, left, high, log_ends, table=table, refused=refused)
+        return state.told(reached=reached)
 
     @classmethod
     def at_snapshot(cls, index: SnapshotIndex, log_ends: Offsets) -> State:
         """Return what was committed with one snapshot: no tail, and nothing past its seam."""
-        lacks = recorded(index.ledger, not_kept(index.ledger, {}))
-        return cls(
-            index, EMPTY_TAIL, index.seam, lacks, log_ends, log_is_known=True, recorded=lacks
-        )
+        return cls(index, EMPTY_TAIL, index.seam, log_ends, log_is_known=True)
 
     def committed(self, index: SnapshotIndex, table: Table | None) -> State:
         """Return the state of a new head: what it has of the tail leaves the tail."""
@@ -101,14 +92,7 @@ class State:
         """Return the same snapshot with a tail that has more, cut at the seam already."""
         high = furthest(self.seam, tail.high)
         grown = replace(self, tail=tail, high=high, log_ends=log_ends)
-        if tail.kept is not self.tail.kept:
-            grown = grown.recorded_anew()
         return grown.told(reached=self.log_is_reached)
-
-    def recorded_anew(self) -> State:
-        """Return the state with what its ledger says is not in the table nor kept here."""
-        ledger = self.index.ledger
-        return replace(self, recorded=recorded(ledger, not_kept(ledger, self.tail.kept)))
 
     def told(self, *, reached: bool) -> State:
         """Return the state with or without an end of the log that Kafka tells."""
@@ -117,7 +101,6 @@ class State:
             absent += unread(self.high)
         return replace(
             self,
-            lacks=below_bound(self.recorded, self.high) + absent,
             absent=absent,
             log_is_known=reached and bool(self.log_ends),
             log_is_reached=reached,
@@ -132,10 +115,6 @@ class State:
         return self.index.seam
 
     @property
-    def complete(self) -> bool:
-        return self.log_is_known and not self.lacks
-
-    @property
     def behind_log(self) -> int:
         return distance(self.high, self.log_ends)
 
@@ -148,7 +127,6 @@ class State:
         return replace(
             self,
             high=offsets,
-            lacks=below_bound(self.recorded, offsets),
             absent=(),
             log_is_known=True,
             log_is_reached=True,

@@ -85,7 +85,7 @@ class World:
         token, found = "", []
         while True:
             page = await self.queries.page(asked, token)
-            assert not page.state.lacks
+            assert not page.state.absent
             rows = page.rows.select(["symbol", "kafka_offset"]).to_pylist()
             found += [(row["symbol"], row["kafka_offset"]) for row in rows]
             if not page.more:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -15,6 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from libs.kafka.topics import TRADES_BINANCE
 from libs.lake.commits.seam import TopicPartition
+from libs.lake.completeness.evidence import Why
+from libs.lake.completeness.scope import Scope
 from libs.lake.files.index import SnapshotIndex, index_of
 from libs.lake.ledger.claims import claims_of
 from libs.lake.ledger.ledger import (
@@ -30,6 +31,7 @@ from libs.lake.ledger.ledger import (
 from libs.lake.table.naming import fresh_columns
 from libs.lake.table.tables import TRADES_SCHEMA
 from services.query.asked import Selection
+from services.query.completeness.certifying import Certifier
 from services.query.keeper import Committed, Read, ReadShed, after_growth
 from services.query.state import State
 from services.query.tail.chunk import Chunk, chunk_of
@@ -274,9 +276,10 @@ class Answers(RuleBasedStateMachine):
     def named(self) -> set[tuple[str, int, int]]:
         """Return the positions that the answer says it lacks."""
         return {
-            (lack.topic, lack.partition, at)
-            for lack in self.state.lacks
-            for at in np.arange(lack.start, lack.end).tolist()
+            (*lack.position, at)
+            for lack in Certifier().verdict(self.state, Scope()).lacks
+            if lack.position and lack.offsets and lack.why is not Why.DEAD_LETTER
+            for at in range(*lack.offsets)
         }
 
     @invariant()

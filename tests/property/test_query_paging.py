@@ -115,7 +115,8 @@ class World:
         token, found, waiting = "", [], list(steps)
         while True:
             page = await self.queries.page(asked, token)
-            assert page.state.complete
+            assert page.state.log_is_known
+            assert not page.state.absent
             found += [key_of(page.rows, row) for row in range(page.rows.num_rows)]
             if not page.more:
                 return found

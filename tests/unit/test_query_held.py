@@ -10,13 +10,14 @@ from prometheus_client import REGISTRY
 
 from libs.kafka.topics import TRADES_BINANCE
 from libs.lake.commits.seam import TopicPartition
+from libs.lake.completeness.scope import Scope
 from libs.lake.files.index import index_of
 from libs.lake.ledger.claims import claims_of
 from libs.lake.ledger.ledger import Account, Ledger, Shed, closed, entered
 from libs.lake.table.naming import fresh_columns
 from libs.lake.table.tables import TRADES_SCHEMA
 from services.query.asked import Selection
-from services.query.completeness.missing import SHED
+from services.query.completeness.certifying import Certifier
 from services.query.keeper import Committed, Keeper, Read, ReadShed, after_growth
 from services.query.state import Board, State
 from services.query.tail.chunk import chunk_of
@@ -59,6 +60,12 @@ def offsets(state: State, symbol: str = "") -> list[int]:
     return sorted(at for batch in batches for at in batch["kafka_offset"].to_pylist())
 
 
+def lacks(state: State) -> list[tuple[int, int, str]]:
+    """Return the positions that an answer over everything lacks."""
+    found = Certifier().verdict(state, Scope()).lacks
+    return [(*each.offsets, each.why.value) for each in found if each.offsets]
+
+
 def after(*messages: Committed | Read | ReadShed) -> State:
     state: State | None = None
     for message in messages:
@@ -73,20 +80,20 @@ def test_shed_rows_of_a_reader_behind_the_seam_are_held() -> None:
     assert offsets(state, "B") == [1, 3, 5, 7, 9, 11, 13]
     assert offsets(state, "A") == [10, 12]
     assert state.tail.kept == {TRADES_BINANCE: {1: ((0, 10),)}}
-    assert state.complete
+    assert lacks(state) == []
 
 
 def test_until_they_are_read_back_shed_rows_are_lacking() -> None:
     """Each part that is here is no longer named."""
     state = after(snapshot(10, ledger_of(shed=(2, 10))))
-    assert [(lack.start, lack.end, lack.reason) for lack in state.lacks] == [(2, 10, SHED)]
+    assert lacks(state) == [(2, 10, "SHED")]
     [stretch] = waiting(state, {})
     assert (*stretch.partition, stretch.start, stretch.end) == (*AT, 2, 10)
     assert stretch.keys == {b"B"}
     assert not list(waiting(state, {AT: ((0, 10),)}))
     chunk = chunk_of(TRADES_BINANCE, mixed(2, 7))
     state = after_growth(state, ReadShed(TRADES_BINANCE, chunk, {1: (2, 7)}))
-    assert [(lack.start, lack.end) for lack in state.lacks] == [(7, 10)]
+    assert lacks(state) == [(7, 10, "SHED")]
     assert offsets(state) == [3, 5]
 
 
@@ -161,8 +168,7 @@ def test_what_is_too_much_to_hold_is_let_go_and_named() -> None:
     held_bytes = state.tail.held[1].bytes
     state = state.grown(lightened(state.tail, state.seam, held_bytes=held_bytes), state.log_ends)
     assert offsets(state) == [11, 13, 15, 17, 19]
-    assert [(lack.start, lack.end, lack.reason) for lack in state.lacks] == [(1, 10, SHED)]
-    assert not state.complete
+    assert lacks(state) == [(1, 10, "SHED")]
 
 
 async def test_what_is_left_out_is_counted_by_symbol(tmp_path: Path) -> None:

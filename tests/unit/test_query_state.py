@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from libs.kafka.topics import TRADES_BINANCE
+from libs.lake.completeness.scope import Scope
 from libs.lake.files.index import index_of
 from libs.lake.table.naming import fresh_columns
 from libs.lake.table.tables import TRADES_SCHEMA
+from services.query.completeness.certifying import Certifier
 from services.query.completeness.missing import MissingRange
 from services.query.state import State
 from services.query.tail.tail import EMPTY_TAIL
@@ -18,6 +20,11 @@ TAIL = tail_of(trade_rows("A", range(50, 100), partition=1))
 
 def offsets(offset: int) -> dict[str, dict[int, int]]:
     return {TRADES_BINANCE: {1: offset}}
+
+
+def complete(state: State) -> bool:
+    """Say whether an answer over everything is complete."""
+    return Certifier().verdict(state, Scope()).complete
 
 
 def committed(tail: object, seam: int) -> State:
@@ -37,22 +44,22 @@ def committed(tail: object, seam: int) -> State:
 )
 def test_what_lies_between_seam_and_tail_is_lacking(state: State, end: int) -> None:
     """The tail's low bound is past the seam: never complete."""
-    assert state.lacks == (MissingRange(TRADES_BINANCE, 1, 20, end),)
-    assert not state.complete
+    assert state.absent == (MissingRange(TRADES_BINANCE, 1, 20, end),)
+    assert not complete(state)
 
 
 def test_a_tail_from_the_seam_on_is_complete() -> None:
     """Also where the seam has moved into the tail."""
-    assert committed(TAIL, 50).complete
-    assert committed(TAIL, 70).complete
+    assert complete(committed(TAIL, 50))
+    assert complete(committed(TAIL, 70))
 
 
 def test_nothing_is_complete_before_the_logs_end_is_known() -> None:
     """Without a word from the log nobody can say what is missing; what is committed stays so."""
     index = index_of(7, fresh_columns(TRADES_SCHEMA), offsets(50), {})
-    assert not State.of(index, EMPTY_TAIL, {}).complete
-    assert State.of(index, EMPTY_TAIL, {}).grown(TAIL, offsets(100)).complete
-    assert State.at_snapshot(index, {}).complete
+    assert not complete(State.of(index, EMPTY_TAIL, {}))
+    assert complete(State.of(index, EMPTY_TAIL, {}).grown(TAIL, offsets(100)))
+    assert complete(State.at_snapshot(index, {}))
 
 
 def test_an_unreachable_log_is_lacking_until_it_is_reached_again() -> None:
@@ -60,7 +67,7 @@ def test_an_unreachable_log_is_lacking_until_it_is_reached_again() -> None:
     away = committed(TAIL, 50).told(reached=False)
     index = away.index
     for state in (away, away.committed(index, None), away.grown(TAIL, offsets(100))):
-        assert (state.complete, state.log_is_known) == (False, False)
-        assert state.lacks == (MissingRange(TRADES_BINANCE, 1, 100, 100, "LOG_UNREACHABLE"),)
-    assert away.told(reached=True).complete
-    assert State.at_snapshot(index, away.log_ends).complete
+        assert (complete(state), state.log_is_known) == (False, False)
+        assert state.absent == (MissingRange(TRADES_BINANCE, 1, 100, 100, "LOG_UNREACHABLE"),)
+    assert complete(away.told(reached=True))
+    assert complete(State.at_snapshot(index, away.log_ends))

@@ -1,27 +1,21 @@
-"""What an answer lacks: a pure function of the seam, the upper bound and what the tail holds.
+"""What of the log an answer lacks: by the seam, the upper bound and what the tail holds. Pure.
 
-Below the seam Iceberg has every row; from it to the upper bound the tail must. What neither has is
-named, and an answer is complete where nothing is.
+From the seam to the upper bound the tail must have every row; what it has not is named. What is
+missing below the seam the ledger tells (`libs/lake/completeness`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from libs.lake.commits.seam import TopicPartition
-from libs.lake.ledger.ledger import Ledger, Shed
 from services.query.offsets import Offsets, each, offset_at
 
 Span = tuple[int, int]
 Partition = tuple[str, int]
 Covered = Mapping[str, Mapping[int, Sequence[Span]]]
 
-Entry = tuple[TopicPartition, Shed]
-
 NOT_IN_THE_LOG = "NOT_IN_THE_LOG"
-LOST = "LOST"
-SHED = "SHED"
 ANOTHER_LOG = "ANOTHER_LOG"
 LOG_UNREACHABLE = "LOG_UNREACHABLE"
 
@@ -63,30 +57,6 @@ def unread(high: Offsets) -> tuple[MissingRange, ...]:
     return tuple(
         MissingRange(topic, partition, bound, bound, LOG_UNREACHABLE)
         for topic, partition, bound in each(high)
-    )
-
-
-def recorded(ledger: Ledger, not_kept: Iterable[Entry]) -> tuple[MissingRange, ...]:
-    """Return what a ledger says is not in the table; shed rows that are kept here are no lack."""
-    gone = [
-        (position, lost.start, lost.end, LOST)
-        for position, book in ledger.partitions.items()
-        for lost in book.lost
-    ]
-    shed = [(position, shed.start, shed.end, SHED) for position, shed in not_kept]
-    return tuple(
-        MissingRange(position.topic, position.partition, start, end, reason)
-        for position, start, end, reason in (*gone, *shed)
-    )
-
-
-def below_bound(ranges: Iterable[MissingRange], high: Offsets) -> tuple[MissingRange, ...]:
-    """Return what of the ranges lies below an upper bound."""
-    return tuple(
-        replace(lack, end=min(lack.end, bound))
-        for lack in ranges
-        for bound in [offset_at(high, lack.topic, lack.partition)]
-        if lack.start < bound
     )
 
 
