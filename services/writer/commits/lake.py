@@ -30,10 +30,10 @@ from services.writer.commits.storing import Encode, Sieve, Written
 from services.writer.ledger.reader import ledger_at
 from services.writer.messages import HeadLedger, StoredRow, TableState
 
-# The committer actor goes on by itself, and says meanwhile why nothing is committed.
 READ_BACK_ROWS = 131_072
 # A compaction's attempt takes some 50 ms; where one hangs, rows do not wait for it.
 LONGEST_WAIT_FOR_TURN_S = 0.5
+# The committer actor goes on by itself, and says meanwhile why nothing is committed.
 ONE_CALL = Patience(give_up_after_s=2.0)
 
 
