@@ -27,6 +27,8 @@ from services.query.tail.tail import Tail
 
 # States of older snapshots are asked now and then.
 KEPT_LEDGERS = 4
+# More than there are symbols: callers may ask for names that are none, without end.
+KEPT_BOOKS = 16_384
 RECORDED = frozenset({Why.SHED, Why.LOST, Why.DEAD_LETTER})
 SINCE_THEN = "what was brought later than this bound is not told from what was there"
 
@@ -62,6 +64,8 @@ class LedgerBooks:
     def book(self, scope: Scope) -> Book:
         names = scope.symbol, scope.exchange
         if names not in self._books:
+            if len(self._books) >= KEPT_BOOKS:
+                self._books.clear()
             self._books[names] = book_of(self.ledger, self._series_of(scope), scope)
         return self._books[names]
 
