@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.rpc.client import call, channel
-from tools.cli.home import address_of, given_address, running
+from tools.cli.application import OTHER_FAILURE
+from tools.cli.home import addresses_of
 from tools.cli.output import Output, Row, chosen, write_rows
 from tools.cli.tables import grid, show
 from tools.cli.view import count, plural
@@ -126,7 +127,7 @@ def run(
     else:
         Console(highlight=False).print("nothing was due")
     if any(step.outcome == pb.MAINTENANCE_OUTCOME_FAILED for step in steps):
-        raise typer.Exit(5)
+        raise typer.Exit(OTHER_FAILURE)
 
 
 def asked(only: list[Only] | None, *, every_day: bool, dry_run: bool) -> pb.RunMaintenanceRequest:
@@ -137,22 +138,10 @@ def asked(only: list[Only] | None, *, every_day: bool, dry_run: bool) -> pb.RunM
 async def of_every_writer(ask: Callable[[WriterServiceAsyncStub], Awaitable[A]]) -> list[A]:
     """Ask each running writer: each keeps its own partitions."""
     answers = []
-    for address in addresses():
+    for address in addresses_of("writer"):
         async with channel(address) as connection:
             answers.append(await ask(WriterServiceStub(connection)))
     return answers
-
-
-def addresses() -> list[str]:
-    """Return where the writers are: K2_WRITER_ADDRESS, or those of the running K2.
-
-    Raises:
-        UnavailableError: nothing runs here and no address is given.
-    """
-    given = given_address("writer")
-    doors = [] if given else [door for door in running().values() if door.service == "writer"]
-    found = [door.grpc for door in doors if door.grpc]
-    return found or [address_of("writer")]
 
 
 async def state(writer: WriterServiceAsyncStub) -> pb.GetMaintenanceResponse:
