@@ -60,17 +60,6 @@ ENCODINGS = {
     "ingest_timestamp": "DELTA_BINARY_PACKED",
     "kafka_offset": "DELTA_BINARY_PACKED",
 }
-# What a reader prunes row groups by. Statistics of the other columns cost a fifth of writing and
-# nobody asks for them; bounds of whole files, for all columns, are in the manifest.
-PRUNING_COLUMNS = (
-    "exchange",
-    "symbol",
-    "source_sequence",
-    "timestamp",
-    "ingest_timestamp",
-    "kafka_partition",
-    "kafka_offset",
-)
 # Held as codes from the sort to the file: cheaper to reorder, and the writer takes codes.
 CODED_COLUMNS = ("exchange", "asset_class", "currency", "side", "origin", "kafka_topic")
 WIDER: Mapping[tuple[pa.DataType, type[IcebergType]], pa.DataType] = {
