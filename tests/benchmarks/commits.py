@@ -240,11 +240,10 @@ def panels(kept: list[Sample], unkept: list[Sample]) -> list[Panel]:
 
     return [
         Panel(
-            "one commit, ms",
+            "ms of a commit",
             [
-                line("p95", "#9ec5e8", lambda s: s.p95_ms, kept),
-                line("p50", "#1f6fb2", lambda s: s.p50_ms, kept),
-                line("p50 without maintenance", "#c0392b", lambda s: s.p50_ms, unkept),
+                line("processor time, median", "#1f6fb2", lambda s: s.cpu_ms, kept),
+                line("without maintenance", "#c0392b", lambda s: s.cpu_ms, unkept),
             ],
         ),
         Panel(
