@@ -88,10 +88,6 @@ def rate(per_second: float | None) -> str:
     return "?" if per_second is None else f"{per_second:,.0f}"
 
 
-def _why(flow: Flow, level: str) -> str:
-    return (flow.explanation or "").removeprefix(f"{level}: ")
-
-
 def _commits(flow: Flow) -> str:
     return f"rows, {plural(flow.committed_files, 'file')}, {plural(flow.commits, 'commit')}"
 
