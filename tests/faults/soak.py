@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -60,6 +61,9 @@ class Story:
 
 async def main(minutes: float, seed: int, console: Console) -> int:
     """Run one soak; return the exit code."""
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     console.print(f"soak of {minutes:g} minutes, seed {seed}: make soak SEED={seed} repeats it")
     story = Story(seed, minutes)
     with folder_for(console) as (folder, disk):

@@ -22,12 +22,16 @@ JUNK = (b"", b"{no trade}", b"\x00\x00\x0f\x42\x3f\x00unknown schema")
 
 @dataclass
 class Flow:
-    """Sends trades of each symbol in the order of their ids, of which some come again later."""
+    """Sends trades of each symbol in the order of their ids, of which some come again later.
+
+    Nothing that is no trade, or contradicts one, comes with the keys of `clean`.
+    """
 
     writing: Writing
     producer: AIOKafkaProducer
     seed: int = 7
     symbols: tuple[str, ...] = SYMBOLS
+    clean: tuple[str, ...] = ()
     resent: float = 0.05
     junk: int = 2
     contradictions: int = 1
@@ -52,8 +56,7 @@ class Flow:
     async def _send_some(self, symbol: str, rows: int) -> None:
         first = self.sent.get(symbol, 0)
         values = encoded(symbol, self._ids(first, rows), self.writing.schema_id)
-        odd = self.random.choices(JUNK, k=self.junk) + self._contradicting(symbol, first)
-        for value in odd:
+        for value in () if symbol in self.clean else self._odd(symbol, first):
             values.insert(self.random.randrange(len(values)), value)
         await self._send(symbol, values)
         self.sent[symbol] = first + rows
@@ -71,6 +74,9 @@ class Flow:
             at = self.random.randrange(1, len(ids))
             ids.insert(at, self.random.randint(0, max(ids[:at])))
         return np.array(ids, dtype=np.int64)
+
+    def _odd(self, symbol: str, before: int) -> list[bytes]:
+        return self.random.choices(JUNK, k=self.junk) + self._contradicting(symbol, before)
 
     def _contradicting(self, symbol: str, before: int) -> list[bytes]:
         """Return trades with ids that were sent before, and another price."""

@@ -211,7 +211,8 @@ async def a_surge(stack: Stack, random: Random) -> str:
 
 async def poison(stack: Stack, random: Random) -> str:
     for _ in range(random.randint(1, 10)):
-        partition = bucket_of(random.choice(stack.flow.symbols))
+        dirty = [symbol for symbol in stack.flow.symbols if symbol not in stack.flow.clean]
+        partition = bucket_of(random.choice(dirty))
         size = random.choice((1, 50, 900_000))
         async with asyncio.timeout(30):
             await stack.producer.send_and_wait(

@@ -29,8 +29,9 @@ from tests.support.writer import Writing
 from tools.kafka.broker import LocalKafka
 
 TOPIC = "market.crypto.trades.binance"
-# A critical, a high, a normal and a low symbol of the shipped policy.
-SYMBOLS = ("BTCUSDT", "BNBUSDT", "DOGEUSDT", "ADAUPUSDT")
+# Critical, high, normal and low symbols of the shipped policy; one whose answers can be complete.
+SYMBOLS = ("BTCUSDT", "BNBUSDT", "DOGEUSDT", "ADAUPUSDT", "SOLUSDT")
+CLEAN = ("SOLUSDT",)
 STEPPING = ROOT / "tests/support/stepping"
 WRITERS = ("writer-1", "writer-2")
 GUARD_EVERY_S = 0.1
@@ -78,7 +79,7 @@ async def standing(folder: Path, seed: int, disk: SmallDisk | None) -> AsyncIter
         writing = Writing(broker.bootstrap, TOPIC, folder, schema_id)
         ensure_trades(writing.lake)
         producer = await start_producer(broker.bootstrap, "soak")
-        flow = Flow(writing, producer, seed=seed, symbols=SYMBOLS)
+        flow = Flow(writing, producer, seed=seed, symbols=SYMBOLS, clean=CLEAN)
         log = Log(broker.bootstrap, TOPIC)
         try:
             with ExitStack() as stack:
