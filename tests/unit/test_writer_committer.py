@@ -159,6 +159,13 @@ async def test_dead_letters_are_in_kafka_before_the_commit(bench: Bench) -> None
     assert bench.journal == ["write", "letter 2", "commit"]
 
 
+async def test_rows_in_a_file_are_not_held_in_memory_too(bench: Bench) -> None:
+    """While the commit is tried, for as long as that takes."""
+    written = part()
+    await bench.commit(written)
+    assert written.batches == []
+
+
 async def test_without_dead_letters_nothing_is_committed(bench: Bench) -> None:
     """Kafka away for letters: tried again, and only then committed."""
     bench.letters.failures = [UnavailableError("no Kafka"), UnavailableError("no Kafka")]

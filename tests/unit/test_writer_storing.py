@@ -8,8 +8,11 @@ import pyarrow as pa
 import pytest
 
 from libs.lake.commits.committer import Landed
+from libs.lake.commits.seam import TopicPartition
 from libs.lake.ledger.coverage import Ids, Series
 from libs.wire.rejection import Reason
+from services.writer.commits.storing import Written
+from tests.support.lake import made_up_file
 from tests.support.storing import SYMBOL, Storer, position_of, trades
 from tests.support.trades import FIRST_DAY_US
 
@@ -145,3 +148,13 @@ def test_duplicate_of_a_file_beside_leans_on_its_partition(storer: Storer) -> No
     assert written.leans == {position_of(first)}
     assert written.conflicts == ()
     assert written.duplicates == {BTC: 1}
+
+
+def test_file_written_anew_leans_on_what_either_leaned_on() -> None:
+    """Rows dropped in either turn are worth nothing without those that they were dropped for."""
+    one, other = TopicPartition("trades", 1), TopicPartition("trades", 2)
+    old, new = made_up_file(3, 0, 5), made_up_file(3, 0, 4)
+    before = Written((old,), leans=frozenset({one}))
+    after = before.with_file_replaced(old, Written((new,), leans=frozenset({other})))
+    assert after.files == (new,)
+    assert after.leans == {one, other}
