@@ -171,7 +171,8 @@ class Queries:
             if not any(scope.covers(Series(*name, epoch=0)) for name in found):
                 at = f" at {scope.exchange}" if scope.exchange else ""
                 raise NotFoundError(
-                    f"no trade of {scope.symbol}{at} is known; ListSymbols names what there is",
+                    f"no trade of {scope.symbol}{at} is known; "
+                    "`k2 symbols` and ListSymbols name what there is",
                     symbol=scope.symbol,
                 )
         return state

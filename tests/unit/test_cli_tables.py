@@ -10,7 +10,7 @@ import pytest
 from k2.query.v1 import query_pb2
 from rich.console import Console
 
-from tools.cli.footnote import tell_lacks
+from tools.cli.footnote import footnote, tell_lacks
 from tools.cli.tables import cell, grid, plain_decimal, show, table_of
 
 
@@ -82,3 +82,12 @@ def test_a_follower_hears_what_it_lacks_and_when_it_lacks_no_more(
     assert "t/3 [20, 50) SHED" in said[1].err
     assert "not complete" not in said[2].err
     assert "complete" in said[2].err
+
+
+@pytest.mark.parametrize(("rows", "said"), [(0, "0 rows,"), (1, "1 row,"), (2, "2 rows,")])
+def test_rows_are_counted_in_words(
+    rows: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One row is not "1 rows"."""
+    footnote(rows, query_pb2.Provenance(complete=True))
+    assert capsys.readouterr().err.startswith(said)

@@ -42,8 +42,9 @@ def footnote(rows: int, provenance: pb.Provenance) -> None:
     """Say on stderr what the answer was computed from."""
     hint = "" if rows else ": `k2 symbols` lists what there is"
     behind = f", {provenance.behind_log} behind the log" if provenance.behind_log else ""
+    counted = "1 row" if rows == 1 else f"{rows} rows"
     Console(stderr=True, highlight=False).print(
-        f"[dim]{rows} rows, snapshot {provenance.snapshot_id or 'none'} and the tail{behind},[/]"
+        f"[dim]{counted}, snapshot {provenance.snapshot_id or 'none'} and the tail{behind},[/]"
         f" {_verdict(provenance)}{hint}",
         soft_wrap=True,
     )

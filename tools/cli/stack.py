@@ -62,6 +62,8 @@ def up(
     k2 up --detach
 
     k2 up --live BTCUSDT,ETHUSDT
+
+    K2_HOME=/data/k2 k2 up --detach keeps it there; the other commands need K2_HOME then too.
     """
     source = Source(generate, symbols, None, rate, tuple(recording or ()), live or None, pace)
     layout = Layout(home() / "up")
