@@ -104,10 +104,11 @@ async def test_a_generated_session_is_proven_without_recorded_data(tmp_path: Pat
     async with whole_k2(tmp_path, source) as fleet:
         async with Watcher(fleet, busiest) as watcher:
             await all_arrived(fleet, sum(symbol.count for symbol in expected.values()))
+            # Where the machine is busy, the tail has all rows seconds before the table.
+            await eventually(lambda: watcher.snapshots >= 3, 30, what="answers over 3 snapshots")
         proof = await prove(expected, fleet.door("query").grpc or "")
     assert proof.passed, [s for s in expected if not proof.holds_for(s)]
     assert watcher.queries >= LEAST_QUERIES
-    assert watcher.snapshots >= 3, "queries ran over several commits"
 
 
 @pytest.mark.timeout(180)
