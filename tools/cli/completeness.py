@@ -30,6 +30,7 @@ NEXT_STEPS = {
     "LOST": "the log's retention took them before they were stored: fetch them from the exchange",
     "DEAD_LETTER": "`k2 dlq list` says why; `k2 dlq replay` stores what can be read by now",
     "SHED": "put off under load: `k2 backfill status` says when they are stored",
+    "BEFORE_FIRST": "ask from the first trade held on, or import what was traded before",
     "NOT_PROVABLE": "count these trades at the exchange: they carry no id",
 }
 

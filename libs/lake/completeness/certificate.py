@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from libs.lake.commits.seam import OffsetRange, Seam, TopicPartition, offset_at
-from libs.lake.completeness.evidence import Beyond, Book, Finding, Why, series_held
+from libs.lake.completeness.evidence import (
+    Beyond,
+    Book,
+    Finding,
+    Why,
+    ends_of,
+    series_held,
+)
 from libs.lake.completeness.findings import findings
 from libs.lake.completeness.scope import Scope
 from libs.lake.ledger.coverage import Held, IdRange, Series, join
-from libs.lake.ledger.gaps import NO_GAPS, outside
+from libs.lake.ledger.gaps import EARLIEST_US, LATEST_US, NO_GAPS, outside
 
 # In the order in which they matter to a reader.
 _WORDS = {
@@ -23,6 +30,7 @@ _WORDS = {
     Why.LOST: ("lost range", "lost ranges"),
     Why.DEAD_LETTER: ("range of dead letters", "ranges of dead letters"),
     Why.SHED: ("shed range", "shed ranges"),
+    Why.BEFORE_FIRST: ("time before the first trade held", "times before the first trades held"),
     Why.NOT_PROVABLE: ("proof, for trades have no id", "proof, for trades have no id"),
 }
 SMALLEST_ID = -(1 << 63)
@@ -61,7 +69,7 @@ class Certificate:
 
 def certify(book: Book, beyond: Beyond, scope: Scope, bounds: Bounds) -> Certificate:
     """Say whether all of a scope is held, and name whatever is not."""
-    found = findings(book, beyond, scope)
+    found = [*findings(book, beyond, scope), *before_first(book, beyond, scope)]
     told = (*found, *not_committed(book, beyond, scope), *behind(scope, bounds))
     return Certificate(
         scope=scope,
@@ -70,6 +78,30 @@ def certify(book: Book, beyond: Beyond, scope: Scope, bounds: Bounds) -> Certifi
         findings=told,
         complete=bounds.log_is_known and not any(finding.lacking for finding in found),
     )
+
+
+def before_first(book: Book, beyond: Beyond, scope: Scope) -> Iterator[Finding]:
+    """Yield the symbols of which nothing is held at the start of the times asked about.
+
+    Whether they were traded by then, only the exchange can say. A question without a start is about
+    what is held.
+    """
+    if scope.start_us == EARLIEST_US:
+        return
+    first: dict[tuple[str, str, str], tuple[int, Series]] = {}
+    for series in series_held(book, beyond):
+        began = (ends_of(series, book, beyond).first_us, series)
+        name = series[:3]
+        first[name] = min(first.get(name, began), began)
+    for first_us, series in first.values():
+        if scope.start_us < first_us:
+            yield Finding(
+                Why.BEFORE_FIRST,
+                lacking=True,
+                series=series,
+                before_us=first_us,
+                detail="nothing earlier is held: whether it was traded, only the exchange knows",
+            )
 
 
 def accounts(book: Book, beyond: Beyond, scope: Scope) -> Iterator[Account]:
@@ -128,7 +160,10 @@ def sentence(certificate: Certificate) -> str:
     """Say the certificate in one sentence."""
     name = certificate.scope.symbol or "everything"
     if certificate.complete:
-        return f"{name} is complete: {held_in_words(certificate)}"
+        timed = (certificate.scope.start_us, certificate.scope.end_us) != (EARLIEST_US, LATEST_US)
+        asked = " in the times asked about" if timed else ""
+        held = held_in_words(certificate)
+        return f"{name} is complete{asked}: {held}" + (" at all times together" if timed else "")
     if not certificate.bounds.log_is_known:
         return f"nobody can say yet whether {name} is complete: the end of the log is not known"
     return f"{name} is not complete: it lacks {lacks_in_words(certificate.findings)}"

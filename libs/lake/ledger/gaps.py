@@ -118,10 +118,12 @@ def beyond_ends(
     if not held:
         return
     low, high = held[0], held[-1]
-    if first_id is not None and first_id < low.first:
-        yield from split(Gap(first_id, low.first - 1, EARLIEST_US, low.first_us), holes)
-    if last_id is not None and last_id > high.last:
-        yield from split(Gap(high.last + 1, last_id, high.last_us, LATEST_US), holes)
+    earliest = last_id if first_id is None else first_id
+    latest = first_id if last_id is None else last_id
+    if earliest is not None and earliest < low.first:
+        yield from split(Gap(earliest, low.first - 1, EARLIEST_US, low.first_us), holes)
+    if latest is not None and latest > high.last:
+        yield from split(Gap(high.last + 1, latest, high.last_us, LATEST_US), holes)
 
 
 def outside(more: Held, held: Held) -> Iterator[Ids]:

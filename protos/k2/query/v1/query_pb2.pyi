@@ -344,6 +344,7 @@ class MissingRange(_message.Message):
     ANOTHER_LOG     the partition's log is not the one the table was written from
     LOG_UNREACHABLE the end of the log cannot be asked for
     NOT_PROVABLE    trades without an id
+    BEFORE_FIRST    asked from a time at which nothing was held yet (certificate only)
     NOT_COMMITTED   in the tail, not in the table yet
     BEHIND          in the log, not read yet
     """
