@@ -147,9 +147,9 @@ def home(tmp_path: Path) -> Home:
     return Home(tmp_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def k2_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """Give the home of a K2 that is up for all tests of a session, with a row for every symbol."""
+    """Give the home of a K2 that is up for all tests of a file, with a row for every symbol."""
     home = Home(tmp_path_factory.mktemp("k2-up"))
     with home.started("up", *GENERATED) as up:
         up.until("K2 is up")
