@@ -15,9 +15,12 @@ from tests.support.processes import Process, arm, disarm
 from tests.support.writer import Writing, assigned, flush, has_partitions, status
 
 
-async def stopped(writer: Process) -> str:
+async def stopped(*writers: Process) -> str:
+    """Wait for a writer that cannot commit: whichever has the rows."""
+
     async def reason() -> str:
-        return (await status(writer)).stopped_because
+        reasons = [(await status(writer)).stopped_because for writer in writers]
+        return "; ".join(filter(None, reasons))
 
     return await eventually(reason, 40, what="stopped_because")
 
@@ -63,7 +66,7 @@ async def test_a_second_writer_joins_and_leaves_while_the_catalog_does_not_answe
                 await writing.produce(producer)
                 await assigned(second, 1, 15)
                 await assigned(first, 1, 15)
-                assert await stopped(first)
+                assert await stopped(first, second)
                 leaves(second)
                 await assigned(first, 16, 16)
                 assert (await status(first)).commits == commits
