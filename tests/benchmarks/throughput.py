@@ -56,6 +56,7 @@ def plan(run: Run, trades: int) -> Plan:
     layout = Layout(run.folder / "throughput")
     exchange = Exchange(simulator_arguments=arguments)
     policy = run.folder / "nothing-waits.toml"
+    policy.parent.mkdir(parents=True, exist_ok=True)
     policy.write_text(NOTHING_WAITS)
     return Plan(layout, exchange, FLUSH_AFTER_S, variables={"K2_PRIORITY_POLICY": str(policy)})
 
