@@ -163,6 +163,7 @@ async def test_a_message_beyond_all_bounds_costs_its_connection_alone(
         ingesting(kafka, topic, address, ["BTCUSDT"], tmp_path) as ingestor,
     ):
         await ingestor.arrived(1)
+    assert [trade.source_sequence for trade in await trades_of(kafka, topic)] == [9]
 
 
 async def test_without_kafka_it_says_so_and_ends(tmp_path: Path) -> None:
