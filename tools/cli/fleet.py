@@ -26,6 +26,7 @@ LIVE_EXCHANGE_URL = "wss://stream.binance.com:9443"
 LIVE_REST_URL = "https://api.binance.com"
 PORTS = {"simulator": 7100, "ingestor": 7101, "writer": 7102, "query": 7103, "governor": 7104}
 METRICS_OFFSET = 100
+NEXT_OF_A_KIND = 10
 NO_RESTARTS = RestartPolicy(max_restarts=0)
 STOP_TIMEOUT_S = STOP_GRACE_S + 5
 POLL_S = 0.05
@@ -76,6 +77,10 @@ class Plan:
     flush_after_s: float
     restarts: RestartPolicy = NO_RESTARTS
     variables: Mapping[str, str] = field(default_factory=dict)
+    # Of one service's processes alone, by service.
+    service_variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    writers: int = 1
+    governors: int = 1
     on_step: Callable[[str], None] = field(default=lambda _: None)
 
 
@@ -85,7 +90,7 @@ class Fleet:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._ports = Ports()
-        self._readers = [self._service("writer"), self._service("query")]
+        self._readers = [*self._services("writer", plan.writers), self._service("query")]
         self._ingestor = self._service("ingestor")
         self._exchange = [] if plan.exchange.live else [self._simulator()]
         self._kafka = self._broker()
@@ -115,8 +120,9 @@ class Fleet:
 
     def parts(self) -> list[Part]:
         """Return the parts in the order of their start."""
-        governor = self._service("governor", along=self._readers)
-        return [self._kafka, governor, *self._readers, *self._exchange, self._ingestor]
+        first, *others = self._services("governor", self._plan.governors, along=self._readers)
+        readers = [first, *others, *self._readers]
+        return [self._kafka, *readers, *self._exchange, self._ingestor]
 
     async def close(self) -> None:
         """End what was launched ahead and never came to its turn, and give the ports back."""
@@ -130,12 +136,19 @@ class Fleet:
         data = self.layout.data / "kafka"
         return OwnKafka(data, on_step=self._plan.on_step)
 
-    def _service(self, service: str, along: Sequence[ChildProcess] = ()) -> ChildProcess:
-        name = f"{service}-1"
+    def _services(
+        self, service: str, count: int, along: Sequence[ChildProcess] = ()
+    ) -> list[ChildProcess]:
+        return [self._service(service, number + 1, along) for number in range(count)]
+
+    def _service(
+        self, service: str, number: int = 1, along: Sequence[ChildProcess] = ()
+    ) -> ChildProcess:
+        name = f"{service}-{number}"
 
         def command() -> Command:
-            self._plan.on_step(service)
-            return Command(f"services.{service}", variables=self._variables(service, name))
+            self._plan.on_step(service if number == 1 else name)
+            return Command(f"services.{service}", variables=self._variables(service, number))
 
         return self._child(name, command, serving=_grpc_serving, along=along)
 
@@ -161,32 +174,39 @@ class Fleet:
         run_dir = self.layout.run
         return ChildProcess(name, command, run_dir=run_dir, log=log, serving=serving, along=along)
 
-    def _variables(self, service: str, name: str) -> dict[str, str]:
+    def _variables(self, service: str, number: int) -> dict[str, str]:
         prefix = f"K2_{service.upper()}"
         data = self.layout.data
         variables = {
-            "K2_SERVICE_NAME": name,
+            "K2_SERVICE_NAME": f"{service}-{number}",
             "K2_RUN_DIR": str(self.layout.run),
             "K2_LOG_FORMAT": "json",
             "K2_KAFKA_BOOTSTRAP": self.bootstrap,
             "K2_CATALOG_URI": f"sqlite:///{data / 'catalog.db'}",
             "K2_WAREHOUSE": str(data / "warehouse"),
             "K2_SCHEMA_REGISTRY": str(data / "schemas.json"),
-            f"{prefix}_GRPC_ADDRESS": self._address(service),
-            f"{prefix}_METRICS_ADDRESS": self._address(service, METRICS_OFFSET),
+            f"{prefix}_GRPC_ADDRESS": self._address(service, number),
+            f"{prefix}_METRICS_ADDRESS": self._address(service, number, METRICS_OFFSET),
         }
-        if service == "governor":
-            return variables | dict(self._plan.variables)
-        variables["K2_GOVERNOR_ADDRESS"] = self._address("governor")
-        extra = {
+        own = {
+            "governor": dict,
             "writer": self._writer_variables,
             "query": self._query_variables,
             "ingestor": self._ingestor_variables,
         }
-        return variables | extra.get(service, dict)() | dict(self._plan.variables)
+        given = {**self._plan.variables, **self._plan.service_variables.get(service, {})}
+        return variables | self._governor_address(service) | own[service]() | given
 
-    def _address(self, service: str, offset: int = 0) -> str:
-        return self._ports.address(PORTS[service] + offset)
+    def _governor_address(self, service: str) -> dict[str, str]:
+        if service == "governor":
+            return {}
+        numbers = range(1, self._plan.governors + 1)
+        addresses = [self._address("governor", number) for number in numbers]
+        return {"K2_GOVERNOR_ADDRESS": ",".join(addresses)}
+
+    def _address(self, service: str, number: int = 1, offset: int = 0) -> str:
+        preferred = PORTS[service] + offset + (number - 1) * NEXT_OF_A_KIND
+        return self._ports.address(preferred)
 
     def _writer_variables(self) -> dict[str, str]:
         return {"K2_WRITER_FLUSH_AFTER_S": f"{self._plan.flush_after_s:g}"}
