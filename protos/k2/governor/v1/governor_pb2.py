@@ -26,47 +26,49 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dk2/governor/v1/governor.proto\x12\x0ek2.governor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"M\n\x11PartitionPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x16\n\x0e\x64\x65\x63oded_offset\x18\x03 \x01(\x03\"\x9d\x03\n\x06Report\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07process\x18\x02 \x01(\t\x12\x19\n\x11memory_used_bytes\x18\x03 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x04 \x01(\x03\x12\x1d\n\x15memory_baseline_bytes\x18\x05 \x01(\x03\x12+\n\x0cmemory_level\x18\x06 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12,\n\rapplied_level\x18\x07 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12\x16\n\x0e\x63onsumer_group\x18\x08 \x01(\t\x12\x34\n\tpositions\x18\t \x03(\x0b\x32!.k2.governor.v1.PartitionPosition\x12\x17\n\x0f\x63ommit_failures\x18\n \x01(\x05\x12\x30\n\x11\x61pplied_lag_level\x18\x0b \x01(\x0e\x32\x15.k2.governor.v1.Level\x12\r\n\x05\x65poch\x18\x0c \x01(\x03\x12\x10\n\x03lag\x18\r \x01(\x03H\x00\x88\x01\x01\x42\x06\n\x04_lag\"K\n\x0f\x41\x63knowledgement\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x17\n\x0frefused_because\x18\x03 \x01(\t\"\x81\x01\n\x0e\x43ontrolRequest\x12(\n\x06report\x18\x01 \x01(\x0b\x32\x16.k2.governor.v1.ReportH\x00\x12:\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.k2.governor.v1.AcknowledgementH\x00\x42\t\n\x07message\"g\n\x05Rules\x12\x16\n\x0elag_thresholds\x18\x01 \x03(\x01\x12\x19\n\x11memory_thresholds\x18\x02 \x03(\x01\x12+\n\x08\x63ooldown\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc4\x02\n\tDirective\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x05level\x18\x04 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12(\n\tlag_level\x18\x05 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12+\n\x0cmemory_level\x18\x06 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12%\n\x06\x63\x61uses\x18\x07 \x03(\x0e\x32\x15.k2.governor.v1.Cause\x12\x0f\n\x07writers\x18\x08 \x01(\x05\x12\x13\n\x0b\x65xplanation\x18\t \x01(\t\x12$\n\x05rules\x18\n \x01(\x0b\x32\x15.k2.governor.v1.Rules\"?\n\x0f\x43ontrolResponse\x12,\n\tdirective\x18\x01 \x01(\x0b\x32\x19.k2.governor.v1.Directive\"\x96\x01\n\x08GroupLag\x12\x16\n\x0e\x63onsumer_group\x18\x01 \x01(\t\x12\x0b\n\x03lag\x18\x02 \x01(\x03\x12\r\n\x05known\x18\x03 \x01(\x08\x12\x30\n\npartitions\x18\x04 \x03(\x0b\x32\x1c.k2.governor.v1.PartitionLag\x12$\n\x05level\x18\x05 \x01(\x0e\x32\x15.k2.governor.v1.Level\"\\\n\x0cPartitionLag\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x12\n\nend_offset\x18\x03 \x01(\x03\x12\x16\n\x0e\x64\x65\x63oded_offset\x18\x04 \x01(\x03\"\xd2\x01\n\x0cProcessState\x12&\n\x06report\x18\x01 \x01(\x0b\x32\x16.k2.governor.v1.Report\x12\x34\n\x10last_report_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61\x63knowledged_epoch\x18\x03 \x01(\x03\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x04 \x01(\x03\x12\x17\n\x0frefused_because\x18\x05 \x01(\t\x12\x10\n\x08\x61ttached\x18\x06 \x01(\x08\"\xa2\x02\n\x05State\x12,\n\tdirective\x18\x01 \x01(\x0b\x32\x19.k2.governor.v1.Directive\x12/\n\x0blevel_since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06groups\x18\x03 \x03(\x0b\x32\x18.k2.governor.v1.GroupLag\x12/\n\tprocesses\x18\x04 \x03(\x0b\x32\x1c.k2.governor.v1.ProcessState\x12+\n\x08\x63ooldown\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0enext_step_down\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x11\n\x0fGetStateRequest\"8\n\x10GetStateResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.k2.governor.v1.State\"\x13\n\x11WatchStateRequest\":\n\x12WatchStateResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.k2.governor.v1.State*\x83\x01\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_NORMAL\x10\x01\x12\x0e\n\nLEVEL_SOFT\x10\x02\x12\x12\n\x0eLEVEL_GRACEFUL\x10\x03\x12\x14\n\x10LEVEL_AGGRESSIVE\x10\x04\x12\x17\n\x13LEVEL_CIRCUIT_BREAK\x10\x05*\x85\x01\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\r\n\tCAUSE_LAG\x10\x01\x12\x10\n\x0c\x43\x41USE_MEMORY\x10\x02\x12\x13\n\x0f\x43\x41USE_SINK_DOWN\x10\x03\x12\x17\n\x13\x43\x41USE_HOT_PARTITION\x10\x04\x12\x16\n\x12\x43\x41USE_MISSING_DATA\x10\x05\x32\x87\x02\n\x0fGovernorService\x12N\n\x07\x43ontrol\x12\x1e.k2.governor.v1.ControlRequest\x1a\x1f.k2.governor.v1.ControlResponse(\x01\x30\x01\x12M\n\x08GetState\x12\x1f.k2.governor.v1.GetStateRequest\x1a .k2.governor.v1.GetStateResponse\x12U\n\nWatchState\x12!.k2.governor.v1.WatchStateRequest\x1a\".k2.governor.v1.WatchStateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dk2/governor/v1/governor.proto\x12\x0ek2.governor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"[\n\x11PartitionPosition\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x16\n\x0e\x64\x65\x63oded_offset\x18\x03 \x01(\x03\x12\x0c\n\x04held\x18\x04 \x01(\x08\"0\n\x0cPartitionRef\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\"\x9d\x03\n\x06Report\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07process\x18\x02 \x01(\t\x12\x19\n\x11memory_used_bytes\x18\x03 \x01(\x03\x12\x1a\n\x12memory_limit_bytes\x18\x04 \x01(\x03\x12\x1d\n\x15memory_baseline_bytes\x18\x05 \x01(\x03\x12+\n\x0cmemory_level\x18\x06 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12,\n\rapplied_level\x18\x07 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12\x16\n\x0e\x63onsumer_group\x18\x08 \x01(\t\x12\x34\n\tpositions\x18\t \x03(\x0b\x32!.k2.governor.v1.PartitionPosition\x12\x17\n\x0f\x63ommit_failures\x18\n \x01(\x05\x12\x30\n\x11\x61pplied_lag_level\x18\x0b \x01(\x0e\x32\x15.k2.governor.v1.Level\x12\r\n\x05\x65poch\x18\x0c \x01(\x03\x12\x10\n\x03lag\x18\r \x01(\x03H\x00\x88\x01\x01\x42\x06\n\x04_lag\"K\n\x0f\x41\x63knowledgement\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x17\n\x0frefused_because\x18\x03 \x01(\t\"\x81\x01\n\x0e\x43ontrolRequest\x12(\n\x06report\x18\x01 \x01(\x0b\x32\x16.k2.governor.v1.ReportH\x00\x12:\n\x0f\x61\x63knowledgement\x18\x02 \x01(\x0b\x32\x1f.k2.governor.v1.AcknowledgementH\x00\x42\t\n\x07message\"\xa2\x02\n\x05Rules\x12\x16\n\x0elag_thresholds\x18\x01 \x03(\x01\x12\x19\n\x11memory_thresholds\x18\x02 \x03(\x01\x12+\n\x08\x63ooldown\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0erecovery_share\x18\x04 \x01(\x01\x12\x16\n\x0elag_samples_up\x18\x05 \x01(\x05\x12\x1b\n\x13reversals_to_double\x18\x06 \x01(\x05\x12\x32\n\x0freversal_window\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14most_cooldown_factor\x18\x08 \x01(\x05\x12\x1a\n\x12sink_down_failures\x18\t \x01(\x05\"\xfa\x02\n\tDirective\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12&\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x05level\x18\x04 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12(\n\tlag_level\x18\x05 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12+\n\x0cmemory_level\x18\x06 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12%\n\x06\x63\x61uses\x18\x07 \x03(\x0e\x32\x15.k2.governor.v1.Cause\x12\x0f\n\x07writers\x18\x08 \x01(\x05\x12\x13\n\x0b\x65xplanation\x18\t \x01(\t\x12$\n\x05rules\x18\n \x01(\x0b\x32\x15.k2.governor.v1.Rules\x12\x34\n\x0ehot_partitions\x18\r \x03(\x0b\x32\x1c.k2.governor.v1.PartitionRef\"?\n\x0f\x43ontrolResponse\x12,\n\tdirective\x18\x01 \x01(\x0b\x32\x19.k2.governor.v1.Directive\"\xa2\x02\n\x08GroupLag\x12\x16\n\x0e\x63onsumer_group\x18\x01 \x01(\t\x12\x0b\n\x03lag\x18\x02 \x01(\x03\x12\r\n\x05known\x18\x03 \x01(\x08\x12\x30\n\npartitions\x18\x04 \x03(\x0b\x32\x1c.k2.governor.v1.PartitionLag\x12$\n\x05level\x18\x05 \x01(\x0e\x32\x15.k2.governor.v1.Level\x12\x10\n\x08held_lag\x18\x06 \x01(\x03\x12\x16\n\x0eproduced_per_s\x18\x07 \x01(\x01\x12\x15\n\rdecoded_per_s\x18\x08 \x01(\x01\x12\x16\n\x0e\x63\x61pacity_per_s\x18\t \x01(\x01\x12\x18\n\x10\x64\x65sired_replicas\x18\n \x01(\x05\x12\x17\n\x0f\x64\x65sired_because\x18\x0b \x01(\t\"j\n\x0cPartitionLag\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x12\n\nend_offset\x18\x03 \x01(\x03\x12\x16\n\x0e\x64\x65\x63oded_offset\x18\x04 \x01(\x03\x12\x0c\n\x04held\x18\x05 \x01(\x08\"\xd2\x01\n\x0cProcessState\x12&\n\x06report\x18\x01 \x01(\x0b\x32\x16.k2.governor.v1.Report\x12\x34\n\x10last_report_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12\x61\x63knowledged_epoch\x18\x03 \x01(\x03\x12\x1d\n\x15\x61\x63knowledged_sequence\x18\x04 \x01(\x03\x12\x17\n\x0frefused_because\x18\x05 \x01(\t\x12\x10\n\x08\x61ttached\x18\x06 \x01(\x08\"\xa2\x02\n\x05State\x12,\n\tdirective\x18\x01 \x01(\x0b\x32\x19.k2.governor.v1.Directive\x12/\n\x0blevel_since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x06groups\x18\x03 \x03(\x0b\x32\x18.k2.governor.v1.GroupLag\x12/\n\tprocesses\x18\x04 \x03(\x0b\x32\x1c.k2.governor.v1.ProcessState\x12+\n\x08\x63ooldown\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x32\n\x0enext_step_down\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x11\n\x0fGetStateRequest\"8\n\x10GetStateResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.k2.governor.v1.State\"\x13\n\x11WatchStateRequest\":\n\x12WatchStateResponse\x12$\n\x05state\x18\x01 \x01(\x0b\x32\x15.k2.governor.v1.State*\x83\x01\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x10\n\x0cLEVEL_NORMAL\x10\x01\x12\x0e\n\nLEVEL_SOFT\x10\x02\x12\x12\n\x0eLEVEL_GRACEFUL\x10\x03\x12\x14\n\x10LEVEL_AGGRESSIVE\x10\x04\x12\x17\n\x13LEVEL_CIRCUIT_BREAK\x10\x05*\xd9\x01\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\r\n\tCAUSE_LAG\x10\x01\x12\x10\n\x0c\x43\x41USE_MEMORY\x10\x02\x12\x13\n\x0f\x43\x41USE_SINK_DOWN\x10\x03\x12\x17\n\x13\x43\x41USE_HOT_PARTITION\x10\x04\x12\x16\n\x12\x43\x41USE_MISSING_DATA\x10\x05\x12\x0e\n\nCAUSE_HELD\x10\x06\x12\x17\n\x13\x43\x41USE_INGRESS_BURST\x10\x07\x12\x15\n\x11\x43\x41USE_SLOW_WRITER\x10\x08\x12\x12\n\x0e\x43\x41USE_OVERRIDE\x10\t2\x87\x02\n\x0fGovernorService\x12N\n\x07\x43ontrol\x12\x1e.k2.governor.v1.ControlRequest\x1a\x1f.k2.governor.v1.ControlResponse(\x01\x30\x01\x12M\n\x08GetState\x12\x1f.k2.governor.v1.GetStateRequest\x1a .k2.governor.v1.GetStateResponse\x12U\n\nWatchState\x12!.k2.governor.v1.WatchStateRequest\x1a\".k2.governor.v1.WatchStateResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'k2.governor.v1.governor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEVEL']._serialized_start=2227
-  _globals['_LEVEL']._serialized_end=2358
-  _globals['_CAUSE']._serialized_start=2361
-  _globals['_CAUSE']._serialized_end=2494
+  _globals['_LEVEL']._serialized_start=2687
+  _globals['_LEVEL']._serialized_end=2818
+  _globals['_CAUSE']._serialized_start=2821
+  _globals['_CAUSE']._serialized_end=3038
   _globals['_PARTITIONPOSITION']._serialized_start=114
-  _globals['_PARTITIONPOSITION']._serialized_end=191
-  _globals['_REPORT']._serialized_start=194
-  _globals['_REPORT']._serialized_end=607
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=609
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=684
-  _globals['_CONTROLREQUEST']._serialized_start=687
-  _globals['_CONTROLREQUEST']._serialized_end=816
-  _globals['_RULES']._serialized_start=818
-  _globals['_RULES']._serialized_end=921
-  _globals['_DIRECTIVE']._serialized_start=924
-  _globals['_DIRECTIVE']._serialized_end=1248
-  _globals['_CONTROLRESPONSE']._serialized_start=1250
-  _globals['_CONTROLRESPONSE']._serialized_end=1313
-  _globals['_GROUPLAG']._serialized_start=1316
-  _globals['_GROUPLAG']._serialized_end=1466
-  _globals['_PARTITIONLAG']._serialized_start=1468
-  _globals['_PARTITIONLAG']._serialized_end=1560
-  _globals['_PROCESSSTATE']._serialized_start=1563
-  _globals['_PROCESSSTATE']._serialized_end=1773
-  _globals['_STATE']._serialized_start=1776
-  _globals['_STATE']._serialized_end=2066
-  _globals['_GETSTATEREQUEST']._serialized_start=2068
-  _globals['_GETSTATEREQUEST']._serialized_end=2085
-  _globals['_GETSTATERESPONSE']._serialized_start=2087
-  _globals['_GETSTATERESPONSE']._serialized_end=2143
-  _globals['_WATCHSTATEREQUEST']._serialized_start=2145
-  _globals['_WATCHSTATEREQUEST']._serialized_end=2164
-  _globals['_WATCHSTATERESPONSE']._serialized_start=2166
-  _globals['_WATCHSTATERESPONSE']._serialized_end=2224
-  _globals['_GOVERNORSERVICE']._serialized_start=2497
-  _globals['_GOVERNORSERVICE']._serialized_end=2760
+  _globals['_PARTITIONPOSITION']._serialized_end=205
+  _globals['_PARTITIONREF']._serialized_start=207
+  _globals['_PARTITIONREF']._serialized_end=255
+  _globals['_REPORT']._serialized_start=258
+  _globals['_REPORT']._serialized_end=671
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=673
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=748
+  _globals['_CONTROLREQUEST']._serialized_start=751
+  _globals['_CONTROLREQUEST']._serialized_end=880
+  _globals['_RULES']._serialized_start=883
+  _globals['_RULES']._serialized_end=1173
+  _globals['_DIRECTIVE']._serialized_start=1176
+  _globals['_DIRECTIVE']._serialized_end=1554
+  _globals['_CONTROLRESPONSE']._serialized_start=1556
+  _globals['_CONTROLRESPONSE']._serialized_end=1619
+  _globals['_GROUPLAG']._serialized_start=1622
+  _globals['_GROUPLAG']._serialized_end=1912
+  _globals['_PARTITIONLAG']._serialized_start=1914
+  _globals['_PARTITIONLAG']._serialized_end=2020
+  _globals['_PROCESSSTATE']._serialized_start=2023
+  _globals['_PROCESSSTATE']._serialized_end=2233
+  _globals['_STATE']._serialized_start=2236
+  _globals['_STATE']._serialized_end=2526
+  _globals['_GETSTATEREQUEST']._serialized_start=2528
+  _globals['_GETSTATEREQUEST']._serialized_end=2545
+  _globals['_GETSTATERESPONSE']._serialized_start=2547
+  _globals['_GETSTATERESPONSE']._serialized_end=2603
+  _globals['_WATCHSTATEREQUEST']._serialized_start=2605
+  _globals['_WATCHSTATEREQUEST']._serialized_end=2624
+  _globals['_WATCHSTATERESPONSE']._serialized_start=2626
+  _globals['_WATCHSTATERESPONSE']._serialized_end=2684
+  _globals['_GOVERNORSERVICE']._serialized_start=3041
+  _globals['_GOVERNORSERVICE']._serialized_end=3304
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,13 @@ class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cause.ValueType
     CAUSE_SINK_DOWN: _Cause.ValueType  # 3
     CAUSE_HOT_PARTITION: _Cause.ValueType  # 4
     CAUSE_MISSING_DATA: _Cause.ValueType  # 5
+    CAUSE_HELD: _Cause.ValueType  # 6
+    """A writer waits at records it cannot read: no level helps there."""
+    CAUSE_INGRESS_BURST: _Cause.ValueType  # 7
+    """Why lag rose, for people: more came than usual, or the writers took less."""
+    CAUSE_SLOW_WRITER: _Cause.ValueType  # 8
+    CAUSE_OVERRIDE: _Cause.ValueType  # 9
+    """An operator said so."""
 
 class Cause(_Cause, metaclass=_CauseEnumTypeWrapper): ...
 
@@ -65,6 +72,13 @@ CAUSE_MEMORY: Cause.ValueType  # 2
 CAUSE_SINK_DOWN: Cause.ValueType  # 3
 CAUSE_HOT_PARTITION: Cause.ValueType  # 4
 CAUSE_MISSING_DATA: Cause.ValueType  # 5
+CAUSE_HELD: Cause.ValueType  # 6
+"""A writer waits at records it cannot read: no level helps there."""
+CAUSE_INGRESS_BURST: Cause.ValueType  # 7
+"""Why lag rose, for people: more came than usual, or the writers took less."""
+CAUSE_SLOW_WRITER: Cause.ValueType  # 8
+CAUSE_OVERRIDE: Cause.ValueType  # 9
+"""An operator said so."""
 Global___Cause: _TypeAlias = Cause  # noqa: Y015
 
 @_typing.final
@@ -74,27 +88,53 @@ class PartitionPosition(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     DECODED_OFFSET_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
     decoded_offset: _builtins.int
+    held: _builtins.bool
+    """It waits at records that it cannot read."""
     def __init__(
         self,
         *,
         topic: _builtins.str = ...,
         partition: _builtins.int = ...,
         decoded_offset: _builtins.int = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoded_offset", b"decoded_offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoded_offset", b"decoded_offset", "held", b"held", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PartitionPosition: _TypeAlias = PartitionPosition  # noqa: Y015
 
 @_typing.final
+class PartitionRef(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOPIC_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    topic: _builtins.str
+    partition: _builtins.int
+    def __init__(
+        self,
+        *,
+        topic: _builtins.str = ...,
+        partition: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionRef: _TypeAlias = PartitionRef  # noqa: Y015
+
+@_typing.final
 class Report(_message.Message):
-    """What a process says of itself, once a second."""
+    """What a process says of itself, once a second, and sooner where its level must change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -224,6 +264,23 @@ class Rules(_message.Message):
     LAG_THRESHOLDS_FIELD_NUMBER: _builtins.int
     MEMORY_THRESHOLDS_FIELD_NUMBER: _builtins.int
     COOLDOWN_FIELD_NUMBER: _builtins.int
+    RECOVERY_SHARE_FIELD_NUMBER: _builtins.int
+    LAG_SAMPLES_UP_FIELD_NUMBER: _builtins.int
+    REVERSALS_TO_DOUBLE_FIELD_NUMBER: _builtins.int
+    REVERSAL_WINDOW_FIELD_NUMBER: _builtins.int
+    MOST_COOLDOWN_FACTOR_FIELD_NUMBER: _builtins.int
+    SINK_DOWN_FAILURES_FIELD_NUMBER: _builtins.int
+    recovery_share: _builtins.float
+    """What follows is 0 where it was not said: then the default holds.
+    Share of the way down to the baseline at which a level may be left.
+    """
+    lag_samples_up: _builtins.int
+    """Readings of lag in a row that raise the level."""
+    reversals_to_double: _builtins.int
+    """So many rises after a fall within the window double the cooldown, up to that factor."""
+    most_cooldown_factor: _builtins.int
+    sink_down_failures: _builtins.int
+    """So many commits in a row that failed mean that the sink is down."""
     @_builtins.property
     def lag_thresholds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Records from which SOFT, GRACEFUL, AGGRESSIVE and CIRCUIT_BREAK are demanded."""
@@ -236,16 +293,24 @@ class Rules(_message.Message):
     def cooldown(self) -> _duration_pb2.Duration:
         """Rest before each step down."""
 
+    @_builtins.property
+    def reversal_window(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
         lag_thresholds: _abc.Iterable[_builtins.float] | None = ...,
         memory_thresholds: _abc.Iterable[_builtins.float] | None = ...,
         cooldown: _duration_pb2.Duration | None = ...,
+        recovery_share: _builtins.float = ...,
+        lag_samples_up: _builtins.int = ...,
+        reversals_to_double: _builtins.int = ...,
+        reversal_window: _duration_pb2.Duration | None = ...,
+        most_cooldown_factor: _builtins.int = ...,
+        sink_down_failures: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "reversal_window", b"reversal_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "lag_thresholds", b"lag_thresholds", "memory_thresholds", b"memory_thresholds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "lag_samples_up", b"lag_samples_up", "lag_thresholds", b"lag_thresholds", "memory_thresholds", b"memory_thresholds", "most_cooldown_factor", b"most_cooldown_factor", "recovery_share", b"recovery_share", "reversal_window", b"reversal_window", "reversals_to_double", b"reversals_to_double", "sink_down_failures", b"sink_down_failures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -267,6 +332,7 @@ class Directive(_message.Message):
     WRITERS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    HOT_PARTITIONS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     sequence: _builtins.int
     level: Global___Level.ValueType
@@ -286,6 +352,10 @@ class Directive(_message.Message):
     def causes(self) -> _containers.RepeatedScalarFieldContainer[Global___Cause.ValueType]: ...
     @_builtins.property
     def rules(self) -> Global___Rules: ...
+    @_builtins.property
+    def hot_partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionRef]:
+        """With CAUSE_HOT_PARTITION: where alone shedding helps."""
+
     def __init__(
         self,
         *,
@@ -299,10 +369,11 @@ class Directive(_message.Message):
         writers: _builtins.int = ...,
         explanation: _builtins.str = ...,
         rules: Global___Rules | None = ...,
+        hot_partitions: _abc.Iterable[Global___PartitionRef] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "rules", b"rules", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "hot_partitions", b"hot_partitions", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "rules", b"rules", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -337,11 +408,27 @@ class GroupLag(_message.Message):
     KNOWN_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
     LEVEL_FIELD_NUMBER: _builtins.int
+    HELD_LAG_FIELD_NUMBER: _builtins.int
+    PRODUCED_PER_S_FIELD_NUMBER: _builtins.int
+    DECODED_PER_S_FIELD_NUMBER: _builtins.int
+    CAPACITY_PER_S_FIELD_NUMBER: _builtins.int
+    DESIRED_REPLICAS_FIELD_NUMBER: _builtins.int
+    DESIRED_BECAUSE_FIELD_NUMBER: _builtins.int
     consumer_group: _builtins.str
     lag: _builtins.int
     known: _builtins.bool
     """False while lag cannot be read: the level holds."""
     level: Global___Level.ValueType
+    held_lag: _builtins.int
+    """Of lag, what waits in held partitions: it raises no level."""
+    produced_per_s: _builtins.float
+    """Over the last seconds; 0 until there is a rate."""
+    decoded_per_s: _builtins.float
+    capacity_per_s: _builtins.float
+    """Most that one writer was seen to decode, measured anew whenever the writers are behind."""
+    desired_replicas: _builtins.int
+    """Writers that would keep up and drain the lag in time, and why so many."""
+    desired_because: _builtins.str
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionLag]: ...
     def __init__(
@@ -352,10 +439,16 @@ class GroupLag(_message.Message):
         known: _builtins.bool = ...,
         partitions: _abc.Iterable[Global___PartitionLag] | None = ...,
         level: Global___Level.ValueType = ...,
+        held_lag: _builtins.int = ...,
+        produced_per_s: _builtins.float = ...,
+        decoded_per_s: _builtins.float = ...,
+        capacity_per_s: _builtins.float = ...,
+        desired_replicas: _builtins.int = ...,
+        desired_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_group", b"consumer_group", "known", b"known", "lag", b"lag", "level", b"level", "partitions", b"partitions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_per_s", b"capacity_per_s", "consumer_group", b"consumer_group", "decoded_per_s", b"decoded_per_s", "desired_because", b"desired_because", "desired_replicas", b"desired_replicas", "held_lag", b"held_lag", "known", b"known", "lag", b"lag", "level", b"level", "partitions", b"partitions", "produced_per_s", b"produced_per_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -363,16 +456,20 @@ Global___GroupLag: _TypeAlias = GroupLag  # noqa: Y015
 
 @_typing.final
 class PartitionLag(_message.Message):
+    """Both offsets are of the same moment: that of the newest report, or now where there is none."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TOPIC_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     END_OFFSET_FIELD_NUMBER: _builtins.int
     DECODED_OFFSET_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
     partition: _builtins.int
     end_offset: _builtins.int
     decoded_offset: _builtins.int
+    held: _builtins.bool
     def __init__(
         self,
         *,
@@ -380,10 +477,11 @@ class PartitionLag(_message.Message):
         partition: _builtins.int = ...,
         end_offset: _builtins.int = ...,
         decoded_offset: _builtins.int = ...,
+        held: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoded_offset", b"decoded_offset", "end_offset", b"end_offset", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decoded_offset", b"decoded_offset", "end_offset", b"end_offset", "held", b"held", "partition", b"partition", "topic", b"topic"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
