@@ -62,7 +62,7 @@ class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cause.ValueType
     """Why lag rose, for people: more came than usual, or the writers took less."""
     CAUSE_SLOW_WRITER: _Cause.ValueType  # 8
     CAUSE_OVERRIDE: _Cause.ValueType  # 9
-    """An operator said so."""
+    """An operator has set the level by lag."""
 
 class Cause(_Cause, metaclass=_CauseEnumTypeWrapper): ...
 
@@ -78,8 +78,41 @@ CAUSE_INGRESS_BURST: Cause.ValueType  # 7
 """Why lag rose, for people: more came than usual, or the writers took less."""
 CAUSE_SLOW_WRITER: Cause.ValueType  # 8
 CAUSE_OVERRIDE: Cause.ValueType  # 9
-"""An operator said so."""
+"""An operator has set the level by lag."""
 Global___Cause: _TypeAlias = Cause  # noqa: Y015
+
+class _RecordKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecordKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECORD_KIND_UNSPECIFIED: _RecordKind.ValueType  # 0
+    RECORD_KIND_CLAIM: _RecordKind.ValueType  # 1
+    """A governor has become the leader."""
+    RECORD_KIND_DIRECTIVE: _RecordKind.ValueType  # 2
+    """What all processes are told from here on."""
+    RECORD_KIND_SAMPLE: _RecordKind.ValueType  # 3
+    """What the leader saw, every few seconds."""
+    RECORD_KIND_OVERRIDE: _RecordKind.ValueType  # 4
+    """An operator has set or cleared an override."""
+    RECORD_KIND_RESIGNATION: _RecordKind.ValueType  # 5
+    """The leader has stopped in order."""
+
+class RecordKind(_RecordKind, metaclass=_RecordKindEnumTypeWrapper): ...
+
+RECORD_KIND_UNSPECIFIED: RecordKind.ValueType  # 0
+RECORD_KIND_CLAIM: RecordKind.ValueType  # 1
+"""A governor has become the leader."""
+RECORD_KIND_DIRECTIVE: RecordKind.ValueType  # 2
+"""What all processes are told from here on."""
+RECORD_KIND_SAMPLE: RecordKind.ValueType  # 3
+"""What the leader saw, every few seconds."""
+RECORD_KIND_OVERRIDE: RecordKind.ValueType  # 4
+"""An operator has set or cleared an override."""
+RECORD_KIND_RESIGNATION: RecordKind.ValueType  # 5
+"""The leader has stopped in order."""
+Global___RecordKind: _TypeAlias = RecordKind  # noqa: Y015
 
 @_typing.final
 class PartitionPosition(_message.Message):
@@ -151,6 +184,7 @@ class Report(_message.Message):
     APPLIED_LAG_LEVEL_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     LAG_FIELD_NUMBER: _builtins.int
+    SAID_AT_MS_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """ingestor, writer or query."""
     process: _builtins.str
@@ -172,6 +206,10 @@ class Report(_message.Message):
     """Newest epoch it has obeyed; a governor that starts takes a newer one."""
     lag: _builtins.int
     """Positions not decoded yet, as the process itself sees them."""
+    said_at_ms: _builtins.int
+    """When it says so, by a clock of its own that never steps. A directive names the report that it
+    answers, and holds for its TTL from there.
+    """
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionPosition]: ...
     def __init__(
@@ -190,10 +228,11 @@ class Report(_message.Message):
         applied_lag_level: Global___Level.ValueType = ...,
         epoch: _builtins.int = ...,
         lag: _builtins.int | None = ...,
+        said_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "lag", b"lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "applied_lag_level", b"applied_lag_level", "applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "epoch", b"epoch", "lag", b"lag", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "applied_lag_level", b"applied_lag_level", "applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "epoch", b"epoch", "lag", b"lag", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "said_at_ms", b"said_at_ms", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
     _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015
@@ -332,7 +371,10 @@ class Directive(_message.Message):
     WRITERS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     RULES_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
     HOT_PARTITIONS_FIELD_NUMBER: _builtins.int
+    ANSWERS_MS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     sequence: _builtins.int
     level: Global___Level.ValueType
@@ -344,6 +386,12 @@ class Directive(_message.Message):
     """Writers that share the lag: without a governor each takes its part of the thresholds."""
     explanation: _builtins.str
     """In plain words, for people."""
+    policy: _builtins.str
+    """The version of the priority policy that is demanded; empty: each process its own."""
+    override: _builtins.str
+    """Why an operator has set the lag level; empty where none has."""
+    answers_ms: _builtins.int
+    """said_at_ms of the newest report that the governor had when it last was proven to lead."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """Without another directive it holds this long."""
@@ -369,11 +417,14 @@ class Directive(_message.Message):
         writers: _builtins.int = ...,
         explanation: _builtins.str = ...,
         rules: Global___Rules | None = ...,
+        policy: _builtins.str = ...,
+        override: _builtins.str = ...,
         hot_partitions: _abc.Iterable[Global___PartitionRef] | None = ...,
+        answers_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "hot_partitions", b"hot_partitions", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "rules", b"rules", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers_ms", b"answers_ms", "causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "hot_partitions", b"hot_partitions", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "override", b"override", "policy", b"policy", "rules", b"rules", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -534,6 +585,12 @@ class State(_message.Message):
     PROCESSES_FIELD_NUMBER: _builtins.int
     COOLDOWN_FIELD_NUMBER: _builtins.int
     NEXT_STEP_DOWN_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    LEADING_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    PROVEN_TIME_FIELD_NUMBER: _builtins.int
+    leading: _builtins.bool
+    """Whether it is this one that leads."""
     @_builtins.property
     def directive(self) -> Global___Directive: ...
     @_builtins.property
@@ -550,6 +607,16 @@ class State(_message.Message):
     def next_step_down(self) -> _timestamp_pb2.Timestamp:
         """When the level next falls if all stays as it is."""
 
+    @_builtins.property
+    def leader(self) -> Global___Leader:
+        """Who leads as far as this governor knows; unset where it knows of nobody."""
+
+    @_builtins.property
+    def override(self) -> Global___Override: ...
+    @_builtins.property
+    def proven_time(self) -> _timestamp_pb2.Timestamp:
+        """When this governor was last proven to lead, by a record that Kafka took."""
+
     def __init__(
         self,
         *,
@@ -559,14 +626,190 @@ class State(_message.Message):
         processes: _abc.Iterable[Global___ProcessState] | None = ...,
         cooldown: _duration_pb2.Duration | None = ...,
         next_step_down: _timestamp_pb2.Timestamp | None = ...,
+        leader: Global___Leader | None = ...,
+        leading: _builtins.bool = ...,
+        override: Global___Override | None = ...,
+        proven_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "level_since", b"level_since", "next_step_down", b"next_step_down"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "leader", b"leader", "level_since", b"level_since", "next_step_down", b"next_step_down", "override", b"override", "proven_time", b"proven_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "groups", b"groups", "level_since", b"level_since", "next_step_down", b"next_step_down", "processes", b"processes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "directive", b"directive", "groups", b"groups", "leader", b"leader", "leading", b"leading", "level_since", b"level_since", "next_step_down", b"next_step_down", "override", b"override", "processes", b"processes", "proven_time", b"proven_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___State: _TypeAlias = State  # noqa: Y015
+
+@_typing.final
+class Leader(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    address: _builtins.str
+    epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+        address: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "epoch", b"epoch", "process", b"process"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Leader: _TypeAlias = Leader  # noqa: Y015
+
+@_typing.final
+class Override(_message.Message):
+    """What an operator has set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SET_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    level: Global___Level.ValueType
+    reason: _builtins.str
+    @_builtins.property
+    def set_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        level: Global___Level.ValueType = ...,
+        reason: _builtins.str = ...,
+        set_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "set_time", b"set_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "level", b"level", "reason", b"reason", "set_time", b"set_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Override: _TypeAlias = Override  # noqa: Y015
+
+@_typing.final
+class ProcessSample(_message.Message):
+    """What a process had in a sample."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESS_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    MEMORY_USED_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    MEMORY_LEVEL_FIELD_NUMBER: _builtins.int
+    APPLIED_LEVEL_FIELD_NUMBER: _builtins.int
+    process: _builtins.str
+    service: _builtins.str
+    memory_used_bytes: _builtins.int
+    memory_limit_bytes: _builtins.int
+    memory_level: Global___Level.ValueType
+    applied_level: Global___Level.ValueType
+    def __init__(
+        self,
+        *,
+        process: _builtins.str = ...,
+        service: _builtins.str = ...,
+        memory_used_bytes: _builtins.int = ...,
+        memory_limit_bytes: _builtins.int = ...,
+        memory_level: Global___Level.ValueType = ...,
+        applied_level: Global___Level.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_level", b"applied_level", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "process", b"process", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessSample: _TypeAlias = ProcessSample  # noqa: Y015
+
+@_typing.final
+class Record(_message.Message):
+    """One record of the topic k2.governor.directives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    LAG_LEVEL_FIELD_NUMBER: _builtins.int
+    MEMORY_LEVEL_FIELD_NUMBER: _builtins.int
+    CAUSES_FIELD_NUMBER: _builtins.int
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    WRITERS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    LEVEL_SINCE_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    kind: Global___RecordKind.ValueType
+    offset: _builtins.int
+    sequence: _builtins.int
+    level: Global___Level.ValueType
+    lag_level: Global___Level.ValueType
+    memory_level: Global___Level.ValueType
+    writers: _builtins.int
+    policy: _builtins.str
+    explanation: _builtins.str
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Kafka's own time of it."""
+
+    @_builtins.property
+    def leader(self) -> Global___Leader:
+        """Who led."""
+
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedScalarFieldContainer[Global___Cause.ValueType]: ...
+    @_builtins.property
+    def override(self) -> Global___Override: ...
+    @_builtins.property
+    def level_since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupLag]:
+        """Of a sample."""
+
+    @_builtins.property
+    def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessSample]: ...
+    def __init__(
+        self,
+        *,
+        kind: Global___RecordKind.ValueType = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        offset: _builtins.int = ...,
+        leader: Global___Leader | None = ...,
+        sequence: _builtins.int = ...,
+        level: Global___Level.ValueType = ...,
+        lag_level: Global___Level.ValueType = ...,
+        memory_level: Global___Level.ValueType = ...,
+        causes: _abc.Iterable[Global___Cause.ValueType] | None = ...,
+        override: Global___Override | None = ...,
+        writers: _builtins.int = ...,
+        policy: _builtins.str = ...,
+        explanation: _builtins.str = ...,
+        level_since: _timestamp_pb2.Timestamp | None = ...,
+        groups: _abc.Iterable[Global___GroupLag] | None = ...,
+        processes: _abc.Iterable[Global___ProcessSample] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader", "level_since", b"level_since", "override", b"override", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "explanation", b"explanation", "groups", b"groups", "kind", b"kind", "lag_level", b"lag_level", "leader", b"leader", "level", b"level", "level_since", b"level_since", "memory_level", b"memory_level", "offset", b"offset", "override", b"override", "policy", b"policy", "processes", b"processes", "sequence", b"sequence", "time", b"time", "writers", b"writers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Record: _TypeAlias = Record  # noqa: Y015
 
 @_typing.final
 class GetStateRequest(_message.Message):
@@ -637,3 +880,207 @@ class WatchStateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchStateResponse: _TypeAlias = WatchStateResponse  # noqa: Y015
+
+@_typing.final
+class SetOverrideRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    level: Global___Level.ValueType
+    reason: _builtins.str
+    """For people; it is shown wherever the level is."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """At most a day."""
+
+    def __init__(
+        self,
+        *,
+        level: Global___Level.ValueType = ...,
+        reason: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "level", b"level", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetOverrideRequest: _TypeAlias = SetOverrideRequest  # noqa: Y015
+
+@_typing.final
+class SetOverrideResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def override(self) -> Global___Override: ...
+    def __init__(
+        self,
+        *,
+        override: Global___Override | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetOverrideResponse: _TypeAlias = SetOverrideResponse  # noqa: Y015
+
+@_typing.final
+class ClearOverrideRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearOverrideRequest: _TypeAlias = ClearOverrideRequest  # noqa: Y015
+
+@_typing.final
+class ClearOverrideResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OVERRIDE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def override(self) -> Global___Override:
+        """What was cleared; unset where nothing was."""
+
+    def __init__(
+        self,
+        *,
+        override: Global___Override | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["override", b"override"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClearOverrideResponse: _TypeAlias = ClearOverrideResponse  # noqa: Y015
+
+@_typing.final
+class ExplainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Unset: now."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRequest: _TypeAlias = ExplainRequest  # noqa: Y015
+
+@_typing.final
+class ExplainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    explanation: _builtins.str
+    @_builtins.property
+    def sample(self) -> Global___Record:
+        """The newest sample up to that time."""
+
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
+        """The changes of level before it, the newest first."""
+
+    def __init__(
+        self,
+        *,
+        explanation: _builtins.str = ...,
+        sample: Global___Record | None = ...,
+        changes: _abc.Iterable[Global___Record] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sample", b"sample"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "explanation", b"explanation", "sample", b"sample"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainResponse: _TypeAlias = ExplainResponse  # noqa: Y015
+
+@_typing.final
+class ListRecordsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    TO_TIME_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """200 where not said, 1,000 at most; a page also ends at 1 MiB."""
+    page_token: _builtins.str
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """From when; unset: ten minutes before to_time."""
+
+    @_builtins.property
+    def to_time(self) -> _timestamp_pb2.Timestamp:
+        """Up to when, without it; unset: now."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___RecordKind.ValueType]:
+        """Empty: all kinds."""
+
+    def __init__(
+        self,
+        *,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+        to_time: _timestamp_pb2.Timestamp | None = ...,
+        kinds: _abc.Iterable[Global___RecordKind.ValueType] | None = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "to_time", b"to_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_time", b"from_time", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "to_time", b"to_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecordsRequest: _TypeAlias = ListRecordsRequest  # noqa: Y015
+
+@_typing.final
+class ListRecordsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty after the last."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]: ...
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___Record] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecordsResponse: _TypeAlias = ListRecordsResponse  # noqa: Y015

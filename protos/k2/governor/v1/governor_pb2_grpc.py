@@ -49,6 +49,26 @@ class GovernorServiceStub:
                 request_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.WatchStateRequest.SerializeToString,
                 response_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.WatchStateResponse.FromString,
                 _registered_method=True)
+        self.SetOverride = channel.unary_unary(
+                '/k2.governor.v1.GovernorService/SetOverride',
+                request_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.SetOverrideRequest.SerializeToString,
+                response_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.SetOverrideResponse.FromString,
+                _registered_method=True)
+        self.ClearOverride = channel.unary_unary(
+                '/k2.governor.v1.GovernorService/ClearOverride',
+                request_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.ClearOverrideRequest.SerializeToString,
+                response_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.ClearOverrideResponse.FromString,
+                _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/k2.governor.v1.GovernorService/Explain',
+                request_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.ExplainResponse.FromString,
+                _registered_method=True)
+        self.ListRecords = channel.unary_unary(
+                '/k2.governor.v1.GovernorService/ListRecords',
+                request_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.ListRecordsRequest.SerializeToString,
+                response_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.ListRecordsResponse.FromString,
+                _registered_method=True)
 
 
 class GovernorServiceServicer:
@@ -74,6 +94,33 @@ class GovernorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetOverride(self, request, context):
+        """An operator's level in place of the one by lag, for a time. Only the leader answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClearOverride(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Explain(self, request, context):
+        """Why the level is what it is, or was at a time. Any governor answers, from the record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRecords(self, request, context):
+        """What was recorded, the oldest first. Any governor answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GovernorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +138,26 @@ def add_GovernorServiceServicer_to_server(servicer, server):
                     servicer.WatchState,
                     request_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.WatchStateRequest.FromString,
                     response_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.WatchStateResponse.SerializeToString,
+            ),
+            'SetOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetOverride,
+                    request_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.SetOverrideRequest.FromString,
+                    response_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.SetOverrideResponse.SerializeToString,
+            ),
+            'ClearOverride': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClearOverride,
+                    request_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.ClearOverrideRequest.FromString,
+                    response_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.ClearOverrideResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.ExplainRequest.FromString,
+                    response_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.ExplainResponse.SerializeToString,
+            ),
+            'ListRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecords,
+                    request_deserializer=k2_dot_governor_dot_v1_dot_governor__pb2.ListRecordsRequest.FromString,
+                    response_serializer=k2_dot_governor_dot_v1_dot_governor__pb2.ListRecordsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -174,6 +241,114 @@ class GovernorService:
             '/k2.governor.v1.GovernorService/WatchState',
             k2_dot_governor_dot_v1_dot_governor__pb2.WatchStateRequest.SerializeToString,
             k2_dot_governor_dot_v1_dot_governor__pb2.WatchStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.governor.v1.GovernorService/SetOverride',
+            k2_dot_governor_dot_v1_dot_governor__pb2.SetOverrideRequest.SerializeToString,
+            k2_dot_governor_dot_v1_dot_governor__pb2.SetOverrideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClearOverride(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.governor.v1.GovernorService/ClearOverride',
+            k2_dot_governor_dot_v1_dot_governor__pb2.ClearOverrideRequest.SerializeToString,
+            k2_dot_governor_dot_v1_dot_governor__pb2.ClearOverrideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.governor.v1.GovernorService/Explain',
+            k2_dot_governor_dot_v1_dot_governor__pb2.ExplainRequest.SerializeToString,
+            k2_dot_governor_dot_v1_dot_governor__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/k2.governor.v1.GovernorService/ListRecords',
+            k2_dot_governor_dot_v1_dot_governor__pb2.ListRecordsRequest.SerializeToString,
+            k2_dot_governor_dot_v1_dot_governor__pb2.ListRecordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

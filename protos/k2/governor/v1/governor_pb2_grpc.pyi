@@ -36,6 +36,13 @@ class GovernorServiceStub:
     GetState: _grpc.UnaryUnaryMultiCallable[_governor_pb2.GetStateRequest, _governor_pb2.GetStateResponse]
     WatchState: _grpc.UnaryStreamMultiCallable[_governor_pb2.WatchStateRequest, _governor_pb2.WatchStateResponse]
     """The state now, and again whenever it changes."""
+    SetOverride: _grpc.UnaryUnaryMultiCallable[_governor_pb2.SetOverrideRequest, _governor_pb2.SetOverrideResponse]
+    """An operator's level in place of the one by lag, for a time. Only the leader answers."""
+    ClearOverride: _grpc.UnaryUnaryMultiCallable[_governor_pb2.ClearOverrideRequest, _governor_pb2.ClearOverrideResponse]
+    Explain: _grpc.UnaryUnaryMultiCallable[_governor_pb2.ExplainRequest, _governor_pb2.ExplainResponse]
+    """Why the level is what it is, or was at a time. Any governor answers, from the record."""
+    ListRecords: _grpc.UnaryUnaryMultiCallable[_governor_pb2.ListRecordsRequest, _governor_pb2.ListRecordsResponse]
+    """What was recorded, the oldest first. Any governor answers."""
 
 @_typing.type_check_only
 class GovernorServiceAsyncStub(GovernorServiceStub):
@@ -45,6 +52,13 @@ class GovernorServiceAsyncStub(GovernorServiceStub):
     GetState: _aio.UnaryUnaryMultiCallable[_governor_pb2.GetStateRequest, _governor_pb2.GetStateResponse]  # type: ignore[assignment]
     WatchState: _aio.UnaryStreamMultiCallable[_governor_pb2.WatchStateRequest, _governor_pb2.WatchStateResponse]  # type: ignore[assignment]
     """The state now, and again whenever it changes."""
+    SetOverride: _aio.UnaryUnaryMultiCallable[_governor_pb2.SetOverrideRequest, _governor_pb2.SetOverrideResponse]  # type: ignore[assignment]
+    """An operator's level in place of the one by lag, for a time. Only the leader answers."""
+    ClearOverride: _aio.UnaryUnaryMultiCallable[_governor_pb2.ClearOverrideRequest, _governor_pb2.ClearOverrideResponse]  # type: ignore[assignment]
+    Explain: _aio.UnaryUnaryMultiCallable[_governor_pb2.ExplainRequest, _governor_pb2.ExplainResponse]  # type: ignore[assignment]
+    """Why the level is what it is, or was at a time. Any governor answers, from the record."""
+    ListRecords: _aio.UnaryUnaryMultiCallable[_governor_pb2.ListRecordsRequest, _governor_pb2.ListRecordsResponse]  # type: ignore[assignment]
+    """What was recorded, the oldest first. Any governor answers."""
 
 class GovernorServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -69,5 +83,36 @@ class GovernorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_governor_pb2.WatchStateResponse], _abc.AsyncIterator[_governor_pb2.WatchStateResponse]]:
         """The state now, and again whenever it changes."""
+
+    @_abc_1.abstractmethod
+    def SetOverride(
+        self,
+        request: _governor_pb2.SetOverrideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governor_pb2.SetOverrideResponse, _abc.Awaitable[_governor_pb2.SetOverrideResponse]]:
+        """An operator's level in place of the one by lag, for a time. Only the leader answers."""
+
+    @_abc_1.abstractmethod
+    def ClearOverride(
+        self,
+        request: _governor_pb2.ClearOverrideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governor_pb2.ClearOverrideResponse, _abc.Awaitable[_governor_pb2.ClearOverrideResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Explain(
+        self,
+        request: _governor_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governor_pb2.ExplainResponse, _abc.Awaitable[_governor_pb2.ExplainResponse]]:
+        """Why the level is what it is, or was at a time. Any governor answers, from the record."""
+
+    @_abc_1.abstractmethod
+    def ListRecords(
+        self,
+        request: _governor_pb2.ListRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_governor_pb2.ListRecordsResponse, _abc.Awaitable[_governor_pb2.ListRecordsResponse]]:
+        """What was recorded, the oldest first. Any governor answers."""
 
 def add_GovernorServiceServicer_to_server(servicer: GovernorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
