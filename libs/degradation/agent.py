@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -47,11 +47,13 @@ Connect = Callable[[str], AbstractAsyncContextManager[GovernorStream]]
 
 
 class DegradationAgent(Actor):
-    """Keep `level` current, and tell `apply` of each change, on the event loop.
+    """Keep `demanded` current, and tell `apply` of each change, on the event loop.
 
-    `report` is asked once a second and must not block. `apply` hears of every change of what is
-    to be done, not of the level at start, which is NORMAL. Without a `governor_address`, or while
-    nothing answers there, the process goes by its own lag and memory.
+    `report` is asked once a second and must not block. `apply` hears at once of every change of
+    what is to be done, not of the level at start, which is NORMAL. `taken_in` waits until all
+    parts of the process go by what `apply` heard last; until then the change is not applied, not
+    shown and not acknowledged. Without a `governor_address`, or while nothing answers there, the
+    process goes by its own lag and memory.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class DegradationAgent(Actor):
         measure: Callable[[int | None], MemoryUse] = memory_now,
         connect: Connect | None = None,
         clock: Clock | None = None,
+        taken_in: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = "degradation"
         self._service, self._process = service, process
@@ -76,7 +79,11 @@ class DegradationAgent(Actor):
         self._connect = connect or _over_grpc
         self._clock = clock or SystemClock()
         self._state = Obedience(rules=rules or Rules())
-        self._applied = Applied()
+        self._taken_in = taken_in
+        self._demanded = self._applied = Applied()
+        self._changed = asyncio.Event()
+        self._pending = False
+        self._owed: Acknowledgement | None = None
         self._outbox: Mailbox[Report | Acknowledgement] | None = None
         self._stopping = asyncio.Event()
 
@@ -87,8 +94,13 @@ class DegradationAgent(Actor):
 
     @property
     def applied(self) -> Applied:
-        """What this process acts on, by cause."""
+        """What all parts of this process act on, by cause."""
         return self._applied
+
+    @property
+    def demanded(self) -> Applied:
+        """What its parts are to act on: ahead of `applied` until the last has taken it in."""
+        return self._demanded
 
     @property
     def connected(self) -> bool:
@@ -97,6 +109,8 @@ class DegradationAgent(Actor):
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self._report_each_second())]
+            if self._taken_in is not None:
+                running.append(tasks.create_task(self._follow_up(self._taken_in)))
             if self._address is not None:
                 running.append(tasks.create_task(self._stay_connected(self._address)))
             await self._stopping.wait()
@@ -116,27 +130,56 @@ class DegradationAgent(Actor):
         MEMORY_LIMIT.labels(self._process).set(memory.limit_bytes)
         return self._report_of(own, memory)
 
-    def obey(self, directive: Directive) -> Acknowledgement:
-        """Apply a directive, or refuse a stale one."""
+    def obey(self, directive: Directive) -> Acknowledgement | None:
+        """Demand what a directive says, or refuse a stale one.
+
+        None: it is acknowledged when it is applied.
+        """
         now_s = self._clock.monotonic_s()
         self._state, acknowledgement = hear(self._state, directive, now_s)
         if acknowledgement.refused_because:
             log.warning("directive_refused", because=acknowledgement.refused_because)
+            return acknowledgement
         self._follow()
-        return acknowledgement
+        if not self._pending:
+            return acknowledgement
+        self._owed = acknowledgement
+        return None
 
     def _follow(self) -> None:
         now_s = self._clock.monotonic_s()
-        before, self._applied = self._applied, applied(self._state, now_s)
+        before, self._demanded = self._demanded, applied(self._state, now_s)
         DIRECTED.labels(self._process).set(self._state.directed(now_s))
-        LEVEL.labels(self._process).set(self.level)
-        CAUSE_LEVEL.labels(self._process, "LAG").set(self._applied.lag_level)
-        CAUSE_LEVEL.labels(self._process, "MEMORY").set(self._applied.memory_level)
-        if _to_do(before) != _to_do(self._applied):
-            self._tell_of_change()
+        if _to_do(before) != _to_do(self._demanded):
+            self._apply(self._demanded)
+            self._pending = self._taken_in is not None
+            self._changed.set()
+        if not self._pending:
+            self._conclude(self._demanded)
 
-    def _tell_of_change(self) -> None:
-        now = self._applied
+    async def _follow_up(self, taken_in: Callable[[], Awaitable[None]]) -> None:
+        """Call each change applied once every part has taken it in."""
+        self._changed.set()
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            demanded = self._demanded
+            await taken_in()
+            self._conclude(demanded)
+            self._pending = self._changed.is_set()
+            if self._owed is not None and not self._pending:
+                self._post(self._owed)
+                self._owed = None
+
+    def _conclude(self, now: Applied) -> None:
+        before, self._applied = self._applied, now
+        LEVEL.labels(self._process).set(now.level)
+        CAUSE_LEVEL.labels(self._process, "LAG").set(now.lag_level)
+        CAUSE_LEVEL.labels(self._process, "MEMORY").set(now.memory_level)
+        if _to_do(before) != _to_do(now):
+            self._tell_of_change(now)
+
+    def _tell_of_change(self, now: Applied) -> None:
         log.info(
             "level_applied",
             level=now.level.name,
@@ -146,7 +189,6 @@ class DegradationAgent(Actor):
             authority=now.authority,
             because=now.explanation,
         )
-        self._apply(now)
 
     def _report_of(self, own: OwnReport, memory: MemoryUse) -> Report:
         return Report(
@@ -196,7 +238,7 @@ class DegradationAgent(Actor):
         except* K2Error as errors:
             raise _first(errors) from None
         finally:
-            self._outbox = None
+            self._outbox = self._owed = None
 
     async def _receive(self, stream: GovernorStream) -> None:
         while True:
@@ -206,7 +248,9 @@ class DegradationAgent(Actor):
             except TimeoutError as error:
                 silent = f"the governor said nothing for {LONGEST_SILENCE_S:g} s"
                 raise UnavailableError(silent) from error
-            self._post(self.obey(directive))
+            acknowledgement = self.obey(directive)
+            if acknowledgement is not None:
+                self._post(acknowledgement)
 
 
 async def _send(stream: GovernorStream, outbox: Mailbox[Report | Acknowledgement]) -> None:

@@ -74,9 +74,12 @@ class Wiring:
         self._letters = KafkaDeadLetters(config.kafka_bootstrap, config.name, ground.clock)
         self._committer = self._make_committer()
         self._batcher = self._make_batcher()
+        self._restraint = MemoryRestraint(
+            ground.policy, lambda: self._agent.demanded.memory_level, ground.clock
+        )
         self._consumer = self._make_consumer()
-        self._agent = make_agent(config, self._consumer, self._committer)
-        self._ticker = Ticker(self._batcher, lambda: self._agent.applied)
+        self._ticker = Ticker(self._batcher)
+        self._agent = self._make_agent()
         self._ledgers = LedgerReader(ground.lake)
         self._backfiller = self._make_backfiller()
         self._maintainer = make_maintainer(
@@ -126,6 +129,7 @@ class Wiring:
             ground.decode_thread,
             FlushRule(int(config.flush_after_bytes), config.flush_after_s),
             ground.clock,
+            lambda: self._agent.demanded,
             lambda level: ShedRule(
                 ground.policy, level, self._backfiller.spared, ground.clock.now_us()
             ),
@@ -142,9 +146,22 @@ class Wiring:
             lambda rebalance: join(config, rebalance),
             Placer(self._committer, log_now, cluster_id=ground.cluster),
             self._batcher,
-            MemoryRestraint(ground.policy, lambda: self._agent.applied.memory_level, ground.clock),
+            self._restraint,
             Holding(retention, ground.clock, config.probe_every_s),
             ConsumerOptions(hand_over_s=min(5.0, config.session_timeout_ms / 2000)),
+        )
+
+    def _make_agent(self) -> DegradationAgent:
+        """All parts but the consumer go by `demanded` as it is whenever they begin something."""
+        config = self._config
+        return DegradationAgent(
+            "writer",
+            config.name,
+            config.governor_address,
+            own_report(config.group, self._consumer, self._committer),
+            lambda _: self._ticker.tick(),
+            memory_limit_bytes=config.memory_limit_bytes,
+            taken_in=self._restraint.taken_in,
         )
 
     def _make_backfiller(self) -> Backfiller:
@@ -216,26 +233,13 @@ def make_maintainer(
 ) -> Maintainer:
     around = Surroundings(
         assigned=lambda: frozenset(view.partition for view in consumer.view()),
-        level=lambda: agent.level,
+        level=lambda: agent.demanded.level,
         committing=lambda: not committer.idle,
     )
     maintenance = Maintenance(
         lake, TRADES, config.maintenance_options, points=reach_sync, turn=table.turn
     )
     return Maintainer(maintenance, config.topics, around, config.maintenance_rhythm, SystemClock())
-
-
-def make_agent(
-    config: WriterConfig, consumer: Consumer, committer: TableCommitter
-) -> DegradationAgent:
-    return DegradationAgent(
-        "writer",
-        config.name,
-        config.governor_address,
-        own_report(config.group, consumer, committer),
-        lambda _: None,
-        memory_limit_bytes=config.memory_limit_bytes,
-    )
 
 
 def own_report(

@@ -9,7 +9,6 @@ from itertools import chain
 
 import pyarrow as pa
 
-from libs.degradation.level import Level
 from libs.kafka.runs import Ints, Keys
 from libs.lake.commits.commit import Kind, LakeFile
 from libs.lake.commits.seam import Ranges, Seam, TopicPartition
@@ -66,10 +65,7 @@ class Accept:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """To the batcher: time has passed, and these are the levels to act on; is a flush due?"""
-
-    lag_level: Level
-    memory_level: Level
+    """To the batcher: time has passed, or the levels have changed; is anything due?"""
 
 
 @dataclass(frozen=True, slots=True)

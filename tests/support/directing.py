@@ -22,19 +22,25 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GovernorService"].full_name
 
 
 class Director(governor_pb2_grpc.GovernorServiceServicer):
-    """Orders the same of every process that attaches; `refusals` are the orders not obeyed."""
+    """Orders the same of every process that attaches; `refusals` are the orders not obeyed.
+
+    `applied` is the newest sequence that each process has acknowledged.
+    """
 
     def __init__(self) -> None:
         self.address = ""
         self.refusals: list[str] = []
+        self.applied: dict[str, int] = {}
         self._directive = Directive(1, 1, TTL_S, Level.NORMAL, Level.NORMAL)
 
-    def order(self, *, lag: Level = Level.NORMAL, memory: Level = Level.NORMAL) -> None:
-        self.say(replace(self._directive, lag_level=lag, memory_level=memory))
+    def order(self, *, lag: Level = Level.NORMAL, memory: Level = Level.NORMAL) -> int:
+        """Order levels; return the order's sequence."""
+        return self.say(replace(self._directive, lag_level=lag, memory_level=memory))
 
-    def say(self, directive: Directive) -> None:
+    def say(self, directive: Directive) -> int:
         """Order this, with the next sequence."""
         self._directive = replace(directive, sequence=self._directive.sequence + 1)
+        return self._directive.sequence
 
     async def Control(  # type: ignore[override]  # noqa: N802 (gRPC's name)
         self,
@@ -43,10 +49,18 @@ class Director(governor_pb2_grpc.GovernorServiceServicer):
     ) -> None:
         async with asyncio.TaskGroup() as tasks:
             pushing = tasks.create_task(self._push(context))
+            process = ""
             async for request in request_iterator:
-                if request.acknowledgement.refused_because:
-                    self.refusals.append(request.acknowledgement.refused_because)
+                process = request.report.process or process
+                if request.HasField("acknowledgement"):
+                    self._note(process, request.acknowledgement)
             pushing.cancel()
+
+    def _note(self, process: str, said: pb.Acknowledgement) -> None:
+        if said.refused_because:
+            self.refusals.append(said.refused_because)
+        else:
+            self.applied[process] = max(said.sequence, self.applied.get(process, 0))
 
     async def _push(
         self, context: grpc.aio.ServicerContext[pb.ControlRequest, pb.ControlResponse]

@@ -125,14 +125,14 @@ class Shedding:
     async def order(
         self, writer: Process, *, lag: Level = Level.NORMAL, memory: Level = Level.NORMAL
     ) -> None:
-        """Order levels, and wait until the writer acts on them."""
-        self.director.order(lag=lag, memory=memory)
-        level = max(lag, memory)
-
-        async def obeyed() -> bool:
-            return (await status(writer)).level == level.name
-
-        await eventually(obeyed, 60, what=f"{level.name} obeyed")
+        """Order levels, and wait until the writer acts on them, as it says itself."""
+        sequence, level = self.director.order(lag=lag, memory=memory), max(lag, memory)
+        await eventually(
+            lambda: self.director.applied.get(writer.name, 0) >= sequence,
+            60,
+            what=f"{level.name} applied",
+        )
+        assert (await status(writer)).level == level.name
 
     async def committed(self, timeout_s: float = 60) -> None:
         """Wait until the table's seam has passed everything produced."""

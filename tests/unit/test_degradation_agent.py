@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -24,7 +24,11 @@ RULES = Rules(lag=Thresholds(100, 500, 1_000, 5_000), cooldown_s=4)
 class World:
     """One agent, with its memory, lag and clock in the test's hand."""
 
-    def __init__(self, connect: Connect | None = None) -> None:
+    def __init__(
+        self,
+        connect: Connect | None = None,
+        taken_in: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.clock = ManualClock()
         self.used = 100
         self.own = OwnReport(lag=0)
@@ -39,6 +43,7 @@ class World:
             measure=lambda _: MemoryUse(self.used, LIMIT),
             connect=connect,
             clock=self.clock,
+            taken_in=taken_in,
         )
 
     @property
@@ -117,6 +122,7 @@ def test_stale_directive_is_refused(epoch: int, sequence: int) -> None:
     world = World()
     world.agent.obey(told(5, epoch=2, lag=Level.SOFT))
     answer = world.agent.obey(told(sequence, epoch=epoch, lag=Level.CIRCUIT_BREAK))
+    assert answer is not None
     assert answer.refused_because.startswith("stale")
     assert world.level is Level.SOFT
 
@@ -125,7 +131,7 @@ def test_newer_epoch_is_obeyed_whatever_its_sequence() -> None:
     """A restarted governor counts from one."""
     world = World()
     world.agent.obey(told(500, epoch=1, lag=Level.SOFT))
-    assert not world.agent.obey(told(1, epoch=2)).refused_because
+    assert world.agent.obey(told(1, epoch=2)) == Acknowledgement(2, 1)
     assert world.level is Level.NORMAL
 
 
@@ -209,6 +215,62 @@ async def test_agent_reports_first_and_acknowledges_what_it_hears() -> None:
     await eventually(lambda: Acknowledgement(1, 7) in stream.sent)
     assert isinstance(stream.sent[0], Report)
     assert stream.sent[0].process == "writer-1"
+    await _end(world, running)
+
+
+class Parts:
+    """What acts on a level; it takes changes in when the test lets it."""
+
+    def __init__(self) -> None:
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def taken_in(self) -> None:
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        await self.waiting[-1]
+
+    async def take_in(self, number: int) -> None:
+        """Let the change be taken in that was the so-manyth to be asked for."""
+        await eventually(lambda: len(self.waiting) > number)
+        self.waiting[number].set_result(None)
+
+
+async def test_level_is_applied_once_every_part_has_taken_it_in() -> None:
+    """It is demanded at once; not shown, reported or acknowledged before the parts go by it."""
+    governor, parts = FakeGovernor(), Parts()
+    world = World(governor.connect, parts.taken_in)
+    running = asyncio.create_task(world.agent.run())
+    stream = await governor.stream(0)
+    await parts.take_in(0)
+    await stream.directives.put(told(7, lag=Level.SOFT))
+    await eventually(lambda: len(parts.waiting) == 2)
+    await stream.directives.put(told(8, lag=Level.SOFT))
+    await eventually(stream.directives.empty)
+    assert (world.agent.demanded.level, world.level) == (Level.SOFT, Level.NORMAL)
+    assert world.agent.tick().applied_level is Level.NORMAL
+    assert not any(isinstance(message, Acknowledgement) for message in stream.sent)
+    await parts.take_in(1)
+    await eventually(lambda: Acknowledgement(1, 8) in stream.sent)
+    assert (world.level, len(world.heard)) == (Level.SOFT, 1)
+    await _end(world, running)
+
+
+async def test_level_that_comes_and_goes_is_applied_after_the_last_change() -> None:
+    """Back where it was is not applied either while a part may still be on its way there."""
+    governor, parts = FakeGovernor(), Parts()
+    world = World(governor.connect, parts.taken_in)
+    running = asyncio.create_task(world.agent.run())
+    stream = await governor.stream(0)
+    await parts.take_in(0)
+    await stream.directives.put(told(7, lag=Level.SOFT))
+    await eventually(lambda: len(parts.waiting) == 2)
+    await stream.directives.put(told(8))
+    await eventually(lambda: world.agent.demanded.level is Level.NORMAL)
+    await parts.take_in(1)
+    await eventually(lambda: len(parts.waiting) == 3)
+    assert not any(isinstance(message, Acknowledgement) for message in stream.sent)
+    await parts.take_in(2)
+    await eventually(lambda: Acknowledgement(1, 8) in stream.sent)
+    assert [heard.level for heard in world.heard] == [Level.SOFT, Level.NORMAL]
     await _end(world, running)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from libs.degradation.level import Level
+from libs.degradation.obedience import Applied
 from libs.degradation.policy import load_policy
 from libs.market.clock import SystemClock
 from libs.market.errors import CorruptError
@@ -42,7 +43,6 @@ from tests.support.wire import a_trade
 P3 = ("trades", 3)
 BURST = 10
 UNREADABLE = b"\x00" + (999_999).to_bytes(4, "big") + b"\x00abc"
-NOW = Tick(Level.NORMAL, Level.NORMAL)
 
 
 class HeldCommitter(MailboxActor[ToCommitter]):
@@ -70,12 +70,14 @@ class Bench:
         self.executor = ThreadPoolExecutor(1)
         decoder = TradeDecoder(SchemaRegistry(schemas))
         policy = load_policy("crypto")
+        self.levels = Applied()
         self.batcher = Batcher(
             self.committer,
             decoder,
             self.executor,
             rule,
             SystemClock(),
+            lambda: self.levels,
             lambda level: ShedRule(policy, level),
             Bursts(BurstRule(records=BURST)),
             self.consumer,
@@ -164,7 +166,7 @@ async def test_a_full_buffer_holds_while_a_commit_is_under_way(eager: Bench) -> 
     await eventually(lambda: eager.committer.commits)
     await eager.fetched(3, 6)
     await eventually(lambda: eager.batcher.buffered_rows == 3)
-    while eager.batcher.mailbox.offer(NOW):
+    while eager.batcher.mailbox.offer(Tick()):
         pass
     assert len(eager.committer.commits) == 1
     eager.committer.land(0)
@@ -192,12 +194,16 @@ async def test_decoded_positions_are_shown_by_placing(patient: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tick", "enriched"),
-    [(NOW, True), (Tick(Level.SOFT, Level.NORMAL), False), (Tick(Level.NORMAL, Level.SOFT), False)],
+    ("levels", "enriched"),
+    [
+        (Applied(), True),
+        (Applied(lag_level=Level.SOFT), False),
+        (Applied(memory_level=Level.SOFT), False),
+    ],
 )
-async def test_soft_skips_enrichment(patient: Bench, tick: Tick, enriched: bool) -> None:
-    """Notional stays null, and the query derives it."""
-    await patient.batcher.tell(tick)
+async def test_soft_skips_enrichment(patient: Bench, levels: Applied, enriched: bool) -> None:
+    """Notional stays null, and the query derives it; no message has to say so first."""
+    patient.levels = levels
     await patient.fetched(0, 1)
     await patient.flush()
     await eventually(lambda: patient.committer.commits)

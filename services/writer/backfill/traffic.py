@@ -27,7 +27,7 @@ class LiveTraffic:
         self._lag = sum(max(0, view.end - view.decoded) for view in views if view.end is not None)
         growing = self._lag > LAG_AT_EASE and self._lag >= before
         return Times(
-            level=self._agent.level,
+            level=self._agent.demanded.level,
             busy=growing or self._batcher.busy,
             assigned=frozenset(TopicPartition(*view.partition) for view in views),
             placed=frozenset(TopicPartition(*p) for p in self._consumer.placed),

@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 
 from libs.degradation.level import Level
+from libs.degradation.obedience import Applied
 from libs.market.clock import Clock
 from libs.runtime.actor import MailboxActor, answer, refuse
 from libs.runtime.mailbox import Mailbox, MailboxClosedError
@@ -33,7 +34,6 @@ from services.writer.messages import (
     Held,
     RawChunk,
     Released,
-    Tick,
     ToBatcher,
     ToCommitter,
     ToConsumer,
@@ -69,6 +69,7 @@ class Batcher(MailboxActor[ToBatcher]):
         executor: Executor,
         rule: FlushRule,
         clock: Clock,
+        levels: Callable[[], Applied],
         shed_rule: Callable[[Level], ShedRule],
         bursts: Bursts,
         consumer: Mailbox[ToConsumer],
@@ -82,12 +83,13 @@ class Batcher(MailboxActor[ToBatcher]):
         self._executor = executor
         self._rule = rule
         self._clock = clock
+        self._levels = levels
         self._shed_rule = shed_rule
         self._bursts = bursts
         self._consumer = consumer
         self._commit_id = commit_id
         self._buffer = Buffer()
-        self._levels = Tick(Level.NORMAL, Level.NORMAL)
+        self._memory_level = Level.NORMAL
         self._under_way: asyncio.Future[Flushed] | None = None
         self._ending = asyncio.Event()
         self.decoded: Mapping[Partition, Decoded] = {}
@@ -110,13 +112,12 @@ class Batcher(MailboxActor[ToBatcher]):
         self._ending.set()
 
     async def handle(self, message: ToBatcher) -> None:
+        await self._follow()
         match message:
             case Fetched():
                 await self._decode(message.chunks)
             case Flush():
                 await self._flush_for(message)
-            case Tick():
-                await self._follow(message)
             case Accept():
                 self._bursts.accept(message.partition, message.generation, message.until)
                 # After what was held meanwhile: the consumer may have heard of it in between.
@@ -126,8 +127,9 @@ class Batcher(MailboxActor[ToBatcher]):
         metrics.BUFFERED_BYTES.set(self._buffer.size_bytes)
 
     async def _decode(self, chunks: tuple[RawChunk, ...]) -> None:
-        enrich = self._levels.lag_level < Level.SOFT and self._levels.memory_level < Level.SOFT
-        rule = self._shed_rule(self._levels.lag_level)
+        levels = self._levels()
+        enrich = levels.level < Level.SOFT
+        rule = self._shed_rule(levels.lag_level)
         with metrics.DECODE_SECONDS.time():
             decoded = await self._blocking(
                 partial(decode_all, self._decoder, chunks, rule, enrich=enrich)
@@ -153,10 +155,12 @@ class Batcher(MailboxActor[ToBatcher]):
             await self._consumer.put(Released(chunk.partition, chunk.generation))
         self.decoded = {**self.decoded, chunk.partition: Decoded(chunk.generation, reached)}
 
-    async def _follow(self, levels: Tick) -> None:
-        before, self._levels = self._levels, levels
+    async def _follow(self) -> None:
+        """Do what a change of levels asks for once; all else goes by them as they are then."""
+        levels = self._levels()
+        before, self._memory_level = self._memory_level, levels.memory_level
         metrics.CIRCUIT_BREAK.set(levels.lag_level is Level.CIRCUIT_BREAK)
-        if levels.memory_level > max(before.memory_level, Level.GRACEFUL):
+        if levels.memory_level > max(before, Level.GRACEFUL):
             if not self._committing:
                 await self._flush()
             await self._blocking(give_back)
@@ -165,9 +169,8 @@ class Batcher(MailboxActor[ToBatcher]):
         return await asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     async def _flush_if_due(self) -> None:
-        decision = self._rule.under(
-            lag=self._levels.lag_level, memory=self._levels.memory_level
-        ).decide(
+        levels = self._levels()
+        decision = self._rule.under(lag=levels.lag_level, memory=levels.memory_level).decide(
             size_bytes=self._buffer.size_bytes,
             age_s=self._buffer.age_s(self._clock.monotonic_s()),
             committing=self._committing,

@@ -1,12 +1,10 @@
-"""Tells the batcher that time has passed, and the levels: a buffer falls due also in silence."""
+"""Tells the batcher that time has passed: a buffer falls due also in silence."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 
-from libs.degradation.obedience import Applied
 from libs.runtime.actor import Actor
 from libs.runtime.mailbox import MailboxClosedError
 from services.writer.batching.batcher import Batcher
@@ -20,9 +18,8 @@ class Ticker(Actor):
 
     name = "ticker"
 
-    def __init__(self, batcher: Batcher, levels: Callable[[], Applied]) -> None:
+    def __init__(self, batcher: Batcher) -> None:
         self._batcher = batcher
-        self._levels = levels
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -30,9 +27,12 @@ class Ticker(Actor):
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._stopping.wait()
-            now = self._levels()
-            with suppress(MailboxClosedError):
-                self._batcher.mailbox.offer(Tick(now.lag_level, now.memory_level))
+            self.tick()
+
+    def tick(self) -> None:
+        """Have the batcher look what is due now."""
+        with suppress(MailboxClosedError):
+            self._batcher.mailbox.offer(Tick())
 
     async def stop(self) -> None:
         self._stopping.set()

@@ -5,6 +5,7 @@ aiokafka forgets pauses at each assignment.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -65,16 +66,24 @@ class MemoryRestraint:
         self._memory_level = memory_level
         self._clock = clock
         self._throttle = Throttle()
+        self._followed = asyncio.Event()
 
     @property
     def max_runs(self) -> int:
         return self._throttle.max_runs
+
+    async def taken_in(self) -> None:
+        """Wait until what is fetched goes by the level of memory as it is now."""
+        while self._throttle.level is not self._memory_level():
+            self._followed.clear()
+            await self._followed.wait()
 
     def hold(self, pauses: Pauses, partitions: frozenset[Partition]) -> None:
         """Say which partitions memory holds now."""
         before = self._throttle
         now = self._throttle = before.after(self._memory_level(), self._clock.monotonic_s())
         pauses.hold("memory", held_back(now.reading, partitions, self._policy))
+        self._followed.set()
         if before.reading is not now.reading:
             self._tell(before, now)
 
