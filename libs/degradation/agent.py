@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
@@ -13,7 +14,7 @@ from prometheus_client import Gauge
 from libs.degradation.level import Level, Rules
 from libs.degradation.memory import MemoryUse, memory_now
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
-from libs.degradation.obedience import Applied, Obedience, applied, hear, watch
+from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, watch
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
@@ -22,7 +23,8 @@ from libs.runtime.mailbox import Mailbox
 
 log = structlog.get_logger()
 
-REPORT_EVERY_S = 1.0
+LOOK_EVERY_S = 0.25
+LOOKS_PER_REPORT = 4
 BACKOFF = Backoff(first_s=0.2, most_s=5.0)
 # Longer without a word, and the stream is taken for dead: a stopped governor keeps its sockets.
 LONGEST_SILENCE_S = 30.0
@@ -49,8 +51,8 @@ Connect = Callable[[str], AbstractAsyncContextManager[GovernorStream]]
 class DegradationAgent(Actor):
     """Keep `demanded` current, and tell `apply` of each change, on the event loop.
 
-    `report` is asked once a second and must not block. `apply` hears at once of every change of
-    what is to be done, not of the level at start, which is NORMAL. `taken_in` waits until all
+    `report` is asked four times a second and must not block. `apply` hears at once of every
+    change of what is to be done, not of the level at start, NORMAL. `taken_in` waits until all
     parts of the process go by what `apply` heard last; until then the change is not applied, not
     shown and not acknowledged. Without a `governor_address`, or while nothing answers there, the
     process goes by its own lag and memory.
@@ -108,7 +110,7 @@ class DegradationAgent(Actor):
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(self._report_each_second())]
+            running = [tasks.create_task(self._report_steadily())]
             if self._taken_in is not None:
                 running.append(tasks.create_task(self._follow_up(self._taken_in)))
             if self._address is not None:
@@ -124,7 +126,7 @@ class DegradationAgent(Actor):
         """Take one reading, apply what follows, and say so."""
         own, now_s = self._report(), self._clock.monotonic_s()
         memory = self._measure(self._memory_limit_bytes)
-        self._state = watch(self._state, memory, own.lag, now_s)
+        self._state = watch(self._state, memory, own, now_s)
         self._follow()
         MEMORY_USED.labels(self._process).set(memory.used_bytes)
         MEMORY_LIMIT.labels(self._process).set(memory.limit_bytes)
@@ -204,10 +206,19 @@ class DegradationAgent(Actor):
             own=own,
         )
 
-    async def _report_each_second(self) -> None:
-        while True:
-            self._post(self.tick())
-            await asyncio.sleep(REPORT_EVERY_S)
+    async def _report_steadily(self) -> None:
+        """Report each second, and at once what may change a level."""
+        told = Level.NORMAL
+        for look in itertools.count():
+            report = self.tick()
+            urgent = report.memory_level is not told or self._pressed(report)
+            if urgent or look % LOOKS_PER_REPORT == 0:
+                self._post(report)
+                told = report.memory_level
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _pressed(self, report: Report) -> bool:
+        return pressed(self._state, report.own, self._clock.monotonic_s())
 
     def _post(self, message: Report | Acknowledgement) -> None:
         """Leave a message for the stream; where it is stuck, a later one says it all again."""
@@ -264,7 +275,7 @@ def _first(errors: BaseExceptionGroup[K2Error]) -> K2Error:
 
 
 def _to_do(now: Applied) -> tuple[object, ...]:
-    return (now.lag_level, now.memory_level, now.causes)
+    return (now.lag_level, now.memory_level, now.causes, now.hot_partitions)
 
 
 def _over_grpc(address: str) -> AbstractAsyncContextManager[GovernorStream]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from itertools import pairwise
 from typing import Self
@@ -33,6 +33,9 @@ class Cause(StrEnum):
     SINK_DOWN = "SINK_DOWN"
     HOT_PARTITION = "HOT_PARTITION"
     MISSING_DATA = "MISSING_DATA"
+    HELD = "HELD"
+    INGRESS_BURST = "INGRESS_BURST"
+    SLOW_WRITER = "SLOW_WRITER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,29 @@ MEMORY_THRESHOLDS = Thresholds(0.70, 0.80, 0.90, 0.95)
 
 
 @dataclass(frozen=True, slots=True)
+class Damping:
+    """What keeps a level from flapping.
+
+    A level may be left `recovery_share` of the way from the baseline to its trigger. A rise after
+    a fall is a reversal; every `reversals_to_double` of them within the window double the cooldown.
+    """
+
+    recovery_share: float = 0.5
+    reversals_to_double: int = 4
+    reversal_window_s: float = 600.0
+    most_cooldown_factor: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class Rules:
-    """What the state machines go by; every directive carries them, so that all go by the same."""
+    """What the state machines go by; every directive carries them, so that all go by the same.
+
+    One failed commit is a conflict; `sink_down_failures` in a row mean that the sink is down.
+    """
 
     lag: Thresholds = LAG_THRESHOLDS
     memory: Thresholds = MEMORY_THRESHOLDS
     cooldown_s: float = 30.0
+    damping: Damping = field(default_factory=Damping)
+    lag_samples_up: int = 2
+    sink_down_failures: int = 3

@@ -6,14 +6,10 @@ readings. Nothing here knows what a level does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from libs.degradation.level import Level, Rules, Thresholds
+from libs.degradation.level import Damping, Level, Rules, Thresholds
 
-RECOVERY_SHARE = 0.5
-REVERSALS_TO_DOUBLE = 4
-REVERSAL_WINDOW_S = 600.0
-MOST_COOLDOWN_FACTOR = 4
 # A reading older than this vouches for nothing: "continuously below" starts again after it.
 LONGEST_GAP_S = 5.0
 
@@ -25,6 +21,16 @@ class Policy:
     thresholds: Thresholds
     samples_up: int
     cooldown_s: float
+    damping: Damping = field(default_factory=Damping)
+
+    def recovery_point(self, level: Level, baseline: float = 0.0) -> float:
+        """Value below which `level` may be left, in the end.
+
+        Half way from the baseline to the trigger; the trigger itself where a process rests above
+        it, for half way would then lie above what demands the level.
+        """
+        trigger = self.thresholds.trigger(level)
+        return min(trigger, baseline + self.damping.recovery_share * (trigger - baseline))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,13 @@ class Ladder:
 
 
 def lag_policy(rules: Rules, *, writers: int = 1) -> Policy:
-    """Two readings to rise; the thresholds are shared out among the writers."""
-    return Policy(rules.lag.scaled(1 / writers), samples_up=2, cooldown_s=rules.cooldown_s)
+    """Some readings in a row to rise; the thresholds are shared out among the writers."""
+    thresholds = rules.lag.scaled(1 / writers)
+    return Policy(thresholds, rules.lag_samples_up, rules.cooldown_s, rules.damping)
 
 
 def memory_policy(rules: Rules) -> Policy:
-    return Policy(rules.memory, samples_up=1, cooldown_s=rules.cooldown_s)
+    return Policy(rules.memory, 1, rules.cooldown_s, rules.damping)
 
 
 def step(ladder: Ladder, reading: Reading, policy: Policy, now_s: float) -> Ladder:
@@ -73,7 +80,9 @@ def step(ladder: Ladder, reading: Reading, policy: Policy, now_s: float) -> Ladd
         _rest_if_unbroken(ladder, now_s), read_at_s=now_s, demands=_kept(ladder, demanded, policy)
     )
     return (
-        _rise(seen, target, now_s) if target > seen.level else _rest(seen, reading, policy, now_s)
+        _rise(seen, target, policy, now_s)
+        if target > seen.level
+        else _rest(seen, reading, policy, now_s)
     )
 
 
@@ -82,20 +91,11 @@ def raised(ladder: Ladder, level: Level) -> Ladder:
     return ladder if level <= ladder.level else replace(ladder, level=level, below_since_s=None)
 
 
-def recovery_point(level: Level, thresholds: Thresholds, baseline: float) -> float:
-    """Value below which `level` may be left, in the end.
-
-    Half way from the baseline to the trigger; the trigger itself where a process rests above it,
-    for half way would then lie above what demands the level.
-    """
-    trigger = thresholds.trigger(level)
-    return min(trigger, baseline + RECOVERY_SHARE * (trigger - baseline))
-
-
 def cooldown_s(ladder: Ladder, policy: Policy, now_s: float) -> float:
-    """Rest that a step down needs: doubled for every four reversals in ten minutes, up to 4x."""
-    recent = sum(time_s > now_s - REVERSAL_WINDOW_S for time_s in ladder.reversals_s)
-    factor = min(2 ** (recent // REVERSALS_TO_DOUBLE), MOST_COOLDOWN_FACTOR)
+    """Rest that a step down needs: doubled for every few reversals of late, up to a factor."""
+    damping = policy.damping
+    recent = len(_recent(ladder, policy, now_s))
+    factor = min(2 ** (recent // damping.reversals_to_double), damping.most_cooldown_factor)
     return float(policy.cooldown_s * factor)
 
 
@@ -121,9 +121,14 @@ def _rest_if_unbroken(ladder: Ladder, now_s: float) -> Ladder:
     return ladder
 
 
-def _rise(ladder: Ladder, target: Level, now_s: float) -> Ladder:
-    start_s = now_s - REVERSAL_WINDOW_S
-    recent = tuple(time_s for time_s in ladder.reversals_s if time_s > start_s)
+def _recent(ladder: Ladder, policy: Policy, now_s: float) -> tuple[float, ...]:
+    start_s = now_s - policy.damping.reversal_window_s
+    return tuple(time_s for time_s in ladder.reversals_s if time_s > start_s)
+
+
+def _rise(ladder: Ladder, target: Level, policy: Policy, now_s: float) -> Ladder:
+    recent = _recent(ladder, policy, now_s)
+    start_s = now_s - policy.damping.reversal_window_s
     reversal = ladder.fell_at_s is not None and ladder.fell_at_s > start_s
     return replace(
         ladder,
@@ -153,4 +158,4 @@ def _fall(ladder: Ladder, reading: Reading, policy: Policy, now_s: float) -> Lad
 def _below(level: Level, reading: Reading, policy: Policy) -> bool:
     if level is Level.NORMAL or reading.value is None:
         return False
-    return reading.value < recovery_point(level, policy.thresholds, reading.baseline)
+    return reading.value < policy.recovery_point(level, reading.baseline)

@@ -16,18 +16,20 @@ class OwnReport:
     """What only the service itself knows of its work; the defaults fit one that reads no topic.
 
     `positions` are the next offsets to decode. `lag` is how many positions up to the log's end are
-    not decoded yet, over the partitions it has now; None where it cannot tell.
+    not decoded yet, over the partitions it has now; None where it cannot tell. `held` are those
+    that wait at records which cannot be read: their lag is not in `lag`, for no level helps it.
     """
 
     consumer_group: str = ""
     positions: Mapping[Partition, int] = field(default_factory=dict)
     lag: int | None = None
     commit_failures: int = 0
+    held: frozenset[Partition] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process says of itself, once a second. `epoch` is the newest it has obeyed."""
+    """What a process says of itself, at least once a second. `epoch`: the newest it obeyed."""
 
     service: str
     process: str
@@ -43,7 +45,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """What one process is to do: full state, valid for `ttl_s` from its arrival."""
+    """What one process is to do: full state, valid for `ttl_s` from its arrival.
+
+    With HOT_PARTITION shedding helps in the `hot_partitions` alone.
+    """
 
     epoch: int
     sequence: int
@@ -54,6 +59,7 @@ class Directive:
     writers: int = 1
     explanation: str = ""
     rules: Rules = field(default_factory=Rules)
+    hot_partitions: frozenset[Partition] = frozenset()
 
     @property
     def level(self) -> Level:

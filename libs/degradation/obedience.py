@@ -8,7 +8,7 @@ from typing import Literal
 from libs.degradation.level import Cause, Level, Rules
 from libs.degradation.machine import Ladder, Reading, lag_policy, memory_policy, step
 from libs.degradation.memory import MemoryUse
-from libs.degradation.messages import Acknowledgement, Directive
+from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Partition
 
 # The lowest use in this time after the start is the memory baseline: later, buffers are in it.
 SETTLING_S = 10.0
@@ -20,7 +20,8 @@ Authority = Literal["governor", "itself"]
 class Applied:
     """What this process acts on: by lag, by its own memory, and the higher of both.
 
-    `causes` explain the level; SINK_DOWN and HOT_PARTITION change what helps against lag.
+    `causes` explain the level; SINK_DOWN and HOT_PARTITION change what helps against lag: with the
+    first shedding helps nowhere, with the second in the `hot_partitions` alone.
     """
 
     lag_level: Level = Level.NORMAL
@@ -28,6 +29,7 @@ class Applied:
     causes: frozenset[Cause] = frozenset()
     authority: Authority = "itself"
     explanation: str = ""
+    hot_partitions: frozenset[Partition] = frozenset()
 
     @property
     def level(self) -> Level:
@@ -48,6 +50,7 @@ class Obedience:
     memory: Ladder = field(default_factory=Ladder)
     baseline_bytes: int | None = None
     settled_at_s: float | None = None
+    sink_down: bool = False
 
     @property
     def epoch(self) -> int:
@@ -75,9 +78,10 @@ def hear(state: Obedience, directive: Directive, now_s: float) -> tuple[Obedienc
     return obeyed, acknowledgement
 
 
-def watch(state: Obedience, memory: MemoryUse, own_lag: int | None, now_s: float) -> Obedience:
+def watch(state: Obedience, memory: MemoryUse, own: OwnReport, now_s: float) -> Obedience:
     """Take the process's own readings in: memory always, lag only while no directive holds."""
-    settled = _settle(state, memory, now_s)
+    sink_down = own.commit_failures >= state.rules.sink_down_failures
+    settled = replace(_settle(state, memory, now_s), sink_down=sink_down)
     reading = Reading(memory.share, (settled.baseline_bytes or 0) / memory.limit_bytes)
     watched = replace(
         settled, memory=step(settled.memory, reading, memory_policy(settled.rules), now_s)
@@ -85,7 +89,7 @@ def watch(state: Obedience, memory: MemoryUse, own_lag: int | None, now_s: float
     if watched.directed(now_s):
         return watched
     policy = lag_policy(watched.rules, writers=_writers(watched))
-    return replace(watched, lag=step(watched.lag, Reading(own_lag), policy, now_s))
+    return replace(watched, lag=step(watched.lag, Reading(own.lag), policy, now_s))
 
 
 def applied(state: Obedience, now_s: float) -> Applied:
@@ -94,10 +98,20 @@ def applied(state: Obedience, now_s: float) -> Applied:
         return _alone(state)
     directive = state.directive
     memory_level = max(directive.memory_level, state.memory.level)
-    causes = frozenset(directive.causes) | _causes(directive.lag_level, memory_level)
     return Applied(
-        directive.lag_level, memory_level, causes, "governor", explanation=directive.explanation
+        directive.lag_level,
+        memory_level,
+        frozenset(directive.causes) | _causes(state, directive.lag_level, memory_level),
+        "governor",
+        directive.explanation,
+        directive.hot_partitions,
     )
+
+
+def pressed(state: Obedience, own: OwnReport, now_s: float) -> bool:
+    """Say whether the process's own lag demands more than it applies: worth telling at once."""
+    demanded = lag_policy(state.rules, writers=_writers(state)).thresholds.demanded(own.lag or 0)
+    return demanded > applied(state, now_s).lag_level
 
 
 def _refusal(state: Obedience, directive: Directive) -> str:
@@ -124,9 +138,14 @@ def _writers(state: Obedience) -> int:
     return max(1, state.directive.writers) if state.directive else 1
 
 
-def _causes(lag_level: Level, memory_level: Level) -> frozenset[Cause]:
-    by_level = {Cause.LAG: lag_level, Cause.MEMORY: memory_level}
-    return frozenset(cause for cause, level in by_level.items() if level > Level.NORMAL)
+def _causes(state: Obedience, lag_level: Level, memory_level: Level) -> frozenset[Cause]:
+    """What a process knows itself of its level, whoever directs it."""
+    holds = {
+        Cause.LAG: lag_level > Level.NORMAL,
+        Cause.MEMORY: memory_level > Level.NORMAL,
+        Cause.SINK_DOWN: state.sink_down,
+    }
+    return frozenset(cause for cause, true in holds.items() if true)
 
 
 def _alone(state: Obedience) -> Applied:
@@ -134,6 +153,6 @@ def _alone(state: Obedience) -> Applied:
     return Applied(
         lag_level,
         memory_level,
-        _causes(lag_level, memory_level),
+        _causes(state, lag_level, memory_level),
         explanation="no directive holds: the process goes by its own lag and memory",
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 from google.protobuf.duration_pb2 import Duration
 from k2.governor.v1 import governor_pb2 as pb
 
-from libs.degradation.level import Cause, Level, Rules, Thresholds
+from libs.degradation.level import Cause, Damping, Level, Rules, Thresholds
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
 from libs.market.errors import InvalidError
+
+# A governor of an earlier version says less.
+UNSAID = Rules()
 
 
 def level_to_pb(level: Level) -> pb.Level.ValueType:
@@ -50,7 +53,12 @@ def report_to_pb(report: Report) -> pb.Report:
         epoch=report.epoch,
         consumer_group=own.consumer_group,
         positions=[
-            pb.PartitionPosition(topic=topic, partition=partition, decoded_offset=offset)
+            pb.PartitionPosition(
+                topic=topic,
+                partition=partition,
+                decoded_offset=offset,
+                held=(topic, partition) in own.held,
+            )
             for (topic, partition), offset in own.positions.items()
         ],
         lag=own.lag,
@@ -93,6 +101,7 @@ def _own_from_pb(message: pb.Report) -> OwnReport:
         positions={(p.topic, p.partition): p.decoded_offset for p in message.positions},
         lag=message.lag if message.HasField("lag") else None,
         commit_failures=message.commit_failures,
+        held=frozenset((p.topic, p.partition) for p in message.positions if p.held),
     )
 
 
@@ -108,6 +117,10 @@ def directive_to_pb(directive: Directive) -> pb.Directive:
         writers=directive.writers,
         explanation=directive.explanation,
         rules=_rules_to_pb(directive.rules),
+        hot_partitions=[
+            pb.PartitionRef(topic=topic, partition=partition)
+            for topic, partition in sorted(directive.hot_partitions)
+        ],
     )
 
 
@@ -127,6 +140,7 @@ def directive_from_pb(message: pb.Directive) -> Directive:
         writers=message.writers,
         explanation=message.explanation,
         rules=_rules_from_pb(message.rules),
+        hot_partitions=frozenset((p.topic, p.partition) for p in message.hot_partitions),
     )
 
 
@@ -140,6 +154,12 @@ def _rules_to_pb(rules: Rules) -> pb.Rules:
         lag_thresholds=rules.lag.in_order,
         memory_thresholds=rules.memory.in_order,
         cooldown=duration_to_pb(rules.cooldown_s),
+        recovery_share=rules.damping.recovery_share,
+        lag_samples_up=rules.lag_samples_up,
+        reversals_to_double=rules.damping.reversals_to_double,
+        reversal_window=duration_to_pb(rules.damping.reversal_window_s),
+        most_cooldown_factor=rules.damping.most_cooldown_factor,
+        sink_down_failures=rules.sink_down_failures,
     )
 
 
@@ -150,6 +170,19 @@ def _rules_from_pb(message: pb.Rules) -> Rules:
         Thresholds(*message.lag_thresholds),
         Thresholds(*message.memory_thresholds),
         _seconds(message.cooldown),
+        _damping_from_pb(message),
+        message.lag_samples_up or UNSAID.lag_samples_up,
+        message.sink_down_failures or UNSAID.sink_down_failures,
+    )
+
+
+def _damping_from_pb(message: pb.Rules) -> Damping:
+    unsaid = UNSAID.damping
+    return Damping(
+        message.recovery_share or unsaid.recovery_share,
+        message.reversals_to_double or unsaid.reversals_to_double,
+        _seconds(message.reversal_window) or unsaid.reversal_window_s,
+        message.most_cooldown_factor or unsaid.most_cooldown_factor,
     )
 
 

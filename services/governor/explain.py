@@ -51,7 +51,7 @@ def _by_lag(standing: Standing, group: GroupLag, level: Level, now_s: float) -> 
 def _way_down(standing: Standing, group: GroupLag, level: Level, now_s: float) -> str:
     ladder = standing.ladders[group.group]
     policy = machine.lag_policy(standing.rules)
-    point = machine.recovery_point(level, standing.rules.lag, baseline=0)
+    point = policy.recovery_point(level)
     falls_at_s = machine.falls_at_s(ladder, policy, now_s)
     if falls_at_s is None:
         rest_s = machine.cooldown_s(ladder, policy, now_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.degradation.level import MEMORY_THRESHOLDS, Level
+from libs.degradation.level import MEMORY_THRESHOLDS, Cause, Damping, Level, Rules
 from libs.degradation.memory import MemoryUse
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
 from libs.degradation.obedience import Obedience, applied, hear, watch
@@ -20,6 +20,7 @@ from libs.degradation.protocol import (
 
 LIMIT = 1_000
 levels = st.sampled_from(Level)
+partitions = st.tuples(st.just("market.crypto.trades.binance"), st.integers(0, 15))
 directives = st.builds(
     Directive,
     epoch=st.integers(1, 4),
@@ -28,6 +29,14 @@ directives = st.builds(
     lag_level=levels,
     memory_level=levels,
     writers=st.integers(1, 9),
+    causes=st.lists(st.sampled_from(Cause), unique=True).map(tuple),
+    hot_partitions=st.frozensets(partitions, max_size=3),
+    rules=st.builds(
+        Rules,
+        damping=st.builds(Damping, st.floats(0.1, 0.9), st.integers(1, 9)),
+        lag_samples_up=st.integers(1, 5),
+        sink_down_failures=st.integers(1, 9),
+    ),
 )
 readings = st.tuples(st.integers(0, 1_100), st.one_of(st.none(), st.integers(0, 6_000_000)))
 histories = st.lists(
@@ -55,7 +64,7 @@ def test_process_never_obeys_backwards_and_never_below_its_own_memory(
                 assert applied(state, now_s).level >= event.level
         else:
             used, own_lag = event
-            state = watch(state, MemoryUse(used, LIMIT), own_lag, now_s)
+            state = watch(state, MemoryUse(used, LIMIT), OwnReport(lag=own_lag), now_s)
             assert applied(state, now_s).memory_level >= MEMORY_THRESHOLDS.demanded(used / LIMIT)
 
 
@@ -67,7 +76,7 @@ def test_losing_the_governor_lowers_nothing_within_a_cooldown(
     state, _ = hear(Obedience(), last, 0)
     for second, own_lag in enumerate(lags):
         now_s = last.ttl_s + second
-        state = watch(state, MemoryUse(1, LIMIT), own_lag, now_s)
+        state = watch(state, MemoryUse(1, LIMIT), OwnReport(lag=own_lag), now_s)
         assert applied(state, now_s).lag_level >= last.lag_level
 
 

@@ -7,17 +7,21 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from libs.degradation.level import LAG_THRESHOLDS, MEMORY_THRESHOLDS, Level, Rules, Thresholds
+from libs.degradation.level import (
+    LAG_THRESHOLDS,
+    MEMORY_THRESHOLDS,
+    Damping,
+    Level,
+    Rules,
+    Thresholds,
+)
 from libs.degradation.machine import (
-    MOST_COOLDOWN_FACTOR,
-    REVERSAL_WINDOW_S,
     Ladder,
     Policy,
     Reading,
     cooldown_s,
     lag_policy,
     memory_policy,
-    recovery_point,
     step,
 )
 
@@ -94,7 +98,7 @@ def test_a_step_down_follows_unbroken_rest(run: Run, baseline: float) -> None:
     for index in range(1, len(states)):
         (now_s, after), (_, before) = states[index], states[index - 1]
         if after.level < before.level:
-            point = recovery_point(before.level, MEMORY_THRESHOLDS, baseline)
+            point = MEMORY.recovery_point(before.level, baseline)
             window = [
                 (gap_s, value)
                 for (gap_s, value), (time_s, _) in zip(run, states[1:], strict=True)
@@ -117,7 +121,7 @@ def test_missing_data_never_lowers(run: Run) -> None:
 def test_lag_at_rest_comes_back_to_normal_in_bounded_time(run: Run, rest: float) -> None:
     """From any state, at most four cooldowns of four times the length, and a reading."""
     now_s, ladder = walked(LAG, run)[-1]
-    bound_s = 4 * MOST_COOLDOWN_FACTOR * COOLDOWN_S + 5
+    bound_s = 4 * Damping().most_cooldown_factor * COOLDOWN_S + 5
     end = walked(LAG, [(1.0, rest)] * int(bound_s), start=_at_zero(ladder, now_s))[-1][1]
     assert end.level is Level.NORMAL
 
@@ -126,7 +130,7 @@ def test_lag_at_rest_comes_back_to_normal_in_bounded_time(run: Run, rest: float)
 def test_memory_back_at_its_baseline_comes_back_to_normal(run: Run, baseline: float) -> None:
     """A process that never goes below its baseline recovers all the same."""
     now_s, ladder = walked(MEMORY, run, baseline=baseline)[-1]
-    bound_s = 4 * MOST_COOLDOWN_FACTOR * COOLDOWN_S + 5
+    bound_s = 4 * Damping().most_cooldown_factor * COOLDOWN_S + 5
     rest: Run = [(1.0, baseline)] * int(bound_s)
     end = walked(MEMORY, rest, baseline=baseline, start=_at_zero(ladder, now_s))[-1][1]
     assert end.level is Level.NORMAL
@@ -136,7 +140,11 @@ def test_memory_back_at_its_baseline_comes_back_to_normal(run: Run, baseline: fl
 def test_cooldown_is_between_one_and_four_times_its_length(run: Run) -> None:
     """Reversals double it, and only up to four times."""
     for now_s, ladder in walked(LAG, run):
-        assert COOLDOWN_S <= cooldown_s(ladder, LAG, now_s) <= MOST_COOLDOWN_FACTOR * COOLDOWN_S
+        assert (
+            COOLDOWN_S
+            <= cooldown_s(ladder, LAG, now_s)
+            <= Damping().most_cooldown_factor * COOLDOWN_S
+        )
 
 
 @given(
@@ -149,7 +157,9 @@ def test_recovery_point_is_never_above_the_trigger(
 ) -> None:
     """Else a level would fall on a reading that demands it."""
     thresholds = Thresholds(*triggers)
-    assert recovery_point(level, thresholds, baseline) <= thresholds.trigger(level)
+    assert Policy(thresholds, 1, COOLDOWN_S).recovery_point(level, baseline) <= thresholds.trigger(
+        level
+    )
 
 
 def _at_zero(ladder: Ladder, now_s: float) -> Ladder:
@@ -158,5 +168,7 @@ def _at_zero(ladder: Ladder, now_s: float) -> Ladder:
         ladder.level,
         ladder.demands,
         read_at_s=None,
-        reversals_s=tuple(max(time_s - now_s, -REVERSAL_WINDOW_S) for time_s in ladder.reversals_s),
+        reversals_s=tuple(
+            max(time_s - now_s, -Damping().reversal_window_s) for time_s in ladder.reversals_s
+        ),
     )
