@@ -50,6 +50,7 @@ from services.writer.ledger.calls import LedgerCalls
 from services.writer.ledger.reader import LedgerReader
 from services.writer.maintenance.maintainer import Maintainer, Surroundings
 from services.writer.messages import ToConsumer
+from services.writer.reporting import own_report
 from services.writer.servicer import SERVICE, WriterServicer
 
 WAITING_FOR_CONSUMER = 64
@@ -158,10 +159,16 @@ class Wiring:
             "writer",
             config.name,
             config.governor_address,
-            own_report(config.group, self._consumer, self._committer),
+            self._own_report,
             lambda _: self._ticker.tick(),
             memory_limit_bytes=config.memory_limit_bytes,
             taken_in=self._restraint.taken_in,
+        )
+
+    def _own_report(self) -> OwnReport:
+        consumer, committer = self._consumer, self._committer
+        return own_report(
+            self._config.group, consumer.view(), consumer.placed, committer.view.failures
         )
 
     def _make_backfiller(self) -> Backfiller:
@@ -240,20 +247,3 @@ def make_maintainer(
         lake, TRADES, config.maintenance_options, points=reach_sync, turn=table.turn
     )
     return Maintainer(maintenance, config.topics, around, config.maintenance_rhythm, SystemClock())
-
-
-def own_report(
-    group: str, consumer: Consumer, committer: TableCommitter
-) -> Callable[[], OwnReport]:
-    def report() -> OwnReport:
-        views = consumer.view()
-        ends = [view.end for view in views]
-        known = [max(0, v.end - v.decoded) for v in views if v.end is not None]
-        return OwnReport(
-            consumer_group=group,
-            positions={view.partition: view.decoded for view in views},
-            lag=sum(known) if len(known) == len(ends) else None,
-            commit_failures=committer.view.failures,
-        )
-
-    return report

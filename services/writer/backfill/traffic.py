@@ -7,6 +7,7 @@ from libs.lake.commits.seam import TopicPartition
 from services.writer.backfill.plan import Times
 from services.writer.batching.batcher import Batcher
 from services.writer.intake.consumer import Consumer
+from services.writer.reporting import lag_of
 
 # Below this lag is what is on its way.
 LAG_AT_EASE = 10_000
@@ -24,7 +25,7 @@ class LiveTraffic:
     def times(self) -> Times:
         views = self._consumer.view()
         before = self._lag
-        self._lag = sum(max(0, view.end - view.decoded) for view in views if view.end is not None)
+        self._lag = lag_of(views) or 0
         growing = self._lag > LAG_AT_EASE and self._lag >= before
         return Times(
             level=self._agent.demanded.level,
