@@ -15,6 +15,7 @@ from libs.degradation.level import Level, Rules
 from libs.degradation.memory import MemoryUse, memory_now
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
 from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, watch
+from libs.degradation.search import Search, failed, rested
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
@@ -25,9 +26,11 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.25
 LOOKS_PER_REPORT = 4
-BACKOFF = Backoff(first_s=0.2, most_s=5.0)
+BACKOFF = Backoff(first_s=0.2, most_s=3.0)
 # Longer without a word, and the stream is taken for dead: a stopped governor keeps its sockets.
-LONGEST_SILENCE_S = 30.0
+# The first directive may wait for lag to be read; after it there are several in each TTL.
+LONGEST_SILENCE_S = 15.0
+SILENT_SHARE = 0.6
 WAITING_MESSAGES = 8
 
 LEVEL = Gauge("k2_level", "Level acted on, 0 NORMAL to 4 CIRCUIT_BREAK", ["process"])
@@ -54,8 +57,10 @@ class DegradationAgent(Actor):
     `report` is asked four times a second and must not block. `apply` hears at once of every
     change of what is to be done, not of the level at start, NORMAL. `taken_in` waits until all
     parts of the process go by what `apply` heard last; until then the change is not applied, not
-    shown and not acknowledged. Without a `governor_address`, or while nothing answers there, the
-    process goes by its own lag and memory.
+    shown and not acknowledged. `policy` is the version of the process's priorities.
+
+    `governor_address` may name several governors, separated by commas: the agent finds the one
+    that leads. Without one the process goes by its own lag and memory.
     """
 
     def __init__(
@@ -72,6 +77,7 @@ class DegradationAgent(Actor):
         connect: Connect | None = None,
         clock: Clock | None = None,
         taken_in: Callable[[], Awaitable[None]] | None = None,
+        policy: str = "",
     ) -> None:
         self.name = "degradation"
         self._service, self._process = service, process
@@ -80,7 +86,7 @@ class DegradationAgent(Actor):
         self._memory_limit_bytes, self._measure = memory_limit_bytes, measure
         self._connect = connect or _over_grpc
         self._clock = clock or SystemClock()
-        self._state = Obedience(rules=rules or Rules())
+        self._state = Obedience(rules=rules or Rules(), policy=policy)
         self._taken_in = taken_in
         self._demanded = self._applied = Applied()
         self._changed = asyncio.Event()
@@ -204,6 +210,7 @@ class DegradationAgent(Actor):
             applied_lag_level=self._applied.lag_level,
             epoch=self._state.epoch,
             own=own,
+            said_at_ms=int(self._clock.monotonic_s() * 1_000),
         )
 
     async def _report_steadily(self) -> None:
@@ -225,18 +232,28 @@ class DegradationAgent(Actor):
         if self._outbox is not None:
             self._outbox.offer(message)
 
-    async def _stay_connected(self, address: str) -> None:
-        failures = 0
+    async def _stay_connected(self, addresses: str) -> None:
+        search, rounds = Search.among(addresses), 0
         while True:
             heard_before = self._state.directive
-            try:
-                async with self._connect(address) as stream:
-                    await self._converse(stream)
-            except K2Error as error:
-                failures = 1 if self._state.directive is not heard_before else failures + 1
-                if failures == 1:
-                    log.warning("governor_away", address=address, error=error.message)
-            await asyncio.sleep(BACKOFF.wait_s(failures))
+            error = await self._attend(search.address)
+            if self._state.directive is not heard_before:
+                search, rounds = rested(search), 0
+            if not (rounds or search.tried):
+                log.warning("governor_away", address=search.address, error=error.message)
+            search = failed(search, str(error.facts.get("leader", "")))
+            if search.rests:
+                search, rounds = rested(search), rounds + 1
+                await asyncio.sleep(BACKOFF.wait_s(rounds))
+
+    async def _attend(self, address: str) -> K2Error:
+        """Be directed from there until that fails; say why it did."""
+        try:
+            async with self._connect(address) as stream:
+                await self._converse(stream)
+        except K2Error as error:
+            return error
+        return UnavailableError("the stream to the governor has ended")
 
     async def _converse(self, stream: GovernorStream) -> None:
         outbox: Mailbox[Report | Acknowledgement] = Mailbox("degradation outbox", WAITING_MESSAGES)
@@ -252,13 +269,15 @@ class DegradationAgent(Actor):
             self._outbox = self._owed = None
 
     async def _receive(self, stream: GovernorStream) -> None:
+        silence_s = LONGEST_SILENCE_S
         while True:
             try:
-                async with asyncio.timeout(LONGEST_SILENCE_S):
+                async with asyncio.timeout(silence_s):
                     directive = await stream.receive()
             except TimeoutError as error:
-                silent = f"the governor said nothing for {LONGEST_SILENCE_S:g} s"
+                silent = f"the governor said nothing for {silence_s:g} s"
                 raise UnavailableError(silent) from error
+            silence_s = directive.ttl_s * SILENT_SHARE
             acknowledgement = self.obey(directive)
             if acknowledgement is not None:
                 self._post(acknowledgement)

@@ -36,6 +36,7 @@ class Cause(StrEnum):
     HELD = "HELD"
     INGRESS_BURST = "INGRESS_BURST"
     SLOW_WRITER = "SLOW_WRITER"
+    OVERRIDE = "OVERRIDE"
 
 
 @dataclass(frozen=True, slots=True)

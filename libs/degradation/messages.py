@@ -29,7 +29,10 @@ class OwnReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process says of itself, at least once a second. `epoch`: the newest it obeyed."""
+    """What a process says of itself, at least once a second. `epoch`: the newest it obeyed.
+
+    `said_at_ms` is by its own clock that never steps.
+    """
 
     service: str
     process: str
@@ -41,13 +44,19 @@ class Report:
     applied_lag_level: Level
     epoch: int
     own: OwnReport
+    said_at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """What one process is to do: full state, valid for `ttl_s` from its arrival.
+    """What one process is to do: full state, valid for `ttl_s`.
 
-    With HOT_PARTITION shedding helps in the `hot_partitions` alone.
+    It holds from its arrival, and no longer than one TTL from the report that it answers: the
+    newest its governor had heard when it last was proven to lead. So neither a message that was
+    long under way nor a governor that slept has a say after its time. `answers_ms` 0: no report.
+
+    `policy` is the version that is demanded, empty for each its own; `override` is an operator's
+    reason. With HOT_PARTITION shedding helps in the `hot_partitions` alone.
     """
 
     epoch: int
@@ -60,6 +69,9 @@ class Directive:
     explanation: str = ""
     rules: Rules = field(default_factory=Rules)
     hot_partitions: frozenset[Partition] = frozenset()
+    policy: str = ""
+    override: str = ""
+    answers_ms: int = 0
 
     @property
     def level(self) -> Level:

@@ -40,7 +40,8 @@ class Applied:
 class Obedience:
     """The last directive and how long it holds, and both of the process's own ladders.
 
-    While a directive holds, `lag` stands at its level, so that its end lowers nothing.
+    While a directive holds, `lag` stands at its level, so that its end lowers nothing. `policy` is
+    the version of its priorities, empty for a process that has none.
     """
 
     directive: Directive | None = None
@@ -51,6 +52,7 @@ class Obedience:
     baseline_bytes: int | None = None
     settled_at_s: float | None = None
     sink_down: bool = False
+    policy: str = ""
 
     @property
     def epoch(self) -> int:
@@ -62,8 +64,12 @@ class Obedience:
 
 
 def hear(state: Obedience, directive: Directive, now_s: float) -> tuple[Obedience, Acknowledgement]:
-    """Take a directive in, unless a newer one has been obeyed: by epoch, then by sequence."""
-    refusal = _refusal(state, directive)
+    """Take a directive in, unless it is stale or of another policy than the process has.
+
+    It is stale where a newer one has been obeyed, by epoch, then by sequence, or where its time
+    was over before it arrived. What is refused changes nothing.
+    """
+    refusal = _refusal(state, directive, now_s)
     acknowledgement = Acknowledgement(directive.epoch, directive.sequence, refusal)
     if refusal:
         return state, acknowledgement
@@ -71,7 +77,7 @@ def hear(state: Obedience, directive: Directive, now_s: float) -> tuple[Obedienc
     obeyed = replace(
         state,
         directive=directive,
-        valid_until_s=now_s + directive.ttl_s,
+        valid_until_s=_valid_until_s(directive, now_s),
         rules=directive.rules,
         lag=state.lag if same else Ladder(directive.lag_level),
     )
@@ -114,7 +120,18 @@ def pressed(state: Obedience, own: OwnReport, now_s: float) -> bool:
     return demanded > applied(state, now_s).lag_level
 
 
-def _refusal(state: Obedience, directive: Directive) -> str:
+def _valid_until_s(directive: Directive, now_s: float) -> float:
+    """Return the end of its time: one TTL from its arrival, and from the report it answers."""
+    answers_s = directive.answers_ms / 1_000 if directive.answers_ms else now_s
+    return min(now_s, answers_s) + directive.ttl_s
+
+
+def _refusal(state: Obedience, directive: Directive, now_s: float) -> str:
+    if state.policy and directive.policy not in ("", state.policy):
+        return f"unknown policy {directive.policy}: this process has {state.policy}"
+    if _valid_until_s(directive, now_s) <= now_s:
+        late_s = now_s - directive.answers_ms / 1_000
+        return f"stale: it answers a report of {late_s:.1f} s ago"
     if state.directive is None:
         return ""
     if directive.epoch < state.directive.epoch:

@@ -63,6 +63,7 @@ def report_to_pb(report: Report) -> pb.Report:
         ],
         lag=own.lag,
         commit_failures=own.commit_failures,
+        said_at_ms=report.said_at_ms,
     )
 
 
@@ -92,6 +93,7 @@ def report_from_pb(message: pb.Report) -> Report:
         ),
         epoch=message.epoch,
         own=_own_from_pb(message),
+        said_at_ms=message.said_at_ms,
     )
 
 
@@ -121,6 +123,9 @@ def directive_to_pb(directive: Directive) -> pb.Directive:
             pb.PartitionRef(topic=topic, partition=partition)
             for topic, partition in sorted(directive.hot_partitions)
         ],
+        policy=directive.policy,
+        override=directive.override,
+        answers_ms=directive.answers_ms,
     )
 
 
@@ -141,6 +146,9 @@ def directive_from_pb(message: pb.Directive) -> Directive:
         explanation=message.explanation,
         rules=_rules_from_pb(message.rules),
         hot_partitions=frozenset((p.topic, p.partition) for p in message.hot_partitions),
+        policy=message.policy,
+        override=message.override,
+        answers_ms=message.answers_ms,
     )
 
 

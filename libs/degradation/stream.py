@@ -19,7 +19,7 @@ from libs.rpc.client import channel, translated, wait_until_ready
 T = TypeVar("T")
 Call = grpc.aio.StreamStreamCall[pb.ControlRequest, pb.ControlResponse]
 
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 2.0
 SEND_TIMEOUT_S = 5.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 15.0
 MAX_BATCH_BYTES = 1_000_000
 LINGER_MS = 5
+TRANSACTION_TIMEOUT_MS = 10_000
 
 
 async def start_producer(
@@ -44,6 +46,45 @@ async def start_producer(
     )
     await start_client(producer, bootstrap, timeout_s)
     return producer
+
+
+async def start_transactional(
+    bootstrap: str,
+    client_id: str,
+    transactional_id: str,
+    *,
+    timeout_s: float = START_TIMEOUT_S,
+) -> AIOKafkaProducer:
+    """Start a producer that takes a transactional id, and so fences whoever had it before.
+
+    What the one before had begun and not ended is aborted, and what it had ended can be read.
+
+    Raises:
+        UnavailableError: no broker gave the id within `timeout_s`.
+    """
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id=client_id,
+        transactional_id=transactional_id,
+        transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        request_timeout_ms=TRANSACTION_TIMEOUT_MS,
+        compression_type="zstd",
+        max_batch_size=MAX_BATCH_BYTES,
+        max_request_size=MAX_BATCH_BYTES,
+    )
+    await start_client(producer, bootstrap, timeout_s)
+    return producer
+
+
+async def abandon_producer(producer: AIOKafkaProducer, *, timeout_s: float) -> None:
+    """Let go of a producer that did not stop: what it still holds is not sent."""
+    with suppress(UnavailableError):
+        async with deadline("the Kafka producer did not end", timeout_s):
+            # Its own stop waits until all is sent, which may be never.
+            await producer._sender.close()  # noqa: SLF001
+    with suppress(UnavailableError):
+        async with deadline("the Kafka producer did not close", timeout_s):
+            await producer.client.close()
 
 
 async def start_consumer(
@@ -100,7 +141,12 @@ async def stop_client(client: Client, *, timeout_s: float = STOP_TIMEOUT_S) -> N
     """
     stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
     async with deadline("the Kafka client did not stop", timeout_s):
-        await stop()
+        try:
+            await stop()
+        except asyncio.CancelledError:
+            # While Kafka is away aiokafka lets out that it cancelled tasks of its own.
+            if cancel_was_asked():
+                raise
 
 
 async def start_client(client: Client, bootstrap: str, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -113,3 +159,8 @@ async def start_client(client: Client, bootstrap: str, timeout_s: float = START_
         with suppress(UnavailableError):
             await stop_client(client)
         raise
+
+
+def cancel_was_asked() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -63,8 +63,13 @@ def _checked_address(address: str) -> str:
     return f"{host}:{port}"
 
 
+def _checked_addresses(addresses: str) -> str:
+    return ",".join(_checked_address(address.strip()) for address in addresses.split(","))
+
+
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split_at_commas)]
 Address = Annotated[str, AfterValidator(_checked_address)]
+Addresses = Annotated[str, AfterValidator(_checked_addresses)]
 Bytes = ByteSize
 
 
@@ -113,10 +118,11 @@ class ServiceConfig(BaseModel):
         pattern=r"^[^\s:,]+:\d+(,[^\s:,]+:\d+)*$",
         description="Kafka, host:port, more than one with commas",
     )
-    governor_address: Address | None = Field(
+    governor_address: Addresses | None = Field(
         None,
         validation_alias="K2_GOVERNOR_ADDRESS",
-        description="the governor's gRPC address; without it the process watches itself",
+        description="gRPC address of each governor, more than one with commas; without it the"
+        " process watches itself",
     )
     memory_limit_bytes: Bytes | None = Field(
         None,
