@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from libs.market.errors import ConfigError, K2Error
+from libs.runtime import ballast
 from libs.runtime.config import C, describe, load
 from libs.runtime.serving import RunningService, Service, running
 from libs.telemetry import logs, tracing
@@ -29,6 +30,7 @@ T = TypeVar("T")
 EXIT_CLEAN = 0
 EXIT_USAGE = 64
 EXIT_FAILED = 70
+EXIT_RESTART = 75
 EXIT_CONFIG = 78
 THREADS_TIMEOUT_S = 5.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -39,8 +41,8 @@ Build = Callable[[C], Awaitable[Service]]
 def main(config_class: type[C], build: Build[C], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a service until SIGTERM or SIGINT, then stop it in order and exit.
 
-    Exit codes: 0 stopped when asked, 64 bad usage, 70 failed, 78 bad configuration. A second
-    signal does not wait for the drain.
+    Exit codes: 0 stopped when asked, 64 bad usage, 70 failed, 75 stopped in order to be started
+    anew, 78 bad configuration. A second signal does not wait for the drain.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, _exit_at_once)
@@ -77,6 +79,7 @@ def _parse(config_class: type[C], argv: Sequence[str]) -> None:
 def _run(config: C, build: Build[C]) -> int:
     logs.set_up(config.name, level=config.log_level, format=config.log_format)
     provider = tracing.set_up(config.name, os.environ)
+    ballast.carry(config.name)
     code = EXIT_FAILED
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -114,7 +117,7 @@ async def _serve(config: C, build: Build[C]) -> int:
         if service is not None:
             _keep_from_collector()
             async with running(service) as run:
-                await _unless(stop, run.ended())
+                await _unless(stop, _unless(service.restart_asked, run.ended()))
     except ConfigError as error:
         log.error("bad_configuration", error=error.message)  # noqa: TRY400 (a sentence, not a traceback)
         return EXIT_CONFIG
@@ -124,8 +127,9 @@ async def _serve(config: C, build: Build[C]) -> int:
     except asyncio.CancelledError:
         log.warning("stopped_before_drained")
         return EXIT_FAILED
-    log.info("stopped")
-    return EXIT_CLEAN
+    anew = service is not None and service.restart_asked.is_set() and not stop.is_set()
+    log.info("stopped", then="to be started anew" if anew else "")
+    return EXIT_RESTART if anew else EXIT_CLEAN
 
 
 def _stop_on_signals() -> asyncio.Event:

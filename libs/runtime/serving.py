@@ -30,7 +30,8 @@ class Service:
     """What `services/<kind>/app.py` wires together.
 
     `actors` start in this order and stop in reverse: name the downstream one first. `ready` is
-    polled, cheap and without I/O. `release` runs last, also after a failure.
+    polled, cheap and without I/O. `release` runs last, also after a failure. Who sets
+    `restart_asked` has the process stopped in order, and ended with a code that asks for another.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Service:
     stop_order: Sequence[Actor] | None = None
     stop_timeout_s: float = 20
     rpc_grace_s: float = 2
+    restart_asked: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,15 @@ def test_failing_actor_ends_the_process(start: Start) -> None:
     assert "the toy is broken" in last["error"]
 
 
+def test_service_that_asks_for_it_stops_in_order_to_be_started_anew(start: Start) -> None:
+    """Drained as by a signal; the code says what it ended for."""
+    process = start(K2_TEST_TROUBLE="wants_restart")
+
+    assert process.wait() == 75
+    assert logged(process, "drained")
+    assert doors.find(process.run_dir) == {}
+
+
 def test_port_in_use_is_one_sentence(start: Start) -> None:
     """What is wrong and what to do, no traceback, non-zero."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

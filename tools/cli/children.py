@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
 from libs.runtime.doors import Door, find
+from libs.runtime.service import EXIT_RESTART
 from tools.process.owned import OwnedProcess
+
+log = structlog.get_logger()
 
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 25.0
@@ -119,10 +123,16 @@ class ChildProcess(Part):
         return self._process
 
     async def run(self) -> None:
-        assert self._process is not None  # noqa: S101 (for the type checker)
+        """Watch it; where it ended in order to be started anew, do that, which is no failure."""
         while not self._stop_asked.is_set():
-            self._raise_if_ended(self._process)
-            await asyncio.sleep(POLL_S)
+            assert self._process is not None  # noqa: S101 (for the type checker)
+            if self._process.exit_code() == EXIT_RESTART:
+                log.warning("started_anew", process=self.name, as_it_asked_in=str(self._log))
+                await self.close()
+                await self.begin()
+            else:
+                self._raise_if_ended(self._process)
+                await asyncio.sleep(POLL_S)
 
     async def stop(self) -> None:
         self._stop_asked.set()
