@@ -29,7 +29,7 @@ from services.writer.backfill.traffic import LiveTraffic
 from services.writer.batching.batcher import Batcher
 from services.writer.batching.buffer import FlushRule
 from services.writer.batching.memory import keep_compact
-from services.writer.batching.shedding import ShedRule
+from services.writer.batching.shedding import rule_under
 from services.writer.batching.ticker import Ticker
 from services.writer.commits.committer import TableCommitter
 from services.writer.commits.lake import TradesTable
@@ -131,8 +131,8 @@ class Wiring:
             FlushRule(int(config.flush_after_bytes), config.flush_after_s),
             ground.clock,
             lambda: self._agent.demanded,
-            lambda level: ShedRule(
-                ground.policy, level, self._backfiller.spared, ground.clock.now_us()
+            lambda levels: rule_under(
+                levels, ground.policy, self._backfiller.spared, ground.clock.now_us()
             ),
             Bursts(BurstRule(config.burst_records)),
             self._to_consumer,
@@ -181,7 +181,7 @@ class Wiring:
             ground.decode_thread,
             LiveTraffic(self._consumer, self._batcher, self._agent).times,
             ground.clock,
-            BackfillRules(config.backfill_limits, BurstRule(config.burst_records)),
+            BackfillRules(config.backfill_limits, BurstRule(config.burst_records), ground.policy),
         )
 
     def _servicers(self) -> list[Servicer]:

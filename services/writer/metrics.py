@@ -48,7 +48,9 @@ CIRCUIT_BREAK = Gauge(
     "k2_writer_circuit_break", "ALARM: 1 while lag is at its worst, critical symbols alone go on"
 )
 BACKFILLED_RECORDS = Counter(
-    "k2_writer_backfilled_records", "Records written after they had been put off"
+    "k2_writer_backfilled_records",
+    "Records written after they had been put off, by the class of their symbol",
+    ["class"],
 )
 BACKFILL_OPEN_RECORDS = Gauge(
     "k2_writer_backfill_open_records", "Records that still wait, of all partitions of the table"

@@ -16,7 +16,7 @@ from libs.lake.commits.seam import TopicPartition
 from libs.lake.ledger.ledger import Account, Ledger, Shed, closed, entered
 from libs.wire.rejection import Reason, Rejected
 from services.writer.batching.buffer import Buffer, Chunk
-from services.writer.batching.shedding import ShedRule, only, split, with_symbols
+from services.writer.batching.shedding import ShedRule, classes_in, only, split, with_symbols
 from services.writer.messages import RawChunk
 
 TOPIC = "market.crypto.trades.binance"
@@ -58,6 +58,17 @@ def waits(key: bytes | None, policy: PriorityPolicy, level: Level) -> bool:
     except UnicodeDecodeError:
         return False
     return bool(symbol) and policy.priority_of("BINANCE", symbol) in SHED_AT[level]
+
+
+@given(keys, levels, policies)
+def test_what_is_put_off_is_counted_by_the_same_classes_when_it_is_read_again(
+    found: list[bytes | None], level: Level, policy: PriorityPolicy
+) -> None:
+    """What a backfill finds of a range are as many records of each class as were put off."""
+    chunk = chunk_of(100, found)
+    parted = split(chunk, ShedRule(policy, level))
+    owed = only(chunk, [symbol for shed in parted.shed for symbol in shed.symbols])
+    assert classes_in(owed, policy) == parted.put_off
 
 
 @given(keys, levels, policies, st.booleans())

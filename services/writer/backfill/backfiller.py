@@ -19,6 +19,7 @@ from functools import partial
 import structlog
 from aiokafka.errors import KafkaError
 
+from libs.degradation.policy import PriorityPolicy
 from libs.lake.commits.commit import Kind
 from libs.lake.commits.seam import OffsetRange
 from libs.market.clock import Clock
@@ -33,7 +34,7 @@ from services.writer.backfill.plan import Debt, Limits, Pace, Piece, Times
 from services.writer.backfill.reader import NO_GENERATION, BackfillReader, Found
 from services.writer.batching.batcher import decode_chunk
 from services.writer.batching.buffer import Chunk, Part
-from services.writer.batching.shedding import Split
+from services.writer.batching.shedding import Split, classes_in
 from services.writer.intake.bursts import Batch, BurstRule, broken_among
 from services.writer.messages import Commit, Flushed, RecordLost, ToCommitter
 
@@ -66,10 +67,11 @@ class BackfillView:
 
 @dataclass(frozen=True, slots=True)
 class BackfillRules:
-    """How fast it goes, and what it does not take for data."""
+    """How fast it goes, what it does not take for data, and by which classes it counts."""
 
     limits: Limits
     burst: BurstRule
+    policy: PriorityPolicy
 
 
 class Backfiller(Actor):
@@ -185,7 +187,7 @@ class Backfiller(Actor):
             self._refuse_burst(part, found)
         flushed = await self._commit(part)
         if flushed is not None and flushed.snapshot_id:
-            metrics.BACKFILLED_RECORDS.inc(found.records)
+            self._count(found)
             self._records += found.records
             self._done.append((self._clock.monotonic_s(), found.records))
 
@@ -230,6 +232,11 @@ class Backfiller(Actor):
         finally:
             stopping.cancel()
         return done.result() if done.done() else None
+
+    def _count(self, found: Found) -> None:
+        for chunk in found.chunks:
+            for priority, records in classes_in(chunk, self._rules.policy).items():
+                metrics.BACKFILLED_RECORDS.labels(priority.value).inc(records)
 
     async def _measure(self) -> None:
         """Keep the alarms true, also while a piece takes its time."""

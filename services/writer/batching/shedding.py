@@ -16,13 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from libs.degradation.level import Level
+from libs.degradation.level import Cause, Level
+from libs.degradation.obedience import Applied
 from libs.degradation.policy import SHED_AT, Priority, PriorityPolicy
 from libs.kafka.topics import exchange_of
 from libs.lake.ledger.ledger import Shed
 
 if TYPE_CHECKING:
     from libs.wire.trades import Rejected
+    from services.writer.intake.positions import Partition
     from services.writer.messages import RawChunk
 
 Mask = npt.NDArray[np.bool_]
@@ -32,16 +34,32 @@ Mask = npt.NDArray[np.bool_]
 class ShedRule:
     """What to put off now: by the level that lag is the cause of, never by memory.
 
-    `spared` are topics that retention is too near to.
+    `spared` are topics that retention is too near to. Where one partition holds up the others,
+    only what is in the `hot` ones is put off; empty: in all.
     """
 
     policy: PriorityPolicy
     level: Level = Level.NORMAL
     spared: frozenset[str] = frozenset()
     at_us: int = 0
+    hot: frozenset[Partition] = frozenset()
 
-    def puts_off(self, topic: str) -> frozenset[Priority]:
-        return frozenset() if topic in self.spared else SHED_AT[self.level]
+    def puts_off(self, partition: Partition) -> frozenset[Priority]:
+        if partition[0] in self.spared or (self.hot and partition not in self.hot):
+            return frozenset()
+        return SHED_AT[self.level]
+
+
+def rule_under(
+    levels: Applied, policy: PriorityPolicy, spared: frozenset[str], at_us: int
+) -> ShedRule:
+    """Return what helps at these levels, by their causes.
+
+    While commits fail nothing is put off: the ranges could not be committed either.
+    """
+    level = Level.NORMAL if Cause.SINK_DOWN in levels.causes else levels.lag_level
+    hot = levels.hot_partitions if Cause.HOT_PARTITION in levels.causes else frozenset()
+    return ShedRule(policy, level, spared, at_us, hot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +76,7 @@ def split(chunk: RawChunk, rule: ShedRule) -> Split:
 
     The range is named as wide as the chunk, so that it joins with its neighbours.
     """
-    classes = rule.puts_off(chunk.partition[0])
+    classes = rule.puts_off(chunk.partition)
     if not classes or not len(chunk.offsets):
         return Split(chunk)
     encoded = chunk.keys.dictionary_encode()
@@ -86,6 +104,18 @@ def priorities(
     symbols: Iterable[str], exchange: str, policy: PriorityPolicy
 ) -> list[Priority | None]:
     return [policy.priority_of(exchange, symbol) if symbol else None for symbol in symbols]
+
+
+def classes_in(chunk: RawChunk, policy: PriorityPolicy) -> Mapping[Priority, int]:
+    """Count a chunk's records by the class of their symbol; what names none is in no class."""
+    counted = chunk.keys.value_counts()
+    symbols = [text_of(key) for key in counted.field("values").to_pylist()]
+    found = priorities(symbols, exchange_of(chunk.partition[0]), policy)
+    total: Counter[Priority] = Counter()
+    for priority, records in zip(found, counted.field("counts").to_pylist(), strict=True):
+        if priority is not None:
+            total[priority] += records
+    return total
 
 
 def by_class(
