@@ -163,6 +163,7 @@ class Wiring:
             lambda _: self._ticker.tick(),
             memory_limit_bytes=config.memory_limit_bytes,
             taken_in=self._restraint.taken_in,
+            policy=self._ground.policy.version,
         )
 
     def _own_report(self) -> OwnReport:

@@ -78,7 +78,7 @@ class Bench:
             rule,
             SystemClock(),
             lambda: self.levels,
-            lambda level: ShedRule(policy, level),
+            lambda levels: ShedRule(policy, levels.lag_level),
             Bursts(BurstRule(records=BURST)),
             self.consumer,
         )

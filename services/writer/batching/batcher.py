@@ -70,7 +70,7 @@ class Batcher(MailboxActor[ToBatcher]):
         rule: FlushRule,
         clock: Clock,
         levels: Callable[[], Applied],
-        shed_rule: Callable[[Level], ShedRule],
+        shed_rule: Callable[[Applied], ShedRule],
         bursts: Bursts,
         consumer: Mailbox[ToConsumer],
         commit_id: Callable[[], str] = new_commit_id,
@@ -129,7 +129,7 @@ class Batcher(MailboxActor[ToBatcher]):
     async def _decode(self, chunks: tuple[RawChunk, ...]) -> None:
         levels = self._levels()
         enrich = levels.level < Level.SOFT
-        rule = self._shed_rule(levels.lag_level)
+        rule = self._shed_rule(levels)
         with metrics.DECODE_SECONDS.time():
             decoded = await self._blocking(
                 partial(decode_all, self._decoder, chunks, rule, enrich=enrich)
