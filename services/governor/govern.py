@@ -11,6 +11,7 @@ from libs.degradation.machine import Ladder, Reading
 from libs.degradation.messages import Directive, Report
 from services.governor.fleet import Fleet
 from services.governor.lag import GroupLag
+from services.governor.overrides import Override
 
 # One failed commit is a conflict; as many in a row mean that the sink does not take files.
 SINK_DOWN_FAILURES = 3
@@ -26,6 +27,8 @@ class Orders:
     memory_levels: Mapping[str, Level]
     causes: tuple[Cause, ...]
     writers: int
+    policy: str = ""
+    override: str = ""
 
     @property
     def lag_level(self) -> Level:
@@ -45,7 +48,8 @@ class Orders:
 class Standing:
     """All that the governor remembers. No orders: there was no full sample yet.
 
-    `adopted` are the processes whose applied level was taken over from the governor before.
+    `adopted` are the processes whose applied level was taken over from the governor before;
+    `restored_level` is what that one had recorded. `policy` is the version that is demanded.
     """
 
     rules: Rules
@@ -57,6 +61,14 @@ class Standing:
     adopting_until_s: float = 0.0
     adopted: frozenset[str] = frozenset()
     level_since_us: int = 0
+    restored_level: Level | None = None
+    policy: str = ""
+    override: Override | None = None
+    override_until_s: float = 0.0
+
+    def overriding(self, now_s: float) -> Override | None:
+        """Return what an operator has set, while its time lasts."""
+        return self.override if now_s < self.override_until_s else None
 
 
 def govern(
@@ -69,7 +81,7 @@ def govern(
     until_s = standing.adopting_until_s if standing.orders else now_s + standing.ttl_s
     ladders = {name: _step(standing, name, group, now_s) for name, group in groups.items()}
     stepped = replace(standing, groups=groups, ladders=ladders, adopting_until_s=until_s)
-    return _order(_adopt(stepped, fleet, now_s), fleet, now_us)
+    return _order(_adopt(stepped, fleet, now_s), fleet, now_s, now_us)
 
 
 def directive(standing: Standing, orders: Orders, reported: Report) -> Directive | None:
@@ -87,6 +99,8 @@ def directive(standing: Standing, orders: Orders, reported: Report) -> Directive
         causes=_causes_for(orders, lag_level, memory_level),
         writers=orders.writers,
         rules=standing.rules,
+        policy=orders.policy,
+        override=orders.override,
     )
 
 
@@ -103,37 +117,43 @@ def _step(standing: Standing, name: str, group: GroupLag, now_s: float) -> Ladde
 
 
 def _adopt(standing: Standing, fleet: Fleet, now_s: float) -> Standing:
-    """Start from the highest level that anyone applies, and a newer epoch than any has obeyed.
+    """Start from the highest level that anyone applies, save what an operator has set.
 
     For one TTL: whoever was directed by a governor before has come back by then, or goes its own
-    way, and a governor that wakes up after that must not outbid its successor.
+    way.
     """
     if now_s > standing.adopting_until_s:
         return standing
     new = [m.report for name, m in fleet.members.items() if name not in standing.adopted]
-    level = max((report.applied_lag_level for report in new), default=Level.NORMAL)
-    newest = max((report.epoch for report in new), default=0)
+    override = standing.overriding(now_s)
+    levels = {report.applied_lag_level for report in new} - {override.level if override else None}
+    level = max(levels, default=Level.NORMAL)
     return replace(
         standing,
-        epoch=newest + 1 if newest >= standing.epoch else standing.epoch,
         ladders={name: machine.raised(ladder, level) for name, ladder in standing.ladders.items()},
         adopted=standing.adopted | {report.process for report in new},
     )
 
 
-def _order(standing: Standing, fleet: Fleet, now_us: int) -> Standing:
-    before = standing.orders
+def _order(standing: Standing, fleet: Fleet, now_s: float, now_us: int) -> Standing:
+    before, override = standing.orders, standing.overriding(now_s)
     after = Orders(
         epoch=standing.epoch,
         sequence=before.sequence if before else 1,
-        lag_levels={name: ladder.level for name, ladder in standing.ladders.items()},
+        lag_levels={
+            name: Level(override.level) if override else ladder.level
+            for name, ladder in standing.ladders.items()
+        },
         memory_levels={name: m.report.memory_level for name, m in fleet.members.items()},
-        causes=_causes(standing, fleet),
+        causes=_causes(standing, fleet) + ((Cause.OVERRIDE,) if override else ()),
         writers=fleet.writers,
+        policy=standing.policy,
+        override=override.reason if override else "",
     )
     if after == before:
         return standing
-    since_us = standing.level_since_us if before and before.level is after.level else now_us
+    was = before.level if before else standing.restored_level
+    since_us = standing.level_since_us if was is after.level else now_us
     sequence = before.sequence + 1 if before else 1
     return replace(standing, orders=replace(after, sequence=sequence), level_since_us=since_us)
 

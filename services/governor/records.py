@@ -1,0 +1,104 @@
+"""What the topic of directives holds: one JSON record for each thing that happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from libs.degradation.level import Level
+from services.governor.leadership import Leader
+from services.governor.overrides import Override
+
+TOPIC = "k2.governor.directives"
+Kind = Literal["claim", "directive", "sample", "override", "resignation"]
+# What says what was seen and ordered, and not only who led.
+SNAPSHOTS: frozenset[Kind] = frozenset({"directive", "sample"})
+
+
+class RecordedPartition(msgspec.Struct, frozen=True, array_like=True):
+    topic: str
+    partition: int
+    end_offset: int
+    decoded_offset: int
+
+
+class RecordedGroup(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`level` is the one that its lag asks for, whatever an operator has set."""
+
+    group: str
+    lag: int
+    known: bool
+    level: int
+    partitions: tuple[RecordedPartition, ...] = ()
+    desired_writers: int = 0
+
+
+class RecordedProcess(msgspec.Struct, frozen=True, array_like=True):
+    process: str
+    service: str
+    memory_used_bytes: int
+    memory_limit_bytes: int
+    memory_level: int
+    applied_level: int
+    applied_lag_level: int
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One record. The epoch in a claim is its floor: see `Placed.epoch`."""
+
+    kind: Kind
+    process: str
+    address: str
+    epoch: int
+    sequence: int = 0
+    lag_level: int = 0
+    memory_level: int = 0
+    level_since_us: int = 0
+    causes: tuple[str, ...] = ()
+    writers: int = 1
+    policy: str = ""
+    override: Override | None = None
+    explanation: str = ""
+    groups: tuple[RecordedGroup, ...] = ()
+    processes: tuple[RecordedProcess, ...] = ()
+
+    @property
+    def level(self) -> Level:
+        return Level(max(self.lag_level, self.memory_level))
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A record at its place in the log, with Kafka's own time."""
+
+    offset: int
+    time_us: int
+    record: Record
+
+    @property
+    def epoch(self) -> int:
+        """Of a claim: its offset, but never below its floor, for the topic may be made anew."""
+        claimed = self.record.kind == "claim"
+        return max(self.offset, self.record.epoch) if claimed else self.record.epoch
+
+    @property
+    def leader(self) -> Leader:
+        return Leader(self.record.process, self.record.address, self.epoch)
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    return _ENCODER.encode(record)
+
+
+def decode(value: bytes | None) -> Record | None:
+    """Read a record; None where it is none that this version knows."""
+    try:
+        return _DECODER.decode(value or b"")
+    except msgspec.MsgspecError:
+        return None

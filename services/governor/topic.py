@@ -1,0 +1,186 @@
+"""The topic of directives in Kafka: read what is committed, write as the one who leads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    ProducerFenced,
+)
+
+from libs.kafka.admin import ensure_topics
+from libs.kafka.client import abandon_producer, start_consumer, start_transactional, stop_client
+from libs.kafka.deadline import deadline
+from libs.kafka.topics import TOPIC_CONFIG
+from libs.market.errors import ConflictError, UnavailableError
+from services.governor.records import SNAPSHOTS, TOPIC, Placed, Record, decode, encode
+
+TRANSACTIONAL_ID = "k2-governor"
+CLIENT_ID = "k2-governor"
+PLACE = TopicPartition(TOPIC, 0)
+CONFIG = TOPIC_CONFIG | {"retention.ms": str(7 * 86_400_000), "retention.bytes": str(2**30)}
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 3.0
+STOP_TIMEOUT_S = 2.0
+# A transaction takes two offsets. So many hold a snapshot, save where governors did little else
+# than claim.
+RECENT_OFFSETS = 64
+MOST_RECORDS = 500
+# aiokafka says the first; a broker that has forgotten the producer, the others.
+FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
+
+
+class FencedError(ConflictError):
+    """Another governor has taken the transactional id."""
+
+    reason = "FENCED"
+
+
+class TopicReader:
+    """Reads the topic from its newest snapshot on."""
+
+    def __init__(self, bootstrap: str, consumer: AIOKafkaConsumer) -> None:
+        self._bootstrap, self._consumer = bootstrap, consumer
+
+    @classmethod
+    async def open(cls, bootstrap: str) -> TopicReader:
+        """Have the topic, and connect. Raises UnavailableError."""
+        await ensure_topics(
+            bootstrap, [TOPIC], partitions=1, config=CONFIG, timeout_s=CONNECT_TIMEOUT_S
+        )
+        consumer = await start_consumer(bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S)
+        consumer.assign([PLACE])
+        return cls(bootstrap, consumer)
+
+    async def close(self) -> None:
+        with suppress(UnavailableError):
+            await stop_client(self._consumer, timeout_s=STOP_TIMEOUT_S)
+
+    async def recent(self) -> list[Placed]:
+        """Read from the newest snapshots on to the end; from the start where there are none."""
+        async with deadline(f"Kafka did not show {TOPIC}", READ_TIMEOUT_S):
+            begin = (await self._consumer.beginning_offsets([PLACE]))[PLACE]
+        start = max(begin, await self.end() - RECENT_OFFSETS)
+        found = await self._from(start)
+        if start > begin and not any(placed.record.kind in SNAPSHOTS for placed in found):
+            return await self._from(begin)
+        return found
+
+    async def to_end(self) -> list[Placed]:
+        """Read on to what is now the end. Raises UnavailableError."""
+        found: list[Placed] = []
+        end = await self.end()
+        while await self._position() < end:
+            found += await self.more(timeout_s=0.5)
+        return found
+
+    async def at_end(self) -> bool:
+        return await self._position() >= await self.end()
+
+    async def more(self, timeout_s: float) -> list[Placed]:
+        """Read what has come, waiting so long for something to come. Raises UnavailableError."""
+        async with deadline(f"Kafka did not show {TOPIC}", timeout_s + READ_TIMEOUT_S):
+            found = await self._consumer.getmany(
+                PLACE, timeout_ms=round(timeout_s * 1_000), max_records=MOST_RECORDS
+            )
+        return placed(found.get(PLACE, ()))
+
+    async def end(self) -> int:
+        async with deadline(f"Kafka did not tell where {TOPIC} ends", READ_TIMEOUT_S):
+            return int((await self._consumer.end_offsets([PLACE]))[PLACE])
+
+    async def between(self, start: int, from_us: int, to_us: int) -> AsyncGenerator[Placed]:
+        """Yield the records of a time, from `start` or where that time begins."""
+        first = start or await self.first_at(from_us)
+        if first is None:
+            return
+        self._consumer.seek(PLACE, first)
+        end = await self.end()
+        while await self._position() < end:
+            for found in await self.more(timeout_s=0.5):
+                if found.time_us >= to_us:
+                    return
+                yield found
+
+    async def before(self, to_us: int) -> list[Placed]:
+        """Read the last records before a time."""
+        after = await self.first_at(to_us)
+        end = await self.end() if after is None else after
+        async with deadline(f"Kafka did not show {TOPIC}", READ_TIMEOUT_S):
+            begin = (await self._consumer.beginning_offsets([PLACE]))[PLACE]
+        return [
+            p for p in await self._from(max(begin, end - RECENT_OFFSETS), end) if p.time_us < to_us
+        ]
+
+    async def first_at(self, time_us: int) -> int | None:
+        """Return the offset of the first record at or after a time; None where there is none."""
+        async with deadline(f"Kafka did not show {TOPIC}", READ_TIMEOUT_S):
+            found = await self._consumer.offsets_for_times({PLACE: time_us // 1_000})
+        place = found.get(PLACE)
+        return None if place is None else int(place.offset)
+
+    async def _from(self, start: int, end: int | None = None) -> list[Placed]:
+        self._consumer.seek(PLACE, start)
+        found = await self.to_end() if end is None else await self._until(end)
+        return found
+
+    async def _until(self, end: int) -> list[Placed]:
+        found: list[Placed] = []
+        while await self._position() < end:
+            found += await self.more(timeout_s=0.5)
+        return [placed for placed in found if placed.offset < end]
+
+    async def _position(self) -> int:
+        async with deadline(f"Kafka did not tell the position in {TOPIC}", READ_TIMEOUT_S):
+            return int(await self._consumer.position(PLACE))
+
+
+def placed(records: Sequence[ConsumerRecord]) -> list[Placed]:
+    """Read what is a record of ours, and pass by what is none."""
+    read = ((record, decode(record.value)) for record in records)
+    return [Placed(r.offset, r.timestamp * 1_000, said) for r, said in read if said is not None]
+
+
+class TopicWriter:
+    """Writes in transactions; Kafka refuses whoever is not the newest to hold the id."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    @classmethod
+    async def open(cls, bootstrap: str, *, timeout_s: float) -> TopicWriter:
+        """Take the transactional id: from here on all other holders are fenced.
+
+        Raises:
+            UnavailableError: Kafka did not give it in time.
+        """
+        return cls(
+            await start_transactional(bootstrap, CLIENT_ID, TRANSACTIONAL_ID, timeout_s=timeout_s)
+        )
+
+    async def close(self) -> None:
+        try:
+            await stop_client(self._producer, timeout_s=STOP_TIMEOUT_S)
+        except UnavailableError:
+            await abandon_producer(self._producer, timeout_s=STOP_TIMEOUT_S)
+
+    async def write(self, record: Record, *, timeout_s: float) -> int:
+        """Write in a transaction of its own; return the offset.
+
+        Raises:
+            FencedError: another holds the id.
+            UnavailableError: not known to have landed; this writer is of no more use.
+        """
+        async with deadline(f"Kafka did not record a {record.kind}", timeout_s):
+            try:
+                await self._producer.begin_transaction()
+                said = await self._producer.send_and_wait(TOPIC, encode(record), partition=0)
+                await self._producer.commit_transaction()
+            except FENCED as error:
+                raise FencedError("another governor has taken over") from error
+        return int(said.offset)
