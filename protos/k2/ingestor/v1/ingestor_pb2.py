@@ -22,26 +22,33 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dk2/ingestor/v1/ingestor.proto\x12\x0ek2.ingestor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x0bSequenceGap\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\x12-\n\tseen_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbc\x02\n\x04\x46\x65\x65\x64\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.k2.ingestor.v1.FeedState\x12\x0e\n\x06trades\x18\x04 \x01(\x03\x12\x19\n\x11trades_per_second\x18\x05 \x01(\x01\x12\x15\n\rlast_sequence\x18\x06 \x01(\x03\x12\x35\n\x11last_message_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04gaps\x18\x08 \x01(\x03\x12\x16\n\x0emissing_trades\x18\t \x01(\x03\x12\x17\n\x0frepeated_trades\x18\n \x01(\x03\x12\x30\n\x0brecent_gaps\x18\x0b \x03(\x0b\x32\x1b.k2.ingestor.v1.SequenceGap\"K\n\x10ListFeedsRequest\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\x7f\n\x11ListFeedsResponse\x12#\n\x05\x66\x65\x65\x64s\x18\x01 \x03(\x0b\x32\x14.k2.ingestor.v1.Feed\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nreconnects\x18\x03 \x01(\x03\x12\x18\n\x10malformed_frames\x18\x04 \x01(\x03*\xa3\x01\n\tFeedState\x12\x1a\n\x16\x46\x45\x45\x44_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46\x45\x45\x44_STATE_CONNECTING\x10\x01\x12\x13\n\x0f\x46\x45\x45\x44_STATE_LIVE\x10\x02\x12\x1b\n\x17\x46\x45\x45\x44_STATE_RECONNECTING\x10\x03\x12\x15\n\x11\x46\x45\x45\x44_STATE_SILENT\x10\x04\x12\x16\n\x12\x46\x45\x45\x44_STATE_STOPPED\x10\x05\x32\x63\n\x0fIngestorService\x12P\n\tListFeeds\x12 .k2.ingestor.v1.ListFeedsRequest\x1a!.k2.ingestor.v1.ListFeedsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dk2/ingestor/v1/ingestor.proto\x12\x0ek2.ingestor.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"o\n\x0bSequenceGap\x12\r\n\x05\x66irst\x18\x01 \x01(\x03\x12\x0c\n\x04last\x18\x02 \x01(\x03\x12-\n\tseen_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0copen_because\x18\x04 \x01(\t\"\xeb\x02\n\x04\x46\x65\x65\x64\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x0e\n\x06symbol\x18\x02 \x01(\t\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.k2.ingestor.v1.FeedState\x12\x0e\n\x06trades\x18\x04 \x01(\x03\x12\x19\n\x11trades_per_second\x18\x05 \x01(\x01\x12\x15\n\rlast_sequence\x18\x06 \x01(\x03\x12\x35\n\x11last_message_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04gaps\x18\x08 \x01(\x03\x12\x16\n\x0emissing_trades\x18\t \x01(\x03\x12\x17\n\x0frepeated_trades\x18\n \x01(\x03\x12\x30\n\x0brecent_gaps\x18\x0b \x03(\x0b\x32\x1b.k2.ingestor.v1.SequenceGap\x12\x15\n\rhealed_trades\x18\x0c \x01(\x03\x12\x16\n\x0evenue_hole_ids\x18\r \x01(\x03\"\xaa\x01\n\x05Spool\x12\x16\n\x0ememory_records\x18\x01 \x01(\x03\x12\x17\n\x0fspooled_records\x18\x02 \x01(\x03\x12\x15\n\rspooled_bytes\x18\x03 \x01(\x03\x12\x12\n\nmost_bytes\x18\x04 \x01(\x03\x12\x14\n\x0c\x66ull_because\x18\x05 \x01(\t\x12/\n\x0ckafka_silent\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc7\x01\n\x07Healing\x12\x0f\n\x07\x65nabled\x18\x01 \x01(\x08\x12\x11\n\topen_gaps\x18\x02 \x01(\x03\x12\x16\n\x0emissing_trades\x18\x03 \x01(\x03\x12\x15\n\rhealed_trades\x18\x04 \x01(\x03\x12\x16\n\x0evenue_hole_ids\x18\x05 \x01(\x03\x12\x10\n\x08requests\x18\x06 \x01(\x03\x12\x13\n\x0bused_weight\x18\x07 \x01(\x05\x12\x13\n\x0bmost_weight\x18\x08 \x01(\x05\x12\x15\n\rwaits_because\x18\t \x01(\t\"Y\n\x06Intake\x12\x0e\n\x06taking\x18\x01 \x01(\x08\x12\r\n\x05stops\x18\x02 \x01(\x03\x12\x1a\n\x12\x64iscarded_messages\x18\x03 \x01(\x03\x12\x14\n\x0cmemory_level\x18\x04 \x01(\t\"K\n\x10ListFeedsRequest\x12\x10\n\x08\x65xchange\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xf7\x01\n\x11ListFeedsResponse\x12#\n\x05\x66\x65\x65\x64s\x18\x01 \x03(\x0b\x32\x14.k2.ingestor.v1.Feed\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\nreconnects\x18\x03 \x01(\x03\x12\x18\n\x10malformed_frames\x18\x04 \x01(\x03\x12$\n\x05spool\x18\x05 \x01(\x0b\x32\x15.k2.ingestor.v1.Spool\x12(\n\x07healing\x18\x06 \x01(\x0b\x32\x17.k2.ingestor.v1.Healing\x12&\n\x06intake\x18\x07 \x01(\x0b\x32\x16.k2.ingestor.v1.Intake*\xbe\x01\n\tFeedState\x12\x1a\n\x16\x46\x45\x45\x44_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46\x45\x45\x44_STATE_CONNECTING\x10\x01\x12\x13\n\x0f\x46\x45\x45\x44_STATE_LIVE\x10\x02\x12\x1b\n\x17\x46\x45\x45\x44_STATE_RECONNECTING\x10\x03\x12\x15\n\x11\x46\x45\x45\x44_STATE_SILENT\x10\x04\x12\x16\n\x12\x46\x45\x45\x44_STATE_STOPPED\x10\x05\x12\x19\n\x15\x46\x45\x45\x44_STATE_NOT_TAKING\x10\x06\x32\x63\n\x0fIngestorService\x12P\n\tListFeeds\x12 .k2.ingestor.v1.ListFeedsRequest\x1a!.k2.ingestor.v1.ListFeedsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'k2.ingestor.v1.ingestor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FEEDSTATE']._serialized_start=699
-  _globals['_FEEDSTATE']._serialized_end=862
-  _globals['_SEQUENCEGAP']._serialized_start=82
-  _globals['_SEQUENCEGAP']._serialized_end=171
-  _globals['_FEED']._serialized_start=174
-  _globals['_FEED']._serialized_end=490
-  _globals['_LISTFEEDSREQUEST']._serialized_start=492
-  _globals['_LISTFEEDSREQUEST']._serialized_end=567
-  _globals['_LISTFEEDSRESPONSE']._serialized_start=569
-  _globals['_LISTFEEDSRESPONSE']._serialized_end=696
-  _globals['_INGESTORSERVICE']._serialized_start=864
-  _globals['_INGESTORSERVICE']._serialized_end=963
+  _globals['_FEEDSTATE']._serialized_start=1387
+  _globals['_FEEDSTATE']._serialized_end=1577
+  _globals['_SEQUENCEGAP']._serialized_start=114
+  _globals['_SEQUENCEGAP']._serialized_end=225
+  _globals['_FEED']._serialized_start=228
+  _globals['_FEED']._serialized_end=591
+  _globals['_SPOOL']._serialized_start=594
+  _globals['_SPOOL']._serialized_end=764
+  _globals['_HEALING']._serialized_start=767
+  _globals['_HEALING']._serialized_end=966
+  _globals['_INTAKE']._serialized_start=968
+  _globals['_INTAKE']._serialized_end=1057
+  _globals['_LISTFEEDSREQUEST']._serialized_start=1059
+  _globals['_LISTFEEDSREQUEST']._serialized_end=1134
+  _globals['_LISTFEEDSRESPONSE']._serialized_start=1137
+  _globals['_LISTFEEDSRESPONSE']._serialized_end=1384
+  _globals['_INGESTORSERVICE']._serialized_start=1579
+  _globals['_INGESTORSERVICE']._serialized_end=1678
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Exchange to Kafka."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -32,6 +33,8 @@ class _FeedStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FeedState.V
     FEED_STATE_RECONNECTING: _FeedState.ValueType  # 3
     FEED_STATE_SILENT: _FeedState.ValueType  # 4
     FEED_STATE_STOPPED: _FeedState.ValueType  # 5
+    FEED_STATE_NOT_TAKING: _FeedState.ValueType  # 6
+    """Disconnected for its own memory; it goes on, and what was missed is healed."""
 
 class FeedState(_FeedState, metaclass=_FeedStateEnumTypeWrapper): ...
 
@@ -41,6 +44,8 @@ FEED_STATE_LIVE: FeedState.ValueType  # 2
 FEED_STATE_RECONNECTING: FeedState.ValueType  # 3
 FEED_STATE_SILENT: FeedState.ValueType  # 4
 FEED_STATE_STOPPED: FeedState.ValueType  # 5
+FEED_STATE_NOT_TAKING: FeedState.ValueType  # 6
+"""Disconnected for its own memory; it goes on, and what was missed is healed."""
 Global___FeedState: _TypeAlias = FeedState  # noqa: Y015
 
 @_typing.final
@@ -52,8 +57,11 @@ class SequenceGap(_message.Message):
     FIRST_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     SEEN_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_BECAUSE_FIELD_NUMBER: _builtins.int
     first: _builtins.int
     last: _builtins.int
+    open_because: _builtins.str
+    """What was found when it was last asked for; empty where it was not yet."""
     @_builtins.property
     def seen_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -62,10 +70,11 @@ class SequenceGap(_message.Message):
         first: _builtins.int = ...,
         last: _builtins.int = ...,
         seen_time: _timestamp_pb2.Timestamp | None = ...,
+        open_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["seen_time", b"seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "seen_time", b"seen_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last", "open_because", b"open_because", "seen_time", b"seen_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -86,6 +95,8 @@ class Feed(_message.Message):
     MISSING_TRADES_FIELD_NUMBER: _builtins.int
     REPEATED_TRADES_FIELD_NUMBER: _builtins.int
     RECENT_GAPS_FIELD_NUMBER: _builtins.int
+    HEALED_TRADES_FIELD_NUMBER: _builtins.int
+    VENUE_HOLE_IDS_FIELD_NUMBER: _builtins.int
     exchange: _builtins.str
     symbol: _builtins.str
     state: Global___FeedState.ValueType
@@ -97,11 +108,15 @@ class Feed(_message.Message):
     missing_trades: _builtins.int
     repeated_trades: _builtins.int
     """Received again, and passed on: the writer decides."""
+    healed_trades: _builtins.int
+    """Missed, and fetched from the exchange's REST API."""
+    venue_hole_ids: _builtins.int
+    """Ids the exchange never had, as the table's ledger says."""
     @_builtins.property
     def last_message_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def recent_gaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___SequenceGap]:
-        """The newest gaps, at most 100."""
+        """Those open now, at most 100: beyond it the oldest two become one."""
 
     def __init__(
         self,
@@ -117,14 +132,138 @@ class Feed(_message.Message):
         missing_trades: _builtins.int = ...,
         repeated_trades: _builtins.int = ...,
         recent_gaps: _abc.Iterable[Global___SequenceGap] | None = ...,
+        healed_trades: _builtins.int = ...,
+        venue_hole_ids: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_message_time", b"last_message_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exchange", b"exchange", "gaps", b"gaps", "last_message_time", b"last_message_time", "last_sequence", b"last_sequence", "missing_trades", b"missing_trades", "recent_gaps", b"recent_gaps", "repeated_trades", b"repeated_trades", "state", b"state", "symbol", b"symbol", "trades", b"trades", "trades_per_second", b"trades_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exchange", b"exchange", "gaps", b"gaps", "healed_trades", b"healed_trades", "last_message_time", b"last_message_time", "last_sequence", b"last_sequence", "missing_trades", b"missing_trades", "recent_gaps", b"recent_gaps", "repeated_trades", b"repeated_trades", "state", b"state", "symbol", b"symbol", "trades", b"trades", "trades_per_second", b"trades_per_second", "venue_hole_ids", b"venue_hole_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Feed: _TypeAlias = Feed  # noqa: Y015
+
+@_typing.final
+class Spool(_message.Message):
+    """What waits for Kafka."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMORY_RECORDS_FIELD_NUMBER: _builtins.int
+    SPOOLED_RECORDS_FIELD_NUMBER: _builtins.int
+    SPOOLED_BYTES_FIELD_NUMBER: _builtins.int
+    MOST_BYTES_FIELD_NUMBER: _builtins.int
+    FULL_BECAUSE_FIELD_NUMBER: _builtins.int
+    KAFKA_SILENT_FIELD_NUMBER: _builtins.int
+    memory_records: _builtins.int
+    """In memory, or under way."""
+    spooled_records: _builtins.int
+    """In local files."""
+    spooled_bytes: _builtins.int
+    most_bytes: _builtins.int
+    full_because: _builtins.str
+    """Why it takes no more, while it does not: then the exchange waits."""
+    @_builtins.property
+    def kafka_silent(self) -> _duration_pb2.Duration:
+        """0 while Kafka takes what comes."""
+
+    def __init__(
+        self,
+        *,
+        memory_records: _builtins.int = ...,
+        spooled_records: _builtins.int = ...,
+        spooled_bytes: _builtins.int = ...,
+        most_bytes: _builtins.int = ...,
+        full_because: _builtins.str = ...,
+        kafka_silent: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kafka_silent", b"kafka_silent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full_because", b"full_because", "kafka_silent", b"kafka_silent", "memory_records", b"memory_records", "most_bytes", b"most_bytes", "spooled_bytes", b"spooled_bytes", "spooled_records", b"spooled_records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Spool: _TypeAlias = Spool  # noqa: Y015
+
+@_typing.final
+class Healing(_message.Message):
+    """What is asked of the exchange for missed trades."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENABLED_FIELD_NUMBER: _builtins.int
+    OPEN_GAPS_FIELD_NUMBER: _builtins.int
+    MISSING_TRADES_FIELD_NUMBER: _builtins.int
+    HEALED_TRADES_FIELD_NUMBER: _builtins.int
+    VENUE_HOLE_IDS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    USED_WEIGHT_FIELD_NUMBER: _builtins.int
+    MOST_WEIGHT_FIELD_NUMBER: _builtins.int
+    WAITS_BECAUSE_FIELD_NUMBER: _builtins.int
+    enabled: _builtins.bool
+    open_gaps: _builtins.int
+    """Of all feeds."""
+    missing_trades: _builtins.int
+    healed_trades: _builtins.int
+    venue_hole_ids: _builtins.int
+    requests: _builtins.int
+    used_weight: _builtins.int
+    """Of this minute, as the exchange counts."""
+    most_weight: _builtins.int
+    waits_because: _builtins.str
+    """Why nothing is asked now; empty where it may."""
+    def __init__(
+        self,
+        *,
+        enabled: _builtins.bool = ...,
+        open_gaps: _builtins.int = ...,
+        missing_trades: _builtins.int = ...,
+        healed_trades: _builtins.int = ...,
+        venue_hole_ids: _builtins.int = ...,
+        requests: _builtins.int = ...,
+        used_weight: _builtins.int = ...,
+        most_weight: _builtins.int = ...,
+        waits_because: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "healed_trades", b"healed_trades", "missing_trades", b"missing_trades", "most_weight", b"most_weight", "open_gaps", b"open_gaps", "requests", b"requests", "used_weight", b"used_weight", "venue_hole_ids", b"venue_hole_ids", "waits_because", b"waits_because"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Healing: _TypeAlias = Healing  # noqa: Y015
+
+@_typing.final
+class Intake(_message.Message):
+    """Whether new data is taken."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAKING_FIELD_NUMBER: _builtins.int
+    STOPS_FIELD_NUMBER: _builtins.int
+    DISCARDED_MESSAGES_FIELD_NUMBER: _builtins.int
+    MEMORY_LEVEL_FIELD_NUMBER: _builtins.int
+    taking: _builtins.bool
+    stops: _builtins.int
+    """How often this process stopped taking, for its own memory with its spool full."""
+    discarded_messages: _builtins.int
+    """Messages in connections that were given up for that."""
+    memory_level: _builtins.str
+    def __init__(
+        self,
+        *,
+        taking: _builtins.bool = ...,
+        stops: _builtins.int = ...,
+        discarded_messages: _builtins.int = ...,
+        memory_level: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discarded_messages", b"discarded_messages", "memory_level", b"memory_level", "stops", b"stops", "taking", b"taking"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Intake: _TypeAlias = Intake  # noqa: Y015
 
 @_typing.final
 class ListFeedsRequest(_message.Message):
@@ -160,11 +299,20 @@ class ListFeedsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RECONNECTS_FIELD_NUMBER: _builtins.int
     MALFORMED_FRAMES_FIELD_NUMBER: _builtins.int
+    SPOOL_FIELD_NUMBER: _builtins.int
+    HEALING_FIELD_NUMBER: _builtins.int
+    INTAKE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     reconnects: _builtins.int
     malformed_frames: _builtins.int
     @_builtins.property
     def feeds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Feed]: ...
+    @_builtins.property
+    def spool(self) -> Global___Spool: ...
+    @_builtins.property
+    def healing(self) -> Global___Healing: ...
+    @_builtins.property
+    def intake(self) -> Global___Intake: ...
     def __init__(
         self,
         *,
@@ -172,10 +320,13 @@ class ListFeedsResponse(_message.Message):
         next_page_token: _builtins.str = ...,
         reconnects: _builtins.int = ...,
         malformed_frames: _builtins.int = ...,
+        spool: Global___Spool | None = ...,
+        healing: Global___Healing | None = ...,
+        intake: Global___Intake | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["healing", b"healing", "intake", b"intake", "spool", b"spool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["feeds", b"feeds", "malformed_frames", b"malformed_frames", "next_page_token", b"next_page_token", "reconnects", b"reconnects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["feeds", b"feeds", "healing", b"healing", "intake", b"intake", "malformed_frames", b"malformed_frames", "next_page_token", b"next_page_token", "reconnects", b"reconnects", "spool", b"spool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
