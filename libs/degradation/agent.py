@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 from libs.degradation.level import Level, Rules
 from libs.degradation.memory import MemoryUse, memory_now
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
-from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, watch
+from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, starved, watch
 from libs.degradation.search import Search, failed, rested
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import K2Error, UnavailableError
@@ -109,6 +109,11 @@ class DegradationAgent(Actor):
     def demanded(self) -> Applied:
         """What its parts are to act on: ahead of `applied` until the last has taken it in."""
         return self._demanded
+
+    @property
+    def starved(self) -> bool:
+        """Whether its own memory demands that it reads nothing, and is not on its way down."""
+        return starved(self._state)
 
     @property
     def connected(self) -> bool:

@@ -18,6 +18,7 @@ class OwnReport:
     `positions` are the next offsets to decode. `lag` is how many positions up to the log's end are
     not decoded yet, over the partitions it has now; None where it cannot tell. `held` are those
     that wait at records which cannot be read: their lag is not in `lag`, for no level helps it.
+    `restart_wanted`: only a process started anew gives its memory back.
     """
 
     consumer_group: str = ""
@@ -25,6 +26,7 @@ class OwnReport:
     lag: int | None = None
     commit_failures: int = 0
     held: frozenset[Partition] = frozenset()
+    restart_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Directive:
     long under way nor a governor that slept has a say after its time. `answers_ms` 0: no report.
 
     `policy` is the version that is demanded, empty for each its own; `override` is an operator's
-    reason. With HOT_PARTITION shedding helps in the `hot_partitions` alone.
+    reason. With HOT_PARTITION shedding helps in the `hot_partitions` alone. `restart`: of those who
+    want one for their memory's sake it is this process' turn.
     """
 
     epoch: int
@@ -72,6 +75,7 @@ class Directive:
     policy: str = ""
     override: str = ""
     answers_ms: int = 0
+    restart: bool = False
 
     @property
     def level(self) -> Level:

@@ -21,7 +21,8 @@ class Applied:
     """What this process acts on: by lag, by its own memory, and the higher of both.
 
     `causes` explain the level; SINK_DOWN and HOT_PARTITION change what helps against lag: with the
-    first shedding helps nowhere, with the second in the `hot_partitions` alone.
+    first shedding helps nowhere, with the second in the `hot_partitions` alone. `restart`: the
+    governor gives this process its turn to be started anew, for its memory's sake.
     """
 
     lag_level: Level = Level.NORMAL
@@ -30,6 +31,7 @@ class Applied:
     authority: Authority = "itself"
     explanation: str = ""
     hot_partitions: frozenset[Partition] = frozenset()
+    restart: bool = False
 
     @property
     def level(self) -> Level:
@@ -111,7 +113,13 @@ def applied(state: Obedience, now_s: float) -> Applied:
         "governor",
         directive.explanation,
         directive.hot_partitions,
+        directive.restart,
     )
+
+
+def starved(state: Obedience) -> bool:
+    """Say whether the process's memory is AGGRESSIVE or worse, and not below its recovery point."""
+    return state.memory.level >= Level.AGGRESSIVE and state.memory.below_since_s is None
 
 
 def pressed(state: Obedience, own: OwnReport, now_s: float) -> bool:

@@ -64,6 +64,7 @@ def report_to_pb(report: Report) -> pb.Report:
         lag=own.lag,
         commit_failures=own.commit_failures,
         said_at_ms=report.said_at_ms,
+        restart_wanted=own.restart_wanted,
     )
 
 
@@ -104,6 +105,7 @@ def _own_from_pb(message: pb.Report) -> OwnReport:
         lag=message.lag if message.HasField("lag") else None,
         commit_failures=message.commit_failures,
         held=frozenset((p.topic, p.partition) for p in message.positions if p.held),
+        restart_wanted=message.restart_wanted,
     )
 
 
@@ -126,6 +128,7 @@ def directive_to_pb(directive: Directive) -> pb.Directive:
         policy=directive.policy,
         override=directive.override,
         answers_ms=directive.answers_ms,
+        restart=directive.restart,
     )
 
 
@@ -149,6 +152,7 @@ def directive_from_pb(message: pb.Directive) -> Directive:
         policy=message.policy,
         override=message.override,
         answers_ms=message.answers_ms,
+        restart=message.restart,
     )
 
 

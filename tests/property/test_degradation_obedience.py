@@ -31,6 +31,7 @@ directives = st.builds(
     writers=st.integers(1, 9),
     causes=st.lists(st.sampled_from(Cause), unique=True).map(tuple),
     hot_partitions=st.frozensets(partitions, max_size=3),
+    restart=st.booleans(),
     rules=st.builds(
         Rules,
         damping=st.builds(Damping, st.floats(0.1, 0.9), st.integers(1, 9)),
@@ -104,6 +105,7 @@ def test_directive_comes_back_from_protobuf(directive: Directive) -> None:
             positions=st.dictionaries(st.tuples(texts, st.integers(0, 99)), counts, max_size=5),
             lag=st.one_of(st.none(), counts),
             commit_failures=st.integers(0, 99),
+            restart_wanted=st.booleans(),
         ),
     )
 )

@@ -185,6 +185,7 @@ class Report(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     LAG_FIELD_NUMBER: _builtins.int
     SAID_AT_MS_FIELD_NUMBER: _builtins.int
+    RESTART_WANTED_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """ingestor, writer or query."""
     process: _builtins.str
@@ -210,6 +211,8 @@ class Report(_message.Message):
     """When it says so, by a clock of its own that never steps. A directive names the report that it
     answers, and holds for its TTL from there.
     """
+    restart_wanted: _builtins.bool
+    """Its memory stays short with nothing buffered: only a process started anew gives it back."""
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionPosition]: ...
     def __init__(
@@ -229,10 +232,11 @@ class Report(_message.Message):
         epoch: _builtins.int = ...,
         lag: _builtins.int | None = ...,
         said_at_ms: _builtins.int = ...,
+        restart_wanted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "lag", b"lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "applied_lag_level", b"applied_lag_level", "applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "epoch", b"epoch", "lag", b"lag", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "said_at_ms", b"said_at_ms", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "applied_lag_level", b"applied_lag_level", "applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "epoch", b"epoch", "lag", b"lag", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "restart_wanted", b"restart_wanted", "said_at_ms", b"said_at_ms", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
     _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015
@@ -375,6 +379,7 @@ class Directive(_message.Message):
     OVERRIDE_FIELD_NUMBER: _builtins.int
     HOT_PARTITIONS_FIELD_NUMBER: _builtins.int
     ANSWERS_MS_FIELD_NUMBER: _builtins.int
+    RESTART_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     sequence: _builtins.int
     level: Global___Level.ValueType
@@ -392,6 +397,8 @@ class Directive(_message.Message):
     """Why an operator has set the lag level; empty where none has."""
     answers_ms: _builtins.int
     """said_at_ms of the newest report that the governor had when it last was proven to lead."""
+    restart: _builtins.bool
+    """This process may restart now for its memory's sake: one at a time may."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
         """Without another directive it holds this long."""
@@ -421,10 +428,11 @@ class Directive(_message.Message):
         override: _builtins.str = ...,
         hot_partitions: _abc.Iterable[Global___PartitionRef] | None = ...,
         answers_ms: _builtins.int = ...,
+        restart: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers_ms", b"answers_ms", "causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "hot_partitions", b"hot_partitions", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "override", b"override", "policy", b"policy", "rules", b"rules", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers_ms", b"answers_ms", "causes", b"causes", "epoch", b"epoch", "explanation", b"explanation", "hot_partitions", b"hot_partitions", "lag_level", b"lag_level", "level", b"level", "memory_level", b"memory_level", "override", b"override", "policy", b"policy", "restart", b"restart", "rules", b"rules", "sequence", b"sequence", "ttl", b"ttl", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
