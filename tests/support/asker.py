@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
 from random import Random
 
 from k2.query.v1 import query_pb2 as pb
@@ -13,10 +12,11 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
 from libs.market.errors import K2Error
 from libs.rpc.client import channel
-from tests.support.asking import page, sequences
 from tests.support.oracle import Violation
 from tests.support.processes import Process
 from tests.support.stack import Stack
+from tools.chaos.answers import Answer, Judgement
+from tools.chaos.questions import page, sequences
 
 ROWS = 500
 PAUSE_S = 0.1
@@ -36,36 +36,30 @@ class Asker:
 
     stack: Stack
     random: Random
-    outcomes: Counter[str] = field(default_factory=Counter)
-    wrong: dict[str, list[str]] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=Judgement)
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        return self.judgement.outcomes
 
     @property
     def answers(self) -> int:
-        return self.outcomes["complete"] + self.outcomes["incomplete"]
+        return self.judgement.answers
 
     async def run(self) -> None:
         while True:
             try:
                 await self._ask(self.random.choice(self.stack.flow.symbols))
             except (K2Error, AssertionError) as error:
-                self.outcomes[getattr(error, "reason", "not there")] += 1
+                self.judgement.refused(getattr(error, "reason", "not there"))
             await asyncio.sleep(PAUSE_S)
 
     async def _ask(self, symbol: str) -> None:
-        answer = await newest(self.stack.processes["query-1"], symbol)
-        complete = answer.provenance.complete
-        self.outcomes["complete" if complete else "incomplete"] += 1
-        self._judge(symbol, sequences(answer), complete=complete)
-
-    def _judge(self, symbol: str, ids: list[int], *, complete: bool) -> None:
-        for newer, older in pairwise(ids):
-            if older >= newer:
-                self._note("an answer repeats a trade", f"{symbol}: {newer}, {older}")
-            if complete and older != newer - 1:
-                self._note("an answer is called complete and is not", f"{symbol}: {newer}, {older}")
-
-    def _note(self, kind: str, what: str) -> None:
-        self.wrong.setdefault(kind, []).append(what)
+        found = await newest(self.stack.processes["query-1"], symbol)
+        said = found.provenance
+        ids = sequences(found)
+        self.judgement.take(Answer(symbol, ids, said.complete, said.lacks_total))
 
     def violations(self) -> list[Violation]:
-        return [Violation(kind, len(all_), tuple(all_[:5])) for kind, all_ in self.wrong.items()]
+        wrong = self.judgement.wrong
+        return [Violation(kind, len(all_), tuple(all_[:5])) for kind, all_ in wrong.items()]

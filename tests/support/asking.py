@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from k2.query.v1 import query_pb2 as pb
 
-from libs.rpc.client import call, stream
+from libs.rpc.client import stream
+from tools.chaos.questions import TIMEOUT_S, page, sequences
 
 if TYPE_CHECKING:
     from k2.query.v1.query_pb2_grpc import QueryServiceAsyncStub
 
-TIMEOUT_S = 30.0
+__all__ = ["page", "read_all", "sequences"]
 
 
 async def read_all(service: QueryServiceAsyncStub, symbol: str) -> pa.Table:
@@ -25,27 +26,3 @@ async def read_all(service: QueryServiceAsyncStub, symbol: str) -> pa.Table:
         async for answer in stream(service.ReadTrades, request, timeout_s=TIMEOUT_S)
     ]
     return pa.concat_tables(parts)
-
-
-async def page(
-    service: QueryServiceAsyncStub,
-    symbol: str,
-    *,
-    order: pb.Order.ValueType = pb.ORDER_NEWEST_FIRST,
-    rows: int,
-    token: str = "",
-) -> pb.ListTradesResponse:
-    """Return one page of a symbol's trades, their sequence only."""
-    request = pb.ListTradesRequest(
-        filter=pb.TradeFilter(symbol=symbol),
-        order=order,
-        columns=["source_sequence"],
-        page_size=rows,
-        page_token=token,
-    )
-    return await call(service.ListTrades, request, timeout_s=TIMEOUT_S)
-
-
-def sequences(answer: pb.ListTradesResponse) -> list[int]:
-    """Return the exchange's sequence numbers on a page, in its order."""
-    return [trade.source_sequence for trade in answer.trades]

@@ -1,0 +1,121 @@
+"""A producer that sends more than a writer takes, and knows every trade that it sent.
+
+What a trade holds follows from its symbol and id alone, so that the truth needs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from aiokafka import AIOKafkaProducer
+
+from libs.degradation.policy import Priority
+from libs.kafka.send import send_values
+from libs.market.bucket import bucket_of
+from libs.market.trade import AssetClass, Origin, Side
+from libs.wire.trades import encode_trades, proto_batch
+from tools.chaos.digest import CONTENT, digest
+from tools.simulator.truth import ExpectedTrades
+
+# As tools/chaos/priorities.toml has them; no session knows them. Each in a partition of its own.
+SYMBOLS: Mapping[Priority, tuple[str, ...]] = {
+    Priority.CRITICAL: ("CRITICAL1USDT", "CRITICAL2USDT", "CRITICAL3USDT", "CRITICAL5USDT"),
+    Priority.HIGH: ("HIGH1USDT", "HIGH2USDT", "HIGH3USDT", "HIGH4USDT"),
+    Priority.NORMAL: ("NORMAL1USDT", "NORMAL2USDT", "NORMAL3USDT", "NORMAL5USDT"),
+    Priority.LOW: ("LOW1USDT", "LOW2USDT", "LOW3USDT", "LOW4USDT"),
+}
+ALL_SYMBOLS = tuple(symbol for symbols in SYMBOLS.values() for symbol in symbols)
+# What a market in turmoil trades most is what matters most, and that never waits.
+SHARES: Mapping[Priority, float] = {
+    Priority.CRITICAL: 0.4,
+    Priority.HIGH: 0.2,
+    Priority.NORMAL: 0.2,
+    Priority.LOW: 0.2,
+}
+FIRST_ID = 1
+EXCHANGE = "BINANCE"
+
+
+@dataclass(slots=True)
+class Flood:
+    """Sends trades of each symbol in the order of their ids; `sent` counts what Kafka has."""
+
+    producer: AIOKafkaProducer
+    topic: str
+    schema_id: int
+    start_us: int
+    shares: Mapping[Priority, float] = field(default_factory=lambda: SHARES)
+    sent: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return sum(self.sent.values())
+
+    async def send(self, rows: int) -> None:
+        """Send about so many trades, and wait until Kafka has them.
+
+        Raises:
+            UnavailableError: Kafka did not take them; then what is in it is not known any more.
+        """
+        await asyncio.gather(
+            *(
+                self._send(symbol, max(1, round(rows * self.shares[priority] / len(symbols))))
+                for priority, symbols in SYMBOLS.items()
+                for symbol in symbols
+            )
+        )
+
+    def expected(self, symbol: str) -> ExpectedTrades:
+        """Return what must come back of a symbol."""
+        ids = np.arange(FIRST_ID, FIRST_ID + self.sent.get(symbol, 0))
+        text = contents(ids, self.start_us)
+        same = pa.repeat(pa.scalar(False), len(ids))
+        columns = [text["source_sequence"], text["price"], text["quantity"], text["timestamp_us"]]
+        return digest(symbol, pa.table([*columns, same], names=CONTENT.names))
+
+    async def _send(self, symbol: str, rows: int) -> None:
+        first = FIRST_ID + self.sent.get(symbol, 0)
+        ids = np.arange(first, first + rows)
+        encode = partial(encoded, symbol, ids, self.start_us, self.schema_id)
+        values = await asyncio.to_thread(encode)
+        keys = [symbol.encode()] * rows
+        await send_values(self.producer, self.topic, bucket_of(symbol), keys, values)
+        self.sent[symbol] = self.sent.get(symbol, 0) + rows
+
+
+def contents(ids: np.ndarray, start_us: int) -> dict[str, pa.Array]:
+    """Return what the trades with these ids hold; prices and quantities as an exchange prints."""
+    number = pa.array(ids, pa.int64())
+    whole, decimals = pa.array(1_000 + ids % 997), pa.array(1_000 + ids % 8_999)
+    return {
+        "trade_id": pc.cast(number, pa.string()),
+        "source_sequence": number,
+        "timestamp_us": pa.array(start_us + ids),
+        "price": pc.binary_join_element_wise(_text(whole), _text(decimals), "."),
+        "quantity": pc.binary_join_element_wise("0", _text(decimals), "."),
+    }
+
+
+def encoded(symbol: str, ids: np.ndarray, start_us: int, schema_id: int) -> list[bytes]:
+    """Return the trades with these ids as Kafka values."""
+    columns = contents(ids, start_us)
+    columns["ingest_timestamp_us"] = columns["timestamp_us"]
+    same = {
+        "exchange": EXCHANGE,
+        "asset_class": AssetClass.CRYPTO,
+        "symbol": symbol,
+        "currency": "USDT",
+        "side": Side.BUY,
+        "origin": Origin.STREAM,
+    }
+    return list(encode_trades(proto_batch(columns, same), schema_id))
+
+
+def _text(numbers: pa.Array) -> pa.Array:
+    return pc.cast(numbers, pa.string())

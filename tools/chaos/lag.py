@@ -1,0 +1,70 @@
+"""`lag`: a producer floods until the writer truly falls behind, level after level."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Iterator
+
+from libs.degradation.level import Level
+from libs.market.errors import UnavailableError
+from tools.chaos import promises
+from tools.chaos.aftermath import Findings, common
+from tools.chaos.ground import Ground
+from tools.chaos.promises import Promise
+from tools.chaos.story import Kind
+
+LEVEL_TIMEOUT_S = 45.0
+NORMAL_TIMEOUT_S = 90.0
+# A burst is at most so large, so that what follows from it is seen before the next.
+MOST_A_BURST = 60_000
+LEAST_A_BURST = 2_000
+WAIT_S = 0.05
+
+
+async def harm(ground: Ground) -> None:
+    """Flood until each level has been shown, then stop, and wait for NORMAL."""
+    for level in list(Level)[1:]:
+        await flood_until(ground, level)
+    ground.story.note(Kind.SEEN, f"{ground.flood.total:,} trades flooded; the flood stops")
+    await ground.until_normal(NORMAL_TIMEOUT_S)
+
+
+async def flood_until(ground: Ground, level: Level) -> None:
+    """Keep the writer behind by what demands this level and no higher one, until it is shown.
+
+    Raises:
+        UnavailableError: the writer takes all that this machine can send.
+    """
+    wanted = aim(ground, level)
+    ground.story.begins(f"floods until the writer is {wanted:,} records behind: {level.name}")
+    began_s = time.monotonic()
+    while (ground.sight.level or Level.NORMAL) < level:
+        if time.monotonic() - began_s > LEVEL_TIMEOUT_S:
+            raise UnavailableError(
+                f"the writer keeps up: {ground.sight.behind:,} records behind after"
+                f" {LEVEL_TIMEOUT_S:g} s of flooding; a lower --scale asks for less"
+            )
+        missing = wanted - ground.sight.behind
+        if missing > 0:
+            await ground.flood.send(min(max(missing, LEAST_A_BURST), MOST_A_BURST))
+        else:
+            await asyncio.sleep(WAIT_S)
+
+
+def aim(ground: Ground, level: Level) -> int:
+    """Return how far behind shows a level and not yet the next one."""
+    trigger = ground.setting.scale.trigger(level)
+    if level is Level.CIRCUIT_BREAK:
+        return round(trigger * 1.2)
+    following = ground.setting.scale.trigger(Level(level + 1))
+    return round(math.sqrt(trigger * following))
+
+
+def judged(ground: Ground, findings: Findings) -> Iterator[Promise]:
+    """Hold what was seen against what is promised."""
+    yield promises.rose_through_all(ground.watch.levels.in_order)
+    yield promises.fell_one_by_one(ground.watch.levels.in_order)
+    yield from promises.deferred_and_written(findings.deferred())
+    yield from common(ground, findings)
