@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from libs.degradation import machine
 from libs.degradation.level import Cause, Level
+from libs.degradation.messages import Partition
+from services.governor.causes import NONE, failing
 from services.governor.fleet import Fleet, Member
-from services.governor.govern import SINK_DOWN_FAILURES, Orders, Standing
+from services.governor.govern import Orders, Standing
 from services.governor.lag import GroupLag
+
+WHY: Mapping[Cause | None, str] = {
+    Cause.INGRESS_BURST: "It rose because more came than usual.",
+    Cause.SLOW_WRITER: "It rose because the writers took less than usual.",
+}
 
 
 def explain(standing: Standing, fleet: Fleet, now_s: float) -> str:
@@ -61,26 +68,44 @@ def _way_down(standing: Standing, group: GroupLag, level: Level, now_s: float) -
 
 def _labels(standing: Standing, fleet: Fleet) -> Iterator[str]:
     for group in standing.groups.values():
-        if not group.known:
-            yield f"The lag of {group.group} cannot be read now: its level holds."
-        if group.hot is not None and standing.ladders[group.group].level > Level.NORMAL:
-            share = group.hot.lag / group.lag
-            yield f"Partition {group.hot.partition} of {group.hot.topic} has {share:.0%} of it."
+        yield from _of_group(standing, group)
     if standing.orders is not None and Cause.SINK_DOWN in standing.orders.causes:
-        yield _sink_down(fleet)
+        yield _sink_down(standing, fleet)
 
 
-def _sink_down(fleet: Fleet) -> str:
-    failing = [
-        f"{name}'s last {m.report.own.commit_failures} commits failed"
-        for name, m in fleet.members.items()
-        if m.report.own.commit_failures >= SINK_DOWN_FAILURES
-    ]
-    return f"The sink is down, so shedding would not help: {', '.join(failing)}."
+def _of_group(standing: Standing, group: GroupLag) -> Iterator[str]:
+    if not group.known:
+        yield f"The lag of {group.group} cannot be read now: its level holds."
+    if group.held_lag:
+        held = ", ".join(str(p.partition) for p in group.partitions if p.held)
+        text = f"{group.held_lag:,} more wait in held partitions ({held})"
+        yield f"{text}, whose records cannot be read: no level helps them."
+    found = standing.findings.get(group.group, NONE)
+    for topic, partition in sorted(found.hot):
+        share = _share(group, (topic, partition))
+        yield f"Partition {partition} of {topic} has {share:.0%} of it: shedding helps there alone."
+    if why := WHY.get(standing.why.get(group.group)):
+        yield why
+    scale = standing.scales.get(group.group)
+    if scale is not None and standing.ladders[group.group].level > Level.NORMAL:
+        yield f"{scale.desired} writers are wanted: {scale.because}."
+
+
+def _share(group: GroupLag, place: Partition) -> float:
+    lag = sum(partition.lag for partition in group.partitions if partition.place == place)
+    return lag / group.pressing if group.pressing else 0.0
+
+
+def _sink_down(standing: Standing, fleet: Fleet) -> str:
+    last = (
+        f"{member.report.process}'s last {member.report.own.commit_failures} commits failed"
+        for member in failing(fleet, standing.rules)
+    )
+    return f"The sink is down, so shedding would not help: {', '.join(last)}."
 
 
 def _behind(group: GroupLag) -> str:
-    return f"{group.group} is {group.lag:,} records behind"
+    return f"{group.group} is {group.pressing:,} records behind"
 
 
 def _fullness(member: Member) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from libs.degradation.messages import Acknowledgement, Partition, Report
+from services.governor.lag import Reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +36,25 @@ class Fleet:
         """How many processes share the lag, at least one."""
         return max(1, sum(m.report.service == "writer" for m in self.members.values()))
 
-    def positions(self, group: str) -> dict[Partition, int]:
-        """What attached processes of a group have decoded; the furthest where two say it."""
-        positions: dict[Partition, int] = {}
-        for member in self.members.values():
-            if member.attached and member.report.own.consumer_group == group:
-                for partition, offset in member.report.own.positions.items():
-                    positions[partition] = max(offset, positions.get(partition, 0))
+    def of(self, group: str) -> dict[str, Member]:
+        """The processes of a consumer group."""
+        return {
+            name: member
+            for name, member in self.members.items()
+            if member.report.own.consumer_group == group
+        }
+
+    def positions(self, group: str, *, since_s: float) -> dict[Partition, Reported]:
+        """What attached processes of a group said of their partitions since then.
+
+        Where two speak of one, as when it moves, the later word counts.
+        """
+        fresh = [m for m in self.of(group).values() if m.attached and m.reported_at_s >= since_s]
+        positions: dict[Partition, Reported] = {}
+        for member in sorted(fresh, key=lambda member: member.reported_at_s):
+            own, at_s = member.report.own, member.reported_at_s
+            for place, offset in own.positions.items():
+                positions[place] = Reported(offset, at_s, place in own.held)
         return positions
 
 

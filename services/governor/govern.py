@@ -9,12 +9,13 @@ from libs.degradation import machine
 from libs.degradation.level import Cause, Level, Rules
 from libs.degradation.machine import Ladder, Reading
 from libs.degradation.messages import Directive, Report
+from services.governor.background import Settings, everywhere, studied, told_to
+from services.governor.causes import NONE, Findings
 from services.governor.fleet import Fleet
-from services.governor.lag import GroupLag
+from services.governor.flow import Flow
+from services.governor.lag import GroupLag, Holds, with_holds
 from services.governor.overrides import Override
-
-# One failed commit is a conflict; as many in a row mean that the sink does not take files.
-SINK_DOWN_FAILURES = 3
+from services.governor.replicas import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Orders:
     memory_levels: Mapping[str, Level]
     causes: tuple[Cause, ...]
     writers: int
+    findings: Mapping[str, Findings] = field(default_factory=dict)
     policy: str = ""
     override: str = ""
 
@@ -49,7 +51,8 @@ class Standing:
     """All that the governor remembers. No orders: there was no full sample yet.
 
     `adopted` are the processes whose applied level was taken over from the governor before;
-    `restored_level` is what that one had recorded. `policy` is the version that is demanded.
+    `restored_level` is what that one had recorded. `why` is what made a
+    group's level rise, until it is NORMAL again. `policy` is the version that is demanded.
     """
 
     rules: Rules
@@ -57,6 +60,12 @@ class Standing:
     epoch: int
     ladders: Mapping[str, Ladder] = field(default_factory=dict)
     groups: Mapping[str, GroupLag] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+    holds: Mapping[str, Holds] = field(default_factory=dict)
+    flows: Mapping[str, Flow] = field(default_factory=dict)
+    why: Mapping[str, Cause | None] = field(default_factory=dict)
+    findings: Mapping[str, Findings] = field(default_factory=dict)
+    scales: Mapping[str, Scale] = field(default_factory=dict)
     orders: Orders | None = None
     adopting_until_s: float = 0.0
     adopted: frozenset[str] = frozenset()
@@ -75,43 +84,54 @@ def govern(
     standing: Standing, sample: Mapping[str, GroupLag], fleet: Fleet, now_s: float, now_us: int
 ) -> Standing:
     """Take one sample in. Nothing is ordered before the first one in which every lag is known."""
-    groups = {name: _read(standing.groups.get(name), group) for name, group in sample.items()}
+    read = _read_all(standing, sample, now_s)
+    groups = read.groups
     if standing.orders is None and not all(group.known for group in groups.values()):
-        return replace(standing, groups=groups)
+        return read
     until_s = standing.adopting_until_s if standing.orders else now_s + standing.ttl_s
     ladders = {name: _step(standing, name, group, now_s) for name, group in groups.items()}
-    stepped = replace(standing, groups=groups, ladders=ladders, adopting_until_s=until_s)
-    return _order(_adopt(stepped, fleet, now_s), fleet, now_s, now_us)
+    stepped = replace(read, ladders=ladders, adopting_until_s=until_s)
+    adopted = _adopt(stepped, fleet, now_s)
+    return _order(studied(adopted, standing.ladders, fleet, now_s), fleet, now_s, now_us)
 
 
 def directive(standing: Standing, orders: Orders, reported: Report) -> Directive | None:
     """What a process is told: its group's lag level, its own memory's; None before it counts."""
     if reported.process not in orders.memory_levels:
         return None
-    lag_level = orders.lag_levels.get(reported.own.consumer_group, orders.lag_level)
-    memory_level = orders.memory_levels[reported.process]
+    process, group = reported.process, reported.own.consumer_group
+    lag_level = orders.lag_levels.get(group, orders.lag_level)
+    memory_level = orders.memory_levels[process]
+    found = orders.findings.get(group, NONE)
     return Directive(
         epoch=orders.epoch,
         sequence=orders.sequence,
         ttl_s=standing.ttl_s,
         lag_level=lag_level,
         memory_level=memory_level,
-        causes=_causes_for(orders, lag_level, memory_level),
+        causes=told_to(process, found, orders.causes, lag_level, memory_level),
         writers=orders.writers,
         rules=standing.rules,
+        hot_partitions=found.hot,
         policy=orders.policy,
         override=orders.override,
     )
 
 
-def _read(before: GroupLag | None, now: GroupLag) -> GroupLag:
-    if now.known or before is None:
-        return now
-    return replace(before, known=False)
+def _read_all(standing: Standing, sample: Mapping[str, GroupLag], now_s: float) -> Standing:
+    groups, holds = dict[str, GroupLag](), dict[str, Holds]()
+    for name, group in sample.items():
+        held = standing.holds.get(name, {})
+        if group.known:
+            groups[name], holds[name] = with_holds(group, held, now_s)
+        else:
+            last = standing.groups.get(name, group)
+            groups[name], holds[name] = replace(last, known=False), held
+    return replace(standing, groups=groups, holds=holds)
 
 
 def _step(standing: Standing, name: str, group: GroupLag, now_s: float) -> Ladder:
-    reading = Reading(group.lag if group.known else None)
+    reading = Reading(group.pressing if group.known else None)
     ladder = standing.ladders.get(name, Ladder())
     return machine.step(ladder, reading, machine.lag_policy(standing.rules), now_s)
 
@@ -145,8 +165,9 @@ def _order(standing: Standing, fleet: Fleet, now_s: float, now_us: int) -> Stand
             for name, ladder in standing.ladders.items()
         },
         memory_levels={name: m.report.memory_level for name, m in fleet.members.items()},
-        causes=_causes(standing, fleet) + ((Cause.OVERRIDE,) if override else ()),
+        causes=everywhere(standing) + ((Cause.OVERRIDE,) if override else ()),
         writers=fleet.writers,
+        findings=standing.findings,
         policy=standing.policy,
         override=override.reason if override else "",
     )
@@ -156,24 +177,3 @@ def _order(standing: Standing, fleet: Fleet, now_s: float, now_us: int) -> Stand
     since_us = standing.level_since_us if was is after.level else now_us
     sequence = before.sequence + 1 if before else 1
     return replace(standing, orders=replace(after, sequence=sequence), level_since_us=since_us)
-
-
-def _causes(standing: Standing, fleet: Fleet) -> tuple[Cause, ...]:
-    """Causes that are the same for every process; LAG and MEMORY go by its own levels."""
-    failures = (m.report.own.commit_failures for m in fleet.members.values())
-    hot = any(
-        group.hot is not None and standing.ladders[name].level > Level.NORMAL
-        for name, group in standing.groups.items()
-    )
-    holds = {
-        Cause.SINK_DOWN: max(failures, default=0) >= SINK_DOWN_FAILURES,
-        Cause.HOT_PARTITION: hot,
-        Cause.MISSING_DATA: not all(group.known for group in standing.groups.values()),
-    }
-    return tuple(cause for cause, true in holds.items() if true)
-
-
-def _causes_for(orders: Orders, lag_level: Level, memory_level: Level) -> tuple[Cause, ...]:
-    by_level = {Cause.LAG: lag_level, Cause.MEMORY: memory_level}
-    own = tuple(cause for cause, level in by_level.items() if level > Level.NORMAL)
-    return own + orders.causes

@@ -15,7 +15,7 @@ from libs.kafka.admin import begin_offsets, end_offsets
 from libs.kafka.client import start_admin, start_consumer, stop_client
 from libs.kafka.deadline import deadline
 from libs.market.errors import NotFoundError, UnavailableError
-from services.governor.lag import LogBounds
+from services.governor.lag import LogBounds, Look
 
 CLIENT_ID = "k2-governor"
 CONNECT_TIMEOUT_S = 5.0
@@ -28,7 +28,7 @@ BEGINS_EVERY_S = 10.0
 class Offsets:
     """One look at Kafka. A topic that is not there has no partitions; a group may know none."""
 
-    bounds: Mapping[Partition, LogBounds]
+    look: Look
     committed: Mapping[str, Mapping[Partition, int]]
 
 
@@ -55,11 +55,12 @@ class KafkaOffsets:
         try:
             consumer, admin = await self._connected()
             bounds = await self._bounds(consumer)
+            look = Look(time.monotonic(), bounds)
             committed = {g: await self._committed(admin, g, tuple(bounds)) for g in self._groups}
         except UnavailableError:
             await self.close()
             raise
-        return Offsets(bounds, committed)
+        return Offsets(look, committed)
 
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None

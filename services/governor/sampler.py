@@ -11,12 +11,15 @@ import structlog
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
 from services.governor.fleet import Fleet
-from services.governor.lag import GroupLag, group_lag
+from services.governor.lag import GroupLag, Looks, group_lag
 from services.governor.offsets import Offsets
 from services.governor.published import Published
 
 log = structlog.get_logger()
 Sample = Mapping[str, GroupLag]
+
+# Two reports and a half: one may be late.
+FRESH_S = 2.5
 
 
 class OffsetSource(Protocol):
@@ -26,7 +29,10 @@ class OffsetSource(Protocol):
 
 
 class LagSampler(Actor):
-    """Sends one sample of all groups per interval; a group that cannot be read is not known."""
+    """Sends one sample of all groups per interval; a group that cannot be read is not known.
+
+    A report counts for `fresh_s`: a process that is stopped keeps its stream, and says no more.
+    """
 
     def __init__(
         self,
@@ -36,10 +42,12 @@ class LagSampler(Actor):
         tell: Callable[[Sample], Awaitable[None]],
         *,
         every_s: float,
+        fresh_s: float = FRESH_S,
     ) -> None:
         self.name = "lag sampler"
         self._source, self._groups, self._fleet, self._tell = source, groups, fleet, tell
-        self._every_s = every_s
+        self._every_s, self._fresh_s = every_s, fresh_s
+        self._looks = Looks(())
         self._readable = True
         self._stopping = asyncio.Event()
 
@@ -63,11 +71,13 @@ class LagSampler(Actor):
             self._say(readable=False, why=error.message)
             return {group: GroupLag(group) for group in self._groups}
         self._say(readable=True)
+        self._looks = self._looks.and_then(offsets.look, keep_s=self._fresh_s)
         return {group: self._measure(group, offsets) for group in self._groups}
 
     def _measure(self, group: str, offsets: Offsets) -> GroupLag:
-        reported = self._fleet.value.positions(group)
-        return group_lag(group, offsets.bounds, offsets.committed[group], reported)
+        since_s = offsets.look.at_s - self._fresh_s
+        reported = self._fleet.value.positions(group, since_s=since_s)
+        return group_lag(group, self._looks, offsets.committed[group], reported)
 
     def _say(self, *, readable: bool, why: str = "") -> None:
         if readable and not self._readable:

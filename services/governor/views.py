@@ -13,8 +13,10 @@ from libs.degradation.messages import Directive
 from libs.degradation.protocol import directive_to_pb, duration_to_pb, level_to_pb, report_to_pb
 from services.governor.explain import explain
 from services.governor.fleet import Fleet, Member
+from services.governor.flow import Flow
 from services.governor.govern import Standing
 from services.governor.lag import GroupLag, PartitionLag
+from services.governor.replicas import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,20 @@ def _overall(standing: Standing, fleet: Fleet, now: Now) -> pb.Directive:
 
 def _group(standing: Standing, group: GroupLag) -> pb.GroupLag:
     ladder = standing.ladders.get(group.group)
+    rates = standing.flows.get(group.group, Flow()).rates
+    scale = standing.scales.get(group.group, Scale())
     return pb.GroupLag(
         consumer_group=group.group,
         lag=group.lag,
         known=group.known,
         partitions=[_partition(partition) for partition in group.partitions],
         level=level_to_pb(ladder.level) if ladder else pb.LEVEL_UNSPECIFIED,
+        held_lag=group.held_lag,
+        produced_per_s=rates.produced if rates else 0.0,
+        decoded_per_s=rates.decoded if rates else 0.0,
+        capacity_per_s=scale.capacity_per_s or 0.0,
+        desired_replicas=scale.desired if scale.known else 0,
+        desired_because=scale.because,
     )
 
 
@@ -83,6 +93,7 @@ def _partition(partition: PartitionLag) -> pb.PartitionLag:
         partition=partition.partition,
         end_offset=partition.end_offset,
         decoded_offset=partition.decoded_offset,
+        held=partition.held,
     )
 
 

@@ -10,7 +10,7 @@ from services.governor import fleet as fleets
 from services.governor.explain import explain
 from services.governor.fleet import Fleet
 from services.governor.govern import Standing, directive, govern
-from services.governor.lag import GroupLag, LogBounds, PartitionLag, group_lag
+from services.governor.lag import GroupLag, PartitionLag
 
 GROUP = "k2-writer"
 TTL_S = 10.0
@@ -180,13 +180,6 @@ def test_one_partition_with_the_lag_is_a_cause() -> None:
     assert state.orders is not None
     assert state.orders.causes == (Cause.HOT_PARTITION,)
     assert "Partition 0 of t" in explain(state, Fleet(), 1)
-
-
-def test_lag_counts_from_the_committed_position() -> None:
-    """Then from a report, then from the log's start; what retention took is not lag."""
-    bounds = {("t", n): LogBounds(100, 200) for n in range(4)}
-    measured = group_lag(GROUP, bounds, {("t", 0): 190, ("t", 3): 5}, {("t", 0): 1, ("t", 1): 150})
-    assert [partition.lag for partition in measured.partitions] == [10, 50, 100, 100]
 
 
 def test_process_counts_until_its_ttl_has_passed() -> None:

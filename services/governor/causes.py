@@ -1,0 +1,84 @@
+"""What holds a group up besides too much work: it changes what helps against its lag. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from libs.degradation.level import Cause, Level, Rules
+from libs.degradation.messages import Partition
+from services.governor.fleet import Fleet, Member
+from services.governor.lag import GroupLag
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What is found of one group.
+
+    `sink_down` are the processes that shedding would not help: those whose commits fail; and all of
+    the group where nearly all of the lag is with such.
+    """
+
+    causes: tuple[Cause, ...] = ()
+    hot: frozenset[Partition] = frozenset()
+    sink_down: frozenset[str] = frozenset()
+
+
+NONE = Findings()
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """One group as it is now, and what was found of it before.
+
+    `why` is what made its level rise, kept until it is NORMAL.
+    """
+
+    group: GroupLag
+    level: Level
+    fleet: Fleet
+    rules: Rules
+    hot_share: float
+    before: Findings = field(default_factory=Findings)
+    why: Cause | None = None
+
+
+def find(looking: Looking) -> Findings:
+    hot, sink_down = _hot(looking), _sink_down(looking)
+    up = looking.level > Level.NORMAL
+    holds: Mapping[Cause | None, bool] = {
+        Cause.SINK_DOWN: bool(sink_down),
+        Cause.HOT_PARTITION: bool(hot),
+        Cause.HELD: any(partition.held for partition in looking.group.partitions),
+        looking.why: up,
+    }
+    causes = tuple(cause for cause, true in holds.items() if cause is not None and true)
+    return Findings(causes, hot, sink_down)
+
+
+def failing(fleet: Fleet, rules: Rules) -> list[Member]:
+    """Return the processes whose last commits all failed."""
+    limit = rules.sink_down_failures
+    return [m for m in fleet.members.values() if m.report.own.commit_failures >= limit]
+
+
+def _hot(looking: Looking) -> frozenset[Partition]:
+    """A partition turns hot at a share of the lag, and stays it down to half of that."""
+    if looking.level is Level.NORMAL:
+        return frozenset()
+    share, before = looking.hot_share, looking.before.hot
+    worst = looking.group.hot(share * looking.rules.damping.recovery_share)
+    if worst is None or not (worst.place in before or looking.group.hot(share)):
+        return frozenset()
+    return frozenset((worst.place,))
+
+
+def _sink_down(looking: Looking) -> frozenset[str]:
+    group = looking.group
+    members = looking.fleet.of(group.group)
+    stuck = [m for m in failing(looking.fleet, looking.rules) if m.report.process in members]
+    named = frozenset(member.report.process for member in stuck)
+    places = {place for member in stuck for place in member.report.own.positions}
+    lag = sum(p.lag for p in group.partitions if p.place in places and not p.held)
+    nearly_all = looking.level > Level.NORMAL and lag >= looking.hot_share * group.pressing
+    return frozenset(members) if stuck and nearly_all else named
