@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 
@@ -12,7 +13,6 @@ from k2.ingestor.v1 import ingestor_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
 from libs.degradation.messages import OwnReport
-from libs.degradation.obedience import Applied
 from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer
 from libs.kafka.dead_letters import ensure_dead_letter_topics
@@ -23,15 +23,20 @@ from libs.market.errors import UnavailableError
 from libs.runtime.serving import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import register_trades
+from services.ingestor import measures
+from services.ingestor.backlog import Backlog
 from services.ingestor.config import ALL_SYMBOLS, IngestorConfig
 from services.ingestor.connection import open_feed
-from services.ingestor.delivery import Producer
+from services.ingestor.control import Control, Intake
+from services.ingestor.deliverer import Deliverer
+from services.ingestor.delivery import Delivery, Producer
 from services.ingestor.encoding import EXCHANGE
 from services.ingestor.exchange_info import ListedSymbol, chosen, fetch_symbols
 from services.ingestor.feeds import Overview
 from services.ingestor.publisher import Destination, Publisher
 from services.ingestor.servicer import NAME, IngestorServicer
 from services.ingestor.session import Pace, Session
+from services.ingestor.spool.spool import Found, Spool
 from services.ingestor.streams import shards, trade_streams
 from services.ingestor.symbols import SymbolTable, symbol_table
 
@@ -41,39 +46,95 @@ log = structlog.get_logger()
 BURST_MESSAGES = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an ingestor consists of."""
+
+    backlog: Backlog
+    deliverer: Deliverer
+    publisher: Publisher
+    sessions: list[tuple[Session, Sequence[str]]]
+    intake: Intake
+    control: Control
+
+
 async def build(config: IngestorConfig) -> Service:
-    """Ask the exchange for its symbols, prepare Kafka, and wire the actors.
+    """Ask the exchange for its symbols, prepare Kafka and the spool, and wire the actors.
 
     Raises:
         UnavailableError: Kafka does not answer, or the exchange does not when all symbols
             are asked for.
         ConfigError: there is no symbol to take.
+        ConflictError: another ingestor uses the spool's folder.
     """
     table = await _symbols(config)
     destination = await _destination(config)
-    publisher = Publisher(
-        table=table,
-        destination=destination,
-        open_producer=partial(_open_producer, config),
-        clock=SystemClock(),
-    )
-    sessions = _sessions(config, table, publisher)
-    overview = partial(_overview, publisher, sessions)
+    parts = await _parts(config, table, destination)
     servicer = (
         ingestor_pb2_grpc.add_IngestorServiceServicer_to_server,
-        IngestorServicer(overview),
+        IngestorServicer(partial(_overview, parts)),
         NAME,
     )
+    sessions = [session for session, _ in parts.sessions]
+    actors = [parts.deliverer, parts.publisher, parts.control, *sessions]
     return Service(
         name=config.name,
         kind="ingestor",
-        actors=[publisher, *(session for session, _ in sessions), _degradation(config)],
+        actors=[*actors, _degradation(config, parts.control)],
         servicers=[servicer],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,
         run_dir=config.run_dir,
-        ready=lambda: all(session.connected_once for session, _ in sessions),
+        ready=lambda: all(session.connected_once for session in sessions),
+        release=partial(_release, parts),
     )
+
+
+async def _parts(config: IngestorConfig, table: SymbolTable, destination: Destination) -> Parts:
+    clock = SystemClock()
+    delivery = Delivery(
+        partial(_open_producer, config),
+        clock=clock,
+        on_acknowledged=partial(_count_acknowledged, config.topic),
+    )
+    spool = Spool(config.spool_dir, config.spool_bytes, clock)
+    backlog = Backlog(spool, silent_s=lambda: delivery.silent_s)
+    deliverer = Deliverer(backlog, delivery)
+    publisher = Publisher(
+        table=table,
+        destination=destination,
+        backlog=backlog,
+        outstanding=lambda: deliverer.outstanding,
+        book_dir=config.spool_dir,
+        clock=clock,
+    )
+    found = await backlog.open()
+    _say_found(found)
+    publisher.resume(found.runs)
+    intake = Intake()
+    control = Control(intake, spool_full=lambda: backlog.full)
+    sessions = _sessions(config, table, publisher, intake)
+    return Parts(backlog, deliverer, publisher, sessions, intake, control)
+
+
+async def _release(parts: Parts) -> None:
+    """Leave the folder as the next process should find it."""
+    await parts.publisher.write_last_page()
+    await parts.backlog.close()
+
+
+def _say_found(found: Found) -> None:
+    if found.records:
+        log.info("spool_found", records=found.records, bytes=found.size_bytes)
+    for torn in found.torn:
+        log.error(
+            "spool_torn", file=str(torn.path), lost_bytes=torn.lost_bytes, because=torn.because
+        )
+
+
+def _count_acknowledged(topic: str, acknowledged_topic: str, records: int) -> None:
+    if acknowledged_topic == topic:
+        measures.TRADES.inc(records)
 
 
 async def _symbols(config: IngestorConfig) -> SymbolTable:
@@ -105,7 +166,7 @@ async def _open_producer(config: IngestorConfig) -> Producer:
 
 
 def _sessions(
-    config: IngestorConfig, table: SymbolTable, publisher: Publisher
+    config: IngestorConfig, table: SymbolTable, publisher: Publisher, intake: Intake
 ) -> list[tuple[Session, Sequence[str]]]:
     numbers = count(1)
     return [
@@ -118,6 +179,7 @@ def _sessions(
                 numbers=lambda: next(numbers),
                 open_feed=partial(open_feed, timeout_s=config.connect_timeout_s),
                 pace=_pace(config),
+                intake=intake,
                 clock=SystemClock(),
             ),
             symbols,
@@ -136,28 +198,21 @@ def _pace(config: IngestorConfig) -> Pace:
     )
 
 
-def _degradation(config: IngestorConfig) -> DegradationAgent:
+def _degradation(config: IngestorConfig, control: Control) -> DegradationAgent:
     return DegradationAgent(
         "ingestor",
         config.name,
         config.governor_address,
         OwnReport,
-        _bear,
+        control.bear,
         memory_limit_bytes=config.memory_limit_bytes,
     )
 
 
-def _bear(_: Applied) -> None:
-    """Do nothing: below CIRCUIT_BREAK no level asks an ingestor for anything.
-
-    What that one asks for, to stop taking new data, needs the spool first.
-    """
-
-
-def _overview(publisher: Publisher, sessions: Sequence[tuple[Session, Sequence[str]]]) -> Overview:
-    states = {symbol: session.state for session, symbols in sessions for symbol in symbols}
+def _overview(parts: Parts) -> Overview:
+    states = {symbol: session.state for session, symbols in parts.sessions for symbol in symbols}
     return Overview(
-        feeds=publisher.feeds(EXCHANGE, states),
-        reconnects=sum(session.reconnects for session, _ in sessions),
-        malformed_frames=publisher.rejected,
+        feeds=parts.publisher.feeds(EXCHANGE, states),
+        reconnects=sum(session.reconnects for session, _ in parts.sessions),
+        malformed_frames=parts.publisher.rejected,
     )

@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from libs.kafka.topics import TRADES_BINANCE
-from libs.runtime.config import Address, CommaList, ServiceConfig, grpc_field, metrics_field
+from libs.runtime.config import (
+    Address,
+    Bytes,
+    CommaList,
+    ServiceConfig,
+    grpc_field,
+    metrics_field,
+)
 
 ALL_SYMBOLS = "*"
 
@@ -30,10 +37,10 @@ class IngestorConfig(ServiceConfig):
         description="the exchange's WebSocket, without a path",
     )
     rest_url: str = Field(
-        "https://data-api.binance.vision",
+        "https://api.binance.com",
         validation_alias="K2_INGESTOR_REST_URL",
         pattern=r"^https?://[^\s/?#]+/?$",
-        description="the exchange's REST API, asked once for quote currencies",
+        description="the exchange's REST API: quote currencies at the start, and missed trades",
     )
     symbols: CommaList = Field(
         (ALL_SYMBOLS,),
@@ -87,4 +94,42 @@ class IngestorConfig(ServiceConfig):
         validation_alias="K2_INGESTOR_CONNECT_TIMEOUT_S",
         gt=0,
         description="give up connecting after this time, and try again later",
+    )
+    spool_dir: Path = Field(
+        Path(".k2/data/ingestor-spool"),
+        validation_alias="K2_INGESTOR_SPOOL_DIR",
+        description="folder of this process alone: what Kafka does not take, and what it has",
+    )
+    spool_bytes: Bytes = Field(
+        Bytes(2**30),
+        validation_alias="K2_INGESTOR_SPOOL_BYTES",
+        ge=2**20,
+        description="most bytes that wait there; beyond it the exchange waits",
+    )
+    heal: bool = Field(
+        True,
+        validation_alias="K2_INGESTOR_HEAL",
+        description="fetch missed trades from the exchange's REST API",
+    )
+    heal_weight: int = Field(
+        3_000,
+        validation_alias="K2_INGESTOR_HEAL_WEIGHT",
+        ge=50,
+        description="of the exchange's 6000 request weight a minute and address, most to use",
+    )
+    heal_after_s: float = Field(
+        1,
+        validation_alias="K2_INGESTOR_HEAL_AFTER_S",
+        ge=0,
+        description="a gap is left so long to close by itself",
+    )
+    api_key: SecretStr | None = Field(
+        None,
+        validation_alias="K2_INGESTOR_API_KEY",
+        description="sent with requests for missed trades, where the exchange wants a key",
+    )
+    writer_address: Address | None = Field(
+        None,
+        validation_alias="K2_INGESTOR_WRITER_ADDRESS",
+        description="a writer, told of ids the exchange never had; without it they stay gaps",
     )

@@ -106,6 +106,14 @@ class FeedConnection(ClientConnection):
             await asyncio.sleep(gather_s)
         return self._take(most)
 
+    def discard(self) -> int:
+        """Forget what was brought and not taken; returns how many messages."""
+        count = len(self._messages)
+        self._messages.clear()
+        self._stamps.clear()
+        self._waiting_bytes = 0
+        return count
+
     def _after_head(self, data: bytes) -> bytes:
         """Give the handshake's answer to websockets; return the bytes after it."""
         head, found, rest = data.partition(_END_OF_HEAD)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from libs.kafka.send import Header
 from services.ingestor.binance import Rejected
-from services.ingestor.delivery import Records
 from services.ingestor.encoding import EXCHANGE
+from services.ingestor.records import Records
 
 # Kafka's default bound is a megabyte a record. What is longer is no trade of any exchange; its
 # first half megabyte says what it was, and the header `bytes` how long it was.

@@ -12,17 +12,18 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from libs.kafka.send import Batch, Header, fill
+from libs.kafka.send import Batch, fill
 from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
 from libs.runtime.backoff import Backoff
 from services.ingestor import measures
+from services.ingestor.records import Records
 
 log = structlog.get_logger()
 
@@ -43,26 +44,6 @@ class Producer(Protocol):
     ) -> asyncio.Future[object]: ...
 
     async def stop(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """Records of one partition, in order; `headers` is one list a record, or empty for none."""
-
-    topic: str
-    partition: int
-    keys: Sequence[bytes]
-    values: Sequence[bytes]
-    headers: Sequence[Sequence[Header]] = ()
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def part(self, start: int, end: int | None = None) -> Records:
-        cut = slice(start, end)
-        return replace(
-            self, keys=self.keys[cut], values=self.values[cut], headers=self.headers[cut]
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +71,18 @@ class Delivery:
         self._in_flight: deque[_InFlight] = deque()
         self._in_flight_records = 0
         self._refusals = 0
+        self._progress_s = clock.monotonic_s()
         self._seldom = measures.Seldom(PATIENCE_S)
 
     @property
     def unacknowledged(self) -> int:
         """Records that are not safe yet."""
         return sum(len(r) for r in self._waiting) + self._in_flight_records
+
+    @property
+    def silent_s(self) -> float:
+        """How long Kafka has taken nothing, although something waits for it."""
+        return self._clock.monotonic_s() - self._progress_s if self.unacknowledged else 0.0
 
     async def open(self) -> None:
         """Start a producer.
@@ -116,6 +103,8 @@ class Delivery:
 
     def add(self, records: Sequence[Records]) -> None:
         """Take records over: from here on they are this object's to deliver."""
+        if not self.unacknowledged:
+            self._progress_s = self._clock.monotonic_s()
         self._waiting.extend(r for r in records if len(r))
 
     async def send(self) -> None:
@@ -190,6 +179,12 @@ class Delivery:
         await asyncio.sleep(BACKOFF.wait_s(self._refusals))
         self._producer = await self._reopened()
 
+    def give_back(self) -> list[Records]:
+        """Hand over all that Kafka has not acknowledged; once closed, this is nobody's any more."""
+        rest = list(self._waiting)
+        self._waiting.clear()
+        return rest
+
     def _take_back(self) -> None:
         """Have what Kafka did not acknowledge wait again, in order."""
         refused = []
@@ -223,6 +218,7 @@ class Delivery:
 
     def _acknowledge(self, sent: _InFlight) -> None:
         self._refusals = 0
+        self._progress_s = self._clock.monotonic_s()
         measures.ACK_SECONDS.observe(self._clock.monotonic_s() - sent.sent_s)
         self._on_acknowledged(sent.records.topic, len(sent.records))
 

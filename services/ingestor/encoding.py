@@ -30,22 +30,27 @@ class PartitionValues:
     partition: int
     keys: Sequence[bytes]
     values: Sequence[bytes]
+    ids: Int64s
 
 
-def encode(columns: TradeColumns, table: SymbolTable, schema_id: int) -> Iterator[PartitionValues]:
+def encode(
+    columns: TradeColumns, table: SymbolTable, schema_id: int, origin: Origin = Origin.STREAM
+) -> Iterator[PartitionValues]:
     """Encode a burst, keeping the order within each partition."""
     if not len(columns):
         return
     partitions = table.partitions[columns.codes]
     order = np.argsort(partitions, kind="stable")
     columns, partitions = columns.take(order), partitions[order]
-    values = encode_trades(_to_batch(columns, table), schema_id)
+    values = encode_trades(_to_batch(columns, table, origin), schema_id)
     keys = [table.keys[code] for code in columns.codes.tolist()]
     for start, end in pairwise(run_bounds(partitions)):
-        yield PartitionValues(int(partitions[start]), keys[start:end], values[start:end])
+        yield PartitionValues(
+            int(partitions[start]), keys[start:end], values[start:end], columns.ids[start:end]
+        )
 
 
-def _to_batch(columns: TradeColumns, table: SymbolTable) -> pa.RecordBatch:
+def _to_batch(columns: TradeColumns, table: SymbolTable, origin: Origin) -> pa.RecordBatch:
     codes = pa.array(columns.codes)
     return proto_batch(
         {
@@ -58,12 +63,14 @@ def _to_batch(columns: TradeColumns, table: SymbolTable) -> pa.RecordBatch:
             "quantity": columns.quantities,
             "currency": pc.take(table.currencies, codes),
             "side": pa.array(np.where(columns.sold, _SELL, _BUY)),
-            "vendor_data": _vendor_data(columns.event_times, columns.best_match),
+            "vendor_data": _vendor_data(columns.event_times, columns.best_match)
+            if origin is Origin.STREAM
+            else _without_event_times(columns.best_match),
         },
         {
             "exchange": EXCHANGE,
             "asset_class": AssetClass.CRYPTO,
-            "origin": Origin.STREAM,
+            "origin": origin,
         },
     )
 
@@ -85,6 +92,14 @@ def _vendor_data(event_times: Int64s, best_match: Bools) -> pa.MapArray:
     is_match[offsets[1:][~best_match] - 1] = True
     keys = pc.if_else(pa.array(is_match), "M", "E")
     return pa.MapArray.from_arrays(offsets, keys, pc.take(*_items(texts, is_match)))
+
+
+def _without_event_times(best_match: Bools) -> pa.MapArray:
+    """M where it is false: REST tells of no E."""
+    offsets = np.zeros(len(best_match) + 1, np.int32)
+    np.cumsum(~best_match, out=offsets[1:])
+    told = int(offsets[-1])
+    return pa.MapArray.from_arrays(offsets, pa.repeat("M", told), pa.repeat("false", told))
 
 
 def _items(texts: pa.StringArray, is_match: npt.NDArray[np.bool_]) -> tuple[pa.Array, pa.Array]:

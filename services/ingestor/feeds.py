@@ -20,6 +20,7 @@ class FeedState(StrEnum):
     RECONNECTING = "RECONNECTING"
     SILENT = "SILENT"
     STOPPED = "STOPPED"
+    NOT_TAKING = "NOT_TAKING"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Feed:
     received_us: int
     gaps: int
     missing_trades: int
+    healed_trades: int
+    venue_holes: int
     repeated_trades: int
     recent_gaps: Sequence[Gap]
 
@@ -58,6 +61,38 @@ class Rates:
         recent = (age >= 1) & (age <= RATE_WINDOW_S)
         totals: npt.NDArray[np.float64] = self._counts[recent].sum(axis=0) / RATE_WINDOW_S
         return totals
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogView:
+    """What waits for Kafka; `full_because` is empty while the spool takes more."""
+
+    unacknowledged_records: int
+    spooled_records: int
+    spooled_bytes: int
+    most_bytes: int
+    full_because: str
+
+
+@dataclass(frozen=True, slots=True)
+class HealingView:
+    """What is asked of REST; `waits_because` is empty while nothing is in its way."""
+
+    enabled: bool
+    open_gaps: int
+    requests: int
+    used_weight: int
+    waits_because: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeView:
+    """Whether new data is taken, and what was given up where it was not."""
+
+    taking: bool
+    stops: int
+    discarded_messages: int
+    memory_level: str
 
 
 @dataclass(frozen=True, slots=True)

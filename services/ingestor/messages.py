@@ -1,4 +1,4 @@
-"""What sessions tell the publisher."""
+"""What sessions and the healer tell the publisher."""
 
 from __future__ import annotations
 
@@ -24,4 +24,21 @@ class Ended:
     connection: int
 
 
-Message = Received | Ended
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """Trades of one symbol that a connection had missed, by rising id."""
+
+    code: int
+    trades: TradeColumns
+
+
+@dataclass(frozen=True, slots=True)
+class NeverWere:
+    """Ids of a symbol that the exchange never had, as the table's ledger now says."""
+
+    code: int
+    first: int
+    last: int
+
+
+Message = Received | Ended | Healed | NeverWere

@@ -1,9 +1,12 @@
-"""The publisher: checks the sequence, encodes, and has Kafka take everything."""
+"""The publisher: checks the sequence, encodes, and hands everything to the backlog."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import structlog
@@ -11,24 +14,29 @@ from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from libs.market.clock import Clock
+from libs.market.trade import Origin
 from libs.runtime.actor import Actor
 from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from libs.telemetry.tracing import tracer
 from services.ingestor import measures
+from services.ingestor.backlog import Backlog
 from services.ingestor.binance import Rejected
+from services.ingestor.book import Page, Pages, SymbolPage, read_book, write_book
 from services.ingestor.columns import TradeColumns
 from services.ingestor.dead_letters import DeadLetters
-from services.ingestor.delivery import Delivery, Producer, Records
 from services.ingestor.encoding import encode
 from services.ingestor.feeds import Feed, FeedState, Rates
-from services.ingestor.messages import Ended, Message, Received
-from services.ingestor.sequence import SequenceCheck, Step, Verdict
+from services.ingestor.messages import Ended, Healed, Message, NeverWere, Received
+from services.ingestor.records import Records
+from services.ingestor.sequence import Gap, SequenceCheck, Step, Verdict
+from services.ingestor.spool.entries import IdRun
 from services.ingestor.symbols import SymbolTable
 
 log = structlog.get_logger()
 
 MAILBOX_BURSTS = 8
 SAY_REJECTED_EVERY_S = 5.0
+BOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +48,29 @@ class Destination:
     schema_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class OpenGap:
+    """Ids of a symbol that nobody has brought."""
+
+    code: int
+    symbol: str
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What goes on to Kafka."""
+
+    trades: TradeColumns
+    rejected: tuple[Rejected, ...] = ()
+    origin: Origin = Origin.STREAM
+
+
 class Publisher(Actor):
-    """Owns the sequence state and what Kafka has not taken yet.
+    """Owns the sequence state.
 
     A burst is checked once: after a failure between the check and the hand-over, the restarted
-    actor goes on with the checked rows, and after it with the records it handed over.
+    actor goes on with the checked rows.
     """
 
     name = "publisher"
@@ -54,7 +80,9 @@ class Publisher(Actor):
         *,
         table: SymbolTable,
         destination: Destination,
-        open_producer: Callable[[], Awaitable[Producer]],
+        backlog: Backlog,
+        outstanding: Callable[[], int],
+        book_dir: Path,
         clock: Clock,
     ) -> None:
         self.mailbox: Mailbox[Message] = Mailbox(self.name, MAILBOX_BURSTS)
@@ -64,34 +92,52 @@ class Publisher(Actor):
         self._table = table
         self._to = destination
         self._dead_letters = DeadLetters(destination.dead_letter_topic, clock.now_us())
+        self._backlog = backlog
+        self._outstanding = outstanding
+        self._book_dir = book_dir
+        self._pages = Pages()
         self._clock = clock
-        self._delivery = Delivery(
-            open_producer, clock=clock, on_acknowledged=self._count_acknowledged
-        )
-        self._checked: Received | None = None
+        self._checked: _Checked | None = None
         self._seldom = measures.Seldom(SAY_REJECTED_EVERY_S)
         self._tracer = tracer("k2.ingestor")
 
-    async def start(self) -> None:
-        await self._delivery.open()
+    def resume(self, spooled: Iterable[IdRun]) -> None:
+        """Go on from the last process's book, and from what it left in the spool."""
+        now_us, codes = self._clock.now_us(), self._table.codes
+        for symbol, page in read_book(self._book_dir).items():
+            if symbol in codes:
+                self._sequence.by_code[codes[symbol]].resume(page.last, page.gaps, now_us)
+        for symbol, first, last in spooled:
+            if symbol in codes:
+                self._sequence.by_code[codes[symbol]].resume_run(first, last, now_us)
 
     async def run(self) -> None:
-        while await self._take():
-            with self._tracer.start_as_current_span("publish") as span:
-                self._hand_over(span)
-                await self._delivery.send()
-            # With more bursts waiting, Kafka acknowledges while the next one is encoded.
-            if not self.mailbox.depth:
-                await self._delivery.settle(0)
-        await self._delivery.flush()
+        keeping = asyncio.create_task(self._keep_book())
+        try:
+            while await self._take():
+                with self._tracer.start_as_current_span("publish") as span:
+                    await self._hand_over(span)
+        finally:
+            keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeping
+        self._make_page()
 
     async def stop(self) -> None:
         self.mailbox.close()
 
-    async def close(self) -> None:
-        await self._delivery.close()
-        if self._delivery.unacknowledged:
-            log.error("records_not_delivered", records=self._delivery.unacknowledged)
+    async def write_last_page(self) -> None:
+        """Write the book once more, when the deliverer has ended."""
+        await self._write_due_page()
+
+    def open_gaps(self) -> list[OpenGap]:
+        """Name what is missing, as it stands now."""
+        by_symbol = zip(self._table.symbols, self._sequence.by_code, strict=True)
+        return [
+            OpenGap(code, symbol, gap)
+            for code, (symbol, state) in enumerate(by_symbol)
+            for gap in state.gaps
+        ]
 
     def feeds(self, exchange: str, states: Mapping[str, FeedState]) -> list[Feed]:
         """Tell of each symbol how it goes; `states` are those of the symbols' sessions."""
@@ -107,6 +153,8 @@ class Publisher(Actor):
                 received_us=state.received_us,
                 gaps=state.gap_count,
                 missing_trades=state.missing,
+                healed_trades=state.healed,
+                venue_holes=state.venue_holes,
                 repeated_trades=state.repeats,
                 recent_gaps=tuple(state.gaps),
             )
@@ -127,35 +175,73 @@ class Publisher(Actor):
                     self._sequence.forget(connection)
                 case Received():
                     self._checked = self._check(message)
+                case Healed():
+                    self._checked = self._check_healed(message)
+                case NeverWere(code, first, last):
+                    self._sequence.by_code[code].close(first, last)
+                    self._count_missing()
         return True
 
-    def _check(self, received: Received) -> Received:
+    def _check(self, received: Received) -> _Checked:
         trades = received.trades
         verdict = self._sequence.check(trades, received.connection)
         self._count(received, verdict)
-        if not verdict.drop:
-            return received
-        return replace(received, trades=trades.where(verdict.kept(len(trades))))
+        if verdict.drop:
+            trades = trades.where(verdict.kept(len(trades)))
+        return _Checked(trades, received.rejected)
 
-    def _hand_over(self, span: trace.Span) -> None:
-        """Encode the checked burst; from here on it is the delivery's."""
+    def _check_healed(self, healed: Healed) -> _Checked:
+        """Keep what is missing still: some may have come late by themselves."""
+        wanted = self._sequence.by_code[healed.code].heal(healed.trades.ids.tolist())
+        measures.HEALED.inc(sum(wanted))
+        self._count_missing()
+        return _Checked(healed.trades.where(np.array(wanted, np.bool_)), origin=Origin.HEALED)
+
+    async def _hand_over(self, span: trace.Span) -> None:
+        """Encode the checked burst; from here on it is the backlog's."""
         checked = self._checked
         if checked is None:
             return
         span.set_attribute("k2.trades", len(checked.trades))
-        records = self._encode(checked.trades)
+        records = self._encode(checked)
         if records and span.is_recording():
             records[0] = _traced(records[0])
         if checked.rejected:
             records.append(self._dead_letters.records(checked.rejected))
-        self._delivery.add(records)
+        await self._backlog.put(records)
         self._checked = None
 
-    def _encode(self, trades: TradeColumns) -> list[Records]:
+    def _encode(self, checked: _Checked) -> list[Records]:
+        encoded = encode(checked.trades, self._table, self._to.schema_id, checked.origin)
         return [
-            Records(self._to.topic, group.partition, group.keys, group.values)
-            for group in encode(trades, self._table, self._to.schema_id)
+            Records(self._to.topic, group.partition, group.keys, group.values, ids=group.ids)
+            for group in encoded
         ]
+
+    async def _keep_book(self) -> None:
+        while True:
+            await asyncio.sleep(BOOK_EVERY_S)
+            # Between the check of a burst and its hand-over the two do not tell the same.
+            if self._checked is None:
+                self._make_page()
+            await self._write_due_page()
+
+    def _make_page(self) -> None:
+        closed = sum(state.venue_holes for state in self._sequence.by_code)
+        self._pages.make(self._backlog.accepted, closed, self._page)
+
+    def _page(self) -> Page:
+        by_symbol = zip(self._table.symbols, self._sequence.by_code, strict=True)
+        return {
+            symbol: SymbolPage(newest, tuple((gap.first, gap.last) for gap in state.gaps))
+            for symbol, state in by_symbol
+            if (newest := state.before if state.last is None else state.last) is not None
+        }
+
+    async def _write_due_page(self) -> None:
+        page = self._pages.due(self._backlog.accepted - self._outstanding())
+        if page is not None:
+            await asyncio.to_thread(write_book, self._book_dir, page)
 
     def _count(self, received: Received, verdict: Verdict) -> None:
         if len(received.trades):
@@ -166,10 +252,14 @@ class Publisher(Actor):
             if step is not Step.NEXT:
                 measures.STEPS.labels(step.name.lower()).inc(count)
         if Step.GAP in verdict.steps or Step.LATE in verdict.steps:
-            measures.MISSING.set(sum(s.missing for s in self._sequence.by_code))
+            self._count_missing()
             self._say_gaps(received.trades)
         for frame in received.rejected:
             self._count_rejected(frame)
+
+    def _count_missing(self) -> None:
+        measures.MISSING.set(sum(s.missing for s in self._sequence.by_code))
+        measures.OPEN_GAPS.set(sum(len(s.gaps) for s in self._sequence.by_code))
 
     def _say_gaps(self, trades: TradeColumns) -> None:
         unsaid = self._seldom.may_say("gap", self._clock.monotonic_s())
@@ -191,10 +281,6 @@ class Publisher(Actor):
                 raw=raw,
                 more_since=unsaid,
             )
-
-    def _count_acknowledged(self, topic: str, records: int) -> None:
-        if topic == self._to.topic:
-            measures.TRADES.inc(records)
 
 
 def _traced(records: Records) -> Records:

@@ -15,10 +15,12 @@ from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
 from libs.runtime.backoff import Backoff
+from libs.runtime.first import first_of
 from libs.runtime.mailbox import Mailbox
 from services.ingestor import measures
 from services.ingestor.binance import Parsed, parse
 from services.ingestor.connection import ConnectionClosed, FeedConnection
+from services.ingestor.control import Intake
 from services.ingestor.feeds import FeedState
 from services.ingestor.messages import Ended, Message, Received
 from services.ingestor.streams import REQUEST_EVERY_S, Streams
@@ -39,6 +41,15 @@ class End(Enum):
     CLOSED = auto()
     SILENT = auto()
     RENEW = auto()
+    NOT_TAKING = auto()
+
+
+STATES = {
+    End.CLOSED: FeedState.RECONNECTING,
+    End.SILENT: FeedState.SILENT,
+    End.RENEW: FeedState.RECONNECTING,
+    End.NOT_TAKING: FeedState.NOT_TAKING,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class Session(Actor):
         numbers: Callable[[], int],
         open_feed: Open,
         pace: Pace,
+        intake: Intake,
         clock: Clock,
     ) -> None:
         self.name = name
@@ -90,6 +102,7 @@ class Session(Actor):
         self._numbers = numbers
         self._open_feed = open_feed
         self._pace = pace
+        self._intake = intake
         self._clock = clock
         self._stopping = asyncio.Event()
         self._took_over = asyncio.Event()
@@ -99,10 +112,12 @@ class Session(Actor):
         failures = 0
         async with asyncio.TaskGroup() as retirements:
             while (link := await self._connect()) is not None:
-                end = await self._follow(link)
+                end = await self._follow_while_taking(link)
                 log.info("connection_ended", session=self.name, why=end.name.lower())
-                self.state = FeedState.SILENT if end is End.SILENT else FeedState.RECONNECTING
-                if end is End.RENEW:
+                self.state = STATES[end]
+                if end is End.NOT_TAKING:
+                    await self._give_up()
+                elif end is End.RENEW:
                     self._took_over = asyncio.Event()
                     retirements.create_task(self._retire(link, self._took_over))
                 else:
@@ -127,7 +142,7 @@ class Session(Actor):
     async def _connect(self) -> Link | None:
         """Try until connected; None once stopping."""
         failures = 0
-        while not self._stopping.is_set():
+        while await self._may_connect():
             try:
                 feed = await self._open_unless_stopped()
             except UnavailableError as error:
@@ -138,21 +153,20 @@ class Session(Actor):
             return None if feed is None else await self._begin(feed)
         return None
 
+    async def _may_connect(self) -> bool:
+        """Wait while nothing is taken; False once stopping."""
+        await first_of(self._intake.opened(), self._stopping.wait())
+        return not self._stopping.is_set()
+
     async def _open_unless_stopped(self) -> FeedConnection | None:
         opening = asyncio.ensure_future(self._open_feed(self._streams.url))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not opening.done():
-                return None
-            if self._stopping.is_set() and opening.exception() is None:
-                opening.result().transport.abort()
-                return None
-            return opening.result()
-        finally:
-            for task in (opening, stopping):
-                task.cancel()
-            await asyncio.wait({opening, stopping})
+        await first_of(opening, self._stopping.wait())
+        if opening.cancelled():
+            return None
+        if self._stopping.is_set() and opening.exception() is None:
+            opening.result().transport.abort()
+            return None
+        return opening.result()
 
     async def _begin(self, feed: FeedConnection) -> Link | None:
         link = Link(self._numbers(), feed, self._clock.monotonic_s())
@@ -172,6 +186,12 @@ class Session(Actor):
         for request in self._streams.requests:
             await feed.send(request)
             await asyncio.sleep(REQUEST_EVERY_S)
+
+    async def _follow_while_taking(self, link: Link) -> End:
+        """Follow a connection, also where it waits for the publisher, until nothing is taken."""
+        following = asyncio.ensure_future(self._follow(link))
+        await first_of(following, self._intake.stopped())
+        return End.NOT_TAKING if following.cancelled() else following.result()
 
     async def _follow(self, link: Link) -> End:
         """Pass on what a connection brings until it ends or another should take over."""
@@ -204,7 +224,11 @@ class Session(Actor):
                 log.warning("request_refused", session=self.name, error=answer.error[:200])
         if len(parsed.trades) or parsed.rejected:
             received = Received(link.number, parsed.trades, tuple(parsed.rejected))
-            await self._publisher.put(received)
+            try:
+                await self._publisher.put(received)
+            except asyncio.CancelledError:
+                self._intake.discard(len(parsed.trades) + len(parsed.rejected))
+                raise
 
     async def _retire(self, link: Link, took_over: asyncio.Event) -> None:
         """Read a connection on while another takes over, then close it and read it empty."""
@@ -234,6 +258,13 @@ class Session(Actor):
         link.feed.transport.abort()
         await self._read_out(link)
         await self._forget(link)
+
+    async def _give_up(self) -> None:
+        """Leave the exchange: what connections have brought and nobody has read is a gap."""
+        for link in list(self._links.values()):
+            link.feed.transport.abort()
+            self._intake.discard(link.feed.discard())
+            await self._forget(link)
 
     async def _forget(self, link: Link) -> None:
         if self._links.pop(link.number, None) is not None:

@@ -65,6 +65,7 @@ def variables(
         "K2_INGESTOR_GRPC_ADDRESS": "127.0.0.1:0",
         "K2_INGESTOR_METRICS_ADDRESS": "127.0.0.1:0",
         "K2_SCHEMA_REGISTRY": str(folder / "data" / "schemas.json"),
+        "K2_INGESTOR_SPOOL_DIR": str(folder / "data" / "spool"),
     }
 
 

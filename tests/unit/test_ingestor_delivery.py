@@ -20,7 +20,9 @@ from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.backoff import Backoff
 from services.ingestor import delivery
-from services.ingestor.delivery import Delivery, Records
+from services.ingestor.delivery import Delivery
+from services.ingestor.records import Records
+from tests.support.clock import ManualClock
 from tests.support.polling import eventually
 
 
@@ -180,3 +182,18 @@ async def test_what_a_closed_delivery_did_not_deliver_goes_with_the_next_produce
     to_kafka.add([records(3)])
     await to_kafka.flush()
     assert kafka.log == [b"1", b"2", b"3"]
+
+
+async def test_a_silent_kafka_is_told_from_one_with_nothing_to_do() -> None:
+    """Silence counts from the last acknowledgement, and only while something waits."""
+    kafka, clock = FakeKafka("hold"), ManualClock()
+    to_kafka = Delivery(kafka.open, clock=clock, on_acknowledged=lambda _, __: None)
+    clock.advance(100)
+    assert to_kafka.silent_s == 0
+    to_kafka.add([records(1, 2)])
+    await to_kafka.send()
+    clock.advance(3)
+    assert to_kafka.silent_s == 3
+    kafka.release()
+    await to_kafka.flush()
+    assert to_kafka.silent_s == 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from libs.market.clock import SystemClock
 from libs.runtime.supervisor import Supervisor
 from libs.wire.trades import decode_trade
 from services.ingestor import publisher as module
@@ -15,10 +15,10 @@ from services.ingestor.binance import Rejected, parse
 from services.ingestor.encoding import encode
 from services.ingestor.feeds import FeedState, Rates
 from services.ingestor.messages import Ended, Received
-from services.ingestor.publisher import Destination, Publisher
-from tests.support.actors import WITHOUT_WAITING, ScriptedError
+from tests.support.actors import ScriptedError
 from tests.support.binance import stamps, table, trade_frame
 from tests.support.polling import eventually
+from tests.support.publishing import middle
 from tests.unit.test_ingestor_delivery import FakeKafka
 
 TABLE = table("BTCUSDT", "ETHUSDT")
@@ -27,13 +27,6 @@ TABLE = table("BTCUSDT", "ETHUSDT")
 def received(*ids: int, connection: int = 1, rejected: tuple[Rejected, ...] = ()) -> Received:
     frames = [trade_frame(t=id_) for id_ in ids]
     return Received(connection, parse(frames, stamps(len(ids)), TABLE).trades, rejected)
-
-
-def publishing(kafka: FakeKafka) -> Publisher:
-    destination = Destination("trades", "trades.dlq", schema_id=1)
-    return Publisher(
-        table=TABLE, destination=destination, open_producer=kafka.open, clock=SystemClock()
-    )
 
 
 def ids_in(kafka: FakeKafka) -> list[int | None]:
@@ -45,7 +38,9 @@ async def stopped(supervisor: Supervisor, running: asyncio.Task[None]) -> None:
     await running
 
 
-async def test_a_failure_loses_and_doubles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_loses_and_doubles_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """The burst in hand was checked once and is encoded after the restart."""
     failures = [ScriptedError("once")]
 
@@ -56,41 +51,47 @@ async def test_a_failure_loses_and_doubles_nothing(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(module, "encode", fail_once)
     kafka = FakeKafka(room=100)
-    publisher = publishing(kafka)
-    supervisor = Supervisor([publisher], policy=WITHOUT_WAITING)
+    between = await middle(kafka.open, TABLE, tmp_path)
+    publisher, supervisor = between.publisher, between.supervisor()
     running = asyncio.create_task(supervisor.run())
     await publisher.mailbox.put(received(1, 2, 3))
     await publisher.mailbox.put(received(3, 4))
     await eventually(lambda: len(kafka.log) == 5)
     await stopped(supervisor, running)
+    await between.close()
     assert ids_in(kafka) == [1, 2, 3, 3, 4]
     assert publisher.feeds("BINANCE", dict.fromkeys(TABLE.symbols, FeedState.LIVE))[0].gaps == 0
 
 
-async def test_everything_in_the_mailbox_is_in_kafka_when_it_has_stopped() -> None:
+async def test_everything_in_the_mailbox_is_in_kafka_when_it_has_stopped(tmp_path: Path) -> None:
     """Asked to stop, it drains and flushes; an overlapping connection's copies are left out."""
     kafka = FakeKafka(room=100)
-    publisher = publishing(kafka)
+    between = await middle(kafka.open, TABLE, tmp_path)
+    publisher, supervisor = between.publisher, between.supervisor()
     await publisher.mailbox.put(received(1, 2))
     await publisher.mailbox.put(received(2, 3, connection=2))
     await publisher.mailbox.put(Ended(1))
     await publisher.mailbox.put(received(4, connection=2))
-    supervisor = Supervisor([publisher], policy=WITHOUT_WAITING)
     running = asyncio.create_task(supervisor.run())
     await eventually(lambda: supervisor.started)
     await stopped(supervisor, running)
+    await between.close()
     assert ids_in(kafka) == [1, 2, 3, 4]
 
 
-async def test_a_sampled_burst_carries_its_traceparent(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_sampled_burst_carries_its_traceparent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """In the headers of its first record alone."""
     monkeypatch.setattr(module, "tracer", TracerProvider().get_tracer)
     kafka = FakeKafka(room=100)
-    publisher = publishing(kafka)
-    await publisher.mailbox.put(received(1, 2))
-    await publisher.start()
-    await publisher.stop()
-    await publisher.run()
+    between = await middle(kafka.open, TABLE, tmp_path)
+    await between.publisher.mailbox.put(received(1, 2))
+    supervisor = between.supervisor()
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: len(kafka.log) == 2)
+    await stopped(supervisor, running)
+    await between.close()
     assert [[name for name, _ in headers] for headers in kafka.headers] == [["traceparent"], []]
 
 

@@ -223,6 +223,8 @@ class Fleet:
             "K2_INGESTOR_EXCHANGE_URL": websocket,
             "K2_INGESTOR_REST_URL": rest,
             "K2_INGESTOR_SYMBOLS": self._plan.exchange.symbols,
+            "K2_INGESTOR_SPOOL_DIR": str(self.layout.data / "spool"),
+            "K2_INGESTOR_WRITER_ADDRESS": self._address("writer"),
         }
 
 

@@ -1,0 +1,1 @@
+"""Records that Kafka does not take, in bounded local files, first in first out."""
