@@ -63,4 +63,4 @@ bench-commits: setup ## What a commit costs over 10,000 commits, with maintenanc
 	@$(PY) -m tests.benchmarks.commits --commits $(or $(COMMITS),10000) $(if $(SVG),--svg $(SVG))
 
 clean: ## Remove the data of demos and tests; keep what was downloaded
-	@rm -rf .k2/bench .k2/data .k2/demo .k2/query-spill .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .k2/bench .k2/chaos .k2/data .k2/demo .k2/query-spill .k2/test .k2/up .pytest_cache .mypy_cache .ruff_cache .hypothesis

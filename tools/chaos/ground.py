@@ -22,7 +22,7 @@ from tools.chaos.asker import Asker
 from tools.chaos.flood import ALL_SYMBOLS, EXCHANGE, Flood
 from tools.chaos.scale import FLUSH_AFTER_S, POLICY, Scale
 from tools.chaos.sights import Sight
-from tools.chaos.story import Story
+from tools.chaos.story import Kind, Story
 from tools.chaos.watch import Watch
 from tools.cli.fleet import Fleet, Layout, Plan, raise_failure, running
 from tools.cli.source import Source
@@ -116,6 +116,15 @@ class Ground:
         return truth.expected(islice(iter(self.setting.source.session()), trades))
 
 
+def tell_level(story: Story, sight: Sight) -> None:
+    """Write a change of the level down, with what the governor says of it."""
+    if sight.level is not None:
+        governed = sight.governed
+        said = governed.explanation.removeprefix(sight.level.name).lstrip(": ").partition(". ")[0]
+        facts = {"level": sight.level.name, "lag": governed.lag, "causes": governed.causes}
+        story.note(Kind.LEVEL, f"{sight.level.name}: {said}", **facts)
+
+
 def in_words(sight: Sight) -> str:
     level = sight.level.name if sight.level is not None else "no level"
     return (
@@ -133,7 +142,11 @@ def priorities() -> Mapping[str, Priority]:
 
 @asynccontextmanager
 async def standing(
-    setting: Setting, story: Story, on_step: Callable[[str], None], on_look: Callable[[Sight], None]
+    setting: Setting,
+    story: Story,
+    *,
+    on_step: Callable[[str], None],
+    on_look: Callable[[Ground], None],
 ) -> AsyncIterator[Ground]:
     """Start everything, watch and ask all the time, and leave nothing behind.
 
@@ -141,15 +154,16 @@ async def standing(
         K2Error: a part did not start, or ended for good.
     """
     async with running(setting.plan(on_step)) as (fleet, ended), flooding(setting, fleet) as flood:
-        watch = Watch(
-            lambda: fleet.doors().values(), lambda: fleet.bootstrap, TRADES_BINANCE, on_look
-        )
-        story.clock = lambda: watch.now_s
+        watch = Watch(lambda: fleet.doors().values(), lambda: fleet.bootstrap, TRADES_BINANCE)
         asker = Asker(lambda: fleet.door("query").grpc or "", (*ASKED, *ALL_SYMBOLS[::4]))
+        ground = Ground(setting, fleet, watch, asker, flood, story)
+        story.clock = lambda: watch.now_s
+        watch.on_level = lambda sight: tell_level(story, sight)
+        watch.on_look = lambda _: on_look(ground)
         around = [asyncio.create_task(watch.run()), asyncio.create_task(asker.run())]
         async with cut_short_by(first_failure(ended, around)):
             try:
-                yield Ground(setting, fleet, watch, asker, flood, story)
+                yield ground
             finally:
                 for task in around:
                     task.cancel()

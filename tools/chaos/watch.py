@@ -36,12 +36,16 @@ Doors = Callable[[], Iterable[Door]]
 
 @dataclass(slots=True)
 class Watch:
-    """The newest sight, and the levels that were shown; `on_look` is told of each sight."""
+    """The newest sight, and the levels that were shown.
+
+    `on_look` is told of each sight, `on_level` of one with another level than before.
+    """
 
     doors: Doors
     bootstrap: Callable[[], str]
     topic: str
     on_look: Callable[[Sight], None] = field(default=lambda _: None)
+    on_level: Callable[[Sight], None] = field(default=lambda _: None)
     sight: Sight = field(default_factory=lambda: Sight(0.0))
     levels: Levels = field(default_factory=Levels)
     began_s: float = field(default_factory=time.monotonic)
@@ -70,7 +74,8 @@ class Watch:
             self._publish(governed=governed or replace(self.sight.governed, level=None))
             if written is not None:
                 self._publish(written=written)
-            self.levels.take(self.sight.at_s, self.sight.level)
+            if self.levels.take(self.sight.at_s, self.sight.level):
+                self.on_level(self.sight)
             self.on_look(self.sight)
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -46,6 +46,7 @@ MODULES = {
     "backfill": ("backfill",),
     "dlq": ("dlq",),
     "exchange": ("simulate", "record"),
+    "chaos": ("chaos",),
 }
 
 

@@ -3,7 +3,8 @@
 .k2/               K2_HOME
 ├── tools/         downloads, shared by every run
 ├── up/            data/ and run/ of `k2 up`
-└── demo/<pid>/    data/ and run/ of one `k2 demo`
+├── demo/<pid>/    data/ and run/ of one `k2 demo`
+└── chaos/<pid>/   data/ and run/ of one `k2 chaos`
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ def home() -> Path:
 
 
 def run_dirs() -> list[Path]:
-    """Return the run folders of every K2 started from here, `k2 up` first, then the newest demo."""
-    demos = sorted(home().glob("demo/*/run"), key=lambda path: path.stat().st_mtime, reverse=True)
+    """Return the run folders of every K2 started from here, `k2 up` first, then the newest one."""
     given = os.environ.get("K2_RUN_DIR")
-    return [Path(given)] if given else [home() / "up" / "run", *demos]
+    return [Path(given)] if given else [home() / "up" / "run", *_newest_first("demo", "chaos")]
+
+
+def _newest_first(*kinds: str) -> list[Path]:
+    folders = [folder for kind in kinds for folder in home().glob(f"{kind}/*/run")]
+    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def running() -> dict[str, Door]:

@@ -1,0 +1,141 @@
+"""`k2 chaos`: harm for real, on a K2 of its own, and a proof that nothing is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import psutil
+import typer
+from rich.console import Console
+
+from tools.chaos import show
+from tools.chaos.ground import Setting
+from tools.chaos.scale import Scale
+from tools.chaos.scenario import Scenario, Show, play, verdict
+from tools.chaos.scenarios import SCENARIOS
+from tools.chaos.story import Event, Story
+from tools.cli.children import ChildError
+from tools.cli.fleet import Layout
+from tools.cli.home import home
+from tools.cli.interrupts import until_interrupted
+from tools.cli.output import Output, chosen
+
+PROMISE_BROKEN = 1
+HELP = (
+    "Harm K2 for real, and prove that no trade is lost by it.\n\n"
+    "Each scenario brings up a K2 of its own in a folder of its own, with trades flowing and"
+    " queries asking all the time; a K2 that is up is never touched. It does the harm, waits for"
+    " recovery to NORMAL, and then reads every trade back: what was sent is what is answered,"
+    " digit by digit. Meanwhile `k2 governor state` and `k2 status` speak to it.\n\n"
+    "Ends with 0 where every promise held, with 1 where one did not. Piped, it writes a line of"
+    " JSON per event. Ctrl-C ends it at any moment and leaves nothing."
+)
+
+Seed = Annotated[int, typer.Option(help="Seed of the exchange's session.")]
+Rate = Annotated[float, typer.Option(min=1, help="Trades a second of the exchange's session.")]
+LagScale = Annotated[
+    float,
+    typer.Option(
+        "--scale", min=0.005, help="Multiplies the lag thresholds (100,000 to 5,000,000)."
+    ),
+]
+Cooldown = Annotated[float, typer.Option(min=0.5, help="Seconds of rest before each step down.")]
+Writers = Annotated[int, typer.Option(min=1, max=8, help="Writers that share the work.")]
+Governors = Annotated[int, typer.Option(min=1, max=3, help="Governors, of which one leads.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the data folder and the logs.")]
+Form = Annotated[Output | None, typer.Option("--output", "-o", help="table or json.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
+    group.command("lag")(lag)
+    app.add_typer(group, name="chaos", rich_help_panel="Running K2")
+
+
+def lag(
+    scale: LagScale = SCENARIOS["lag"].scale.lag,
+    cooldown: Cooldown = SCENARIOS["lag"].scale.cooldown_s,
+    writers: Writers = 1,
+    governors: Governors = 1,
+    seed: Seed = 7,
+    rate: Rate = 500,
+    keep: Keep = False,
+    output: Form = None,
+) -> None:
+    """A producer floods until the writer truly falls behind: SOFT to CIRCUIT_BREAK and back.
+
+    Low symbols are put off first, then all but the critical ones; in the end all are written.
+
+    It fails unless each class below critical was really put off, and written afterwards.
+
+    k2 chaos lag --scale 0.05 --cooldown 2
+    """
+    scaled = replace(SCENARIOS["lag"].scale, lag=scale, cooldown_s=cooldown)
+    _run(SCENARIOS["lag"], Options(scaled, writers, governors, seed, rate, keep, output))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was typed."""
+
+    scale: Scale
+    writers: int = 1
+    governors: int = 1
+    seed: int = 7
+    rate: float = 500.0
+    keep: bool = False
+    output: Output | None = None
+
+
+def _run(scenario: Scenario, options: Options) -> None:
+    if not run_one(scenario, options):
+        raise typer.Exit(PROMISE_BROKEN)
+
+
+def run_one(scenario: Scenario, options: Options) -> bool:
+    """Run a scenario in a folder of its own; return whether every promise held."""
+    remove_dead()
+    layout = Layout(home() / "chaos" / str(os.getpid()))
+    setting = Setting(
+        layout, options.scale, options.seed, options.rate, options.writers, options.governors
+    )
+    keep = options.keep
+    try:
+        with shown(scenario.name, options.output) as (where, tell):
+            story = Story(scenario.name, lambda: 0.0, tell)
+            promises = asyncio.run(until_interrupted(play(scenario, setting, story, where)))
+            return verdict(story, promises)
+    except ChildError:
+        # The error names a log, which the next run removes.
+        keep = True
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(layout.root, ignore_errors=True)
+
+
+@contextmanager
+def shown(scenario: str, output: Output | None) -> Iterator[tuple[Show, Callable[[Event], None]]]:
+    """Say where a run is shown: a panel, lines, or JSON."""
+    if chosen(output, None) is not Output.TABLE:
+        yield show.Quiet(), lambda event: show.tell_json(scenario, event)
+    elif Console().is_terminal:
+        with show.on_terminal(scenario) as panel:
+            yield panel, panel.tell
+    else:
+        console = Console(highlight=False)
+        yield show.Quiet(), lambda event: show.tell_line(console, event)
+
+
+def remove_dead() -> None:
+    """Remove what runs left that were killed before they could clean up."""
+    for folder in home().glob("chaos/*"):
+        if not (folder.name.isdigit() and psutil.pid_exists(int(folder.name))):
+            shutil.rmtree(folder, ignore_errors=True)
