@@ -14,7 +14,7 @@ from prometheus_client import Gauge
 from libs.degradation.level import Level, Rules
 from libs.degradation.memory import MemoryUse, memory_now
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
-from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, starved, watch
+from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, recovering, watch
 from libs.degradation.search import Search, failed, rested
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import K2Error, UnavailableError
@@ -111,9 +111,14 @@ class DegradationAgent(Actor):
         return self._demanded
 
     @property
-    def starved(self) -> bool:
-        """Whether its own memory demands that it reads nothing, and is not on its way down."""
-        return starved(self._state)
+    def own_memory_level(self) -> Level:
+        """What its own memory demands, whoever directs it."""
+        return self._state.memory.level
+
+    @property
+    def recovering(self) -> bool:
+        """Whether its own memory is below the recovery point of that level."""
+        return recovering(self._state)
 
     @property
     def connected(self) -> bool:

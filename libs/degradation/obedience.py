@@ -117,9 +117,9 @@ def applied(state: Obedience, now_s: float) -> Applied:
     )
 
 
-def starved(state: Obedience) -> bool:
-    """Say whether the process's memory is AGGRESSIVE or worse, and not below its recovery point."""
-    return state.memory.level >= Level.AGGRESSIVE and state.memory.below_since_s is None
+def recovering(state: Obedience) -> bool:
+    """Say whether the process's memory is below the recovery point of its level."""
+    return state.memory.below_since_s is not None
 
 
 def pressed(state: Obedience, own: OwnReport, now_s: float) -> bool:

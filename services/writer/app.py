@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 
 from k2.writer.v1 import dead_letters_pb2_grpc, writer_pb2_grpc
@@ -51,6 +53,9 @@ from services.writer.ledger.reader import LedgerReader
 from services.writer.maintenance.maintainer import Maintainer, Surroundings
 from services.writer.messages import ToConsumer
 from services.writer.reporting import own_report
+from services.writer.restarting.looking import Parts
+from services.writer.restarting.past import PastRestarts
+from services.writer.restarting.restarter import Around, Restarter
 from services.writer.servicer import SERVICE, WriterServicer
 
 WAITING_FOR_CONSUMER = 64
@@ -76,11 +81,16 @@ class Wiring:
         self._committer = self._make_committer()
         self._batcher = self._make_batcher()
         self._restraint = MemoryRestraint(
-            ground.policy, lambda: self._agent.demanded.memory_level, ground.clock
+            ground.policy,
+            lambda: self._agent.demanded.memory_level,
+            lambda: self._agent.recovering,
+            ground.clock,
         )
         self._consumer = self._make_consumer()
         self._ticker = Ticker(self._batcher)
         self._agent = self._make_agent()
+        self._restart_asked = asyncio.Event()
+        self._restarter = self._make_restarter()
         self._ledgers = LedgerReader(ground.lake)
         self._backfiller = self._make_backfiller()
         self._maintainer = make_maintainer(
@@ -98,10 +108,10 @@ class Wiring:
             kind="writer",
             actors=[
                 *(committer, batcher, self._ticker, consumer),
-                *(maintainer, backfiller, self._agent),
+                *(maintainer, backfiller, self._agent, self._restarter),
             ],
             stop_order=[
-                *(backfiller, maintainer, consumer, self._ticker),
+                *(self._restarter, backfiller, maintainer, consumer, self._ticker),
                 *(batcher, committer, self._agent),
             ],
             servicers=self._servicers(),
@@ -109,6 +119,7 @@ class Wiring:
             metrics_address=self._config.metrics_address,
             release=self._release,
             run_dir=self._config.run_dir,
+            restart_asked=self._restart_asked,
         )
 
     def _make_committer(self) -> TableCommitter:
@@ -166,11 +177,28 @@ class Wiring:
             policy=self._ground.policy.version,
         )
 
+    def _make_restarter(self) -> Restarter:
+        config, ground, agent = self._config, self._ground, self._agent
+        parts = Parts(agent, self._restraint, self._consumer, self._batcher, self._committer)
+        return Restarter(
+            Around(
+                parts.sight,
+                lambda: agent.demanded,
+                self._restraint.go_on,
+                self._restart_asked.set,
+            ),
+            PastRestarts(config.name, config.run_dir),
+            ground.decode_thread,
+            ground.clock,
+            jitter_s=config.restart_jitter_s,
+        )
+
     def _own_report(self) -> OwnReport:
         consumer, committer = self._consumer, self._committer
-        return own_report(
+        report = own_report(
             self._config.group, consumer.view(), consumer.placed, committer.view.failures
         )
+        return replace(report, restart_wanted=self._restarter.wanted)
 
     def _make_backfiller(self) -> Backfiller:
         config, ground = self._config, self._ground

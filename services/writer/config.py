@@ -105,6 +105,14 @@ class WriterConfig(MaintenanceConfig, BackfillConfig):
         description="how often a held partition's next batch is tried again",
     )
 
+    restart_jitter_s: float = Field(
+        15.0,
+        ge=0,
+        le=30,
+        validation_alias="K2_WRITER_RESTART_JITTER_S",
+        description="longest wait before a restart for memory, where no governor gives turns",
+    )
+
     @model_validator(mode="after")
     def _heartbeats_fit_the_session(self) -> WriterConfig:
         if self.heartbeat_ms * 3 > self.session_timeout_ms:

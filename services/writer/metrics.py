@@ -69,5 +69,8 @@ MEMORY_PAUSES = Counter(
 MEMORY_PAUSES_RUN_OUT = Counter(
     "k2_writer_memory_pauses_run_out", "ALARM: pauses of a minute after which memory was as short"
 )
+MEMORY_STUCK = Gauge(
+    "k2_writer_memory_stuck", "ALARM: 1 while memory is short and restarts did not help"
+)
 LAG = Gauge("k2_writer_lag_records", "End of the log minus the decoded position")
 PAUSED_PARTITIONS = Gauge("k2_writer_paused_partitions", "Assigned partitions not being read")

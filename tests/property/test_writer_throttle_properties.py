@@ -49,6 +49,16 @@ def test_each_level_of_memory_takes_less_at_a_time() -> None:
     ]
 
 
+def test_a_pause_that_helps_nothing_can_be_ended_before_its_minute() -> None:
+    """It bears the level from then on, until memory gets worse or recovers."""
+    gone_on = Throttle().after(Level.AGGRESSIVE, 0).gone_on()
+    assert (gone_on.reading, gone_on.max_runs, gone_on.bears) == (Reading.ALL, 1, True)
+    assert gone_on.after(Level.AGGRESSIVE, 1).reading is Reading.ALL
+    assert gone_on.after(Level.CIRCUIT_BREAK, 1).reading is Reading.NOTHING
+    assert not gone_on.after(Level.SOFT, 1).bears
+    assert not Throttle().after(Level.AGGRESSIVE, 0).bears
+
+
 def test_a_pause_in_vain_is_not_begun_again() -> None:
     """Until memory has recovered, or it gets worse."""
     ran_out = Throttle().after(Level.AGGRESSIVE, 0).after(Level.AGGRESSIVE, 60)

@@ -16,7 +16,11 @@ class World:
     def __init__(self) -> None:
         self.level = Level.NORMAL
         self.pauses = Pauses()
-        self.restraint = MemoryRestraint(load_policy("crypto"), lambda: self.level, ManualClock())
+        self.recovering = False
+        self.clock = ManualClock()
+        self.restraint = MemoryRestraint(
+            load_policy("crypto"), lambda: self.level, lambda: self.recovering, self.clock
+        )
 
     def look(self) -> None:
         """Do what the consumer does before each poll."""

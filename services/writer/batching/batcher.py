@@ -99,6 +99,11 @@ class Batcher(MailboxActor[ToBatcher]):
         return self._buffer.rows
 
     @property
+    def drained(self) -> bool:
+        """Say whether nothing is buffered or being committed."""
+        return not self._buffer and not self._committing
+
+    @property
     def busy(self) -> bool:
         """Say whether a commit is under way, or the buffer half full."""
         return self._committing or self._buffer.size_bytes * 2 > self._rule.after_bytes

@@ -131,6 +131,11 @@ class Consumer(Actor):
         """The partitions whose log is known to be the table's."""
         return self._positions.assigned - self._positions.unplaced
 
+    @property
+    def handed_over(self) -> bool:
+        """Whether everything fetched has gone to the batcher."""
+        return not self._outbox
+
     def view(self) -> tuple[PartitionView, ...]:
         """Show each assigned partition."""
         still, holds = self._positions.unplaced | self._pauses.held, self._holder.holds

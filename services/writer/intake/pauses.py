@@ -21,6 +21,7 @@ from services.writer.intake.positions import Partition, Positions
 from services.writer.intake.throttle import LONGEST_PAUSE_S, Reading, Throttle, held_back
 
 log = structlog.get_logger()
+PAUSED_IN_VAIN = f"paused for {LONGEST_PAUSE_S:g} s in vain"
 
 
 class Pauses:
@@ -60,10 +61,15 @@ class MemoryRestraint:
     """Holds fetching back while this process is short of memory."""
 
     def __init__(
-        self, policy: PriorityPolicy, memory_level: Callable[[], Level], clock: Clock
+        self,
+        policy: PriorityPolicy,
+        memory_level: Callable[[], Level],
+        recovering: Callable[[], bool],
+        clock: Clock,
     ) -> None:
         self._policy = policy
         self._memory_level = memory_level
+        self._recovering = recovering
         self._clock = clock
         self._throttle = Throttle()
         self._followed = asyncio.Event()
@@ -71,6 +77,19 @@ class MemoryRestraint:
     @property
     def max_runs(self) -> int:
         return self._throttle.max_runs
+
+    @property
+    def reads_nothing(self) -> bool:
+        return self._throttle.reading is Reading.NOTHING
+
+    @property
+    def bears(self) -> bool:
+        """Whether it reads on, in the smallest batches, because no pause helped."""
+        return self._throttle.bears
+
+    def go_on(self) -> None:
+        """End the pause: it helps nothing."""
+        self._throttle = self._throttle.gone_on()
 
     async def taken_in(self) -> None:
         """Wait until what is fetched goes by the level of memory as it is now."""
@@ -89,15 +108,16 @@ class MemoryRestraint:
 
     def _tell(self, before: Throttle, now: Throttle) -> None:
         ran_out = now.reading is Reading.ALL and now.level >= Level.GRACEFUL
+        in_vain = ran_out and not self._recovering()
         if now.reading is not Reading.ALL:
             metrics.MEMORY_PAUSES.labels(now.reading.value).inc()
-        if ran_out:
+        if in_vain:
             metrics.MEMORY_PAUSES_RUN_OUT.inc()
-        say = log.error if ran_out else log.warning
+        say = log.error if in_vain else log.warning
         say(
             "memory_restrains",
-            level=now.level.name,
+            memory_level=now.level.name,
             reads=now.reading.value,
             read=before.reading.value,
-            because=f"paused for {LONGEST_PAUSE_S:g} s in vain" if ran_out else "",
+            because=PAUSED_IN_VAIN if in_vain else "",
         )

@@ -47,8 +47,17 @@ class Throttle:
             since_s = now_s if level > self.borne else None
             return Throttle(level, since_s, self.borne)
         if now_s - self.since_s >= LONGEST_PAUSE_S:
-            return Throttle(level, None, max(level, self.borne))
+            return replace(self, level=level).gone_on()
         return replace(self, level=level)
+
+    def gone_on(self) -> Throttle:
+        """End the pause: it helps nothing."""
+        return Throttle(self.level, None, max(self.level, self.borne))
+
+    @property
+    def bears(self) -> bool:
+        """Say whether it reads on although memory is as short as when it would read nothing."""
+        return self.since_s is None and min(self.level, self.borne) >= Level.AGGRESSIVE
 
     @property
     def reading(self) -> Reading:
