@@ -25,12 +25,16 @@ async def _nothing() -> None:
     """Release nothing: most services hold nothing beside their actors."""
 
 
+def _no_matter(_: str) -> None:
+    """Most services need not know where they listen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What `services/<kind>/app.py` wires together.
 
-    `actors` start in this order and stop in reverse: name the downstream one first. `ready` is
-    polled, cheap and without I/O. `release` runs last, also after a failure. Who sets
+    `actors` start in this order and stop in reverse: name the downstream one first. `listening`
+    hears the gRPC address before they start. `ready` is polled, cheap and without I/O. `release` runs last, also after a failure. Who sets
     `restart_asked` has the process stopped in order, and ended with a code that asks for another.
     """
 
@@ -41,6 +45,7 @@ class Service:
     grpc_address: str
     metrics_address: str | None = None
     ready: Callable[[], bool] = lambda: True
+    listening: Callable[[str], None] = _no_matter
     release: Callable[[], Awaitable[None]] = _nothing
     run_dir: Path | None = None
     door_extra: dict[str, str] = field(default_factory=dict)
@@ -84,6 +89,7 @@ async def running(service: Service) -> AsyncIterator[RunningService]:
         stack.push_async_callback(server.stop, service.rpc_grace_s)
         metrics_address = _open_metrics(service, stack)
         _open_door(service, server.address, metrics_address, stack)
+        service.listening(server.address)
         supervisor = Supervisor(
             service.actors,
             policy=service.policy,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import random
+
 from k2.governor.v1 import governor_pb2_grpc
 
 from libs.market.clock import Clock, SystemClock
 from libs.runtime.serving import Service
+from services.governor import leadership
+from services.governor.board import Board
 from services.governor.collector import Forget, ReportCollector
 from services.governor.config import GovernorConfig
-from services.governor.controller import Board, Controller
-from services.governor.fleet import Fleet
+from services.governor.controller import Controller
 from services.governor.govern import Standing
+from services.governor.history import History
+from services.governor.leadership import Leadership
 from services.governor.offsets import KafkaOffsets
-from services.governor.published import Published
+from services.governor.recorder import Recorder
 from services.governor.sampler import LagSampler, OffsetSource, Sample
 from services.governor.servicer import GovernorServicer
+from services.governor.topic import Topic
 
 
 async def build(config: GovernorConfig) -> Service:
@@ -23,13 +29,19 @@ async def build(config: GovernorConfig) -> Service:
 
 
 def wire(config: GovernorConfig, source: OffsetSource, clock: Clock) -> Service:
-    """Wire the governor on any source of offsets; it serves from its first full sample on.
+    """Wire the governor on any source of offsets.
 
-    The epoch is the start time in milliseconds, and newer than any that a process has obeyed: no
-    file to keep, and a clock that went back does no harm.
+    It serves once it leads and has ordered from a full sample, or stands by for one that leads.
     """
-    standing = Standing(config.rules, config.ttl_s, epoch=clock.now_us() // 1_000)
-    board = Board(Published(Fleet()), Published(standing), Published(None))
+    standing = Standing(
+        config.rules,
+        config.ttl_s,
+        epoch=0,
+        settings=config.settings,
+        policy=config.policy,
+    )
+    patience_s = leadership.patience_s(config.ttl_s, random.random())  # noqa: S311 (jitter)
+    board = Board.blank(standing, Leadership(config.name, patience_s))
     collector = ReportCollector(board.fleet, ttl_s=config.ttl_s, clock=clock)
     controller = Controller(board, clock)
 
@@ -37,17 +49,40 @@ def wire(config: GovernorConfig, source: OffsetSource, clock: Clock) -> Service:
         await collector.tell(Forget())
         await controller.tell(sample)
 
-    sampler = LagSampler(source, config.groups, board.fleet, tell, every_s=config.sample_every_s)
-    servicer = GovernorServicer(board, collector, clock)
+    sampler = LagSampler(
+        source,
+        config.groups,
+        board.fleet,
+        tell,
+        every_s=config.sample_every_s,
+        fresh_s=config.report_fresh_s,
+    )
+    topic = Topic(config.kafka_bootstrap, config.directives_topic)
+    recorder = Recorder(board, topic, config.ttl_s, clock)
+
+    def listening(address: str) -> None:
+        recorder.address = config.advertised_address or address
+
+    def ready() -> bool:
+        now_s = clock.monotonic_s()
+        following = not board.leadership.value.leading
+        return board.directs(config.ttl_s, now_s) or (
+            following and leadership.sees_leader(board.leadership.value, now_s)
+        )
+
+    servicer = GovernorServicer(board, collector, recorder, History(topic), clock)
     add = governor_pb2_grpc.add_GovernorServiceServicer_to_server
     return Service(
         name=config.name,
         kind="governor",
-        actors=[controller, collector, sampler],
-        servicers=[(add, servicer, "k2.governor.v1.GovernorService")],
+        actors=[controller, collector, recorder, sampler],
+        servicers=[
+            (add, servicer, "k2.governor.v1.GovernorService"),
+        ],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,
-        ready=lambda: board.orders.value is not None,
+        listening=listening,
+        ready=ready,
         run_dir=config.run_dir,
         rpc_grace_s=0.5,
     )

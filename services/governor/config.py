@@ -11,6 +11,7 @@ from libs.kafka.topics import TRADES_BINANCE
 from libs.market.errors import ConfigError
 from libs.runtime.config import Address, CommaList, ServiceConfig, grpc_field, metrics_field
 from services.governor.background import Settings
+from services.governor.records import TOPIC
 from services.governor.replicas import ScaleRules
 from services.governor.sampler import FRESH_S
 
@@ -39,6 +40,11 @@ class GovernorConfig(ServiceConfig):
         None,
         validation_alias="K2_GOVERNOR_ADVERTISED_ADDRESS",
         description="where other machines reach its gRPC; without it where it listens",
+    )
+    directives_topic: str = Field(
+        TOPIC,
+        validation_alias="K2_GOVERNOR_DIRECTIVES_TOPIC",
+        description="where the governors of one K2 record who leads and what is ordered",
     )
     policy: str = Field(
         "",

@@ -14,15 +14,24 @@ from libs.degradation.protocol import acknowledgement_from_pb, directive_to_pb, 
 from libs.market.errors import InvalidError, UnavailableError
 from libs.runtime.mailbox import MailboxClosedError
 from services.governor.collector import Acknowledged, Closed, ReportCollector, Reported
-from services.governor.metrics import APPLY_SECONDS, PUSHES
+from services.governor.crossings import Crossing
+from services.governor.metrics import APPLIED_SECONDS, APPLY_SECONDS, PUSHES
+from services.governor.published import Published
 from services.governor.pusher import Send
 
 
 class Conversation:
     """Passes on to the collector what one stream brings, in order."""
 
-    def __init__(self, stream: int, first: Report, collector: ReportCollector) -> None:
+    def __init__(
+        self,
+        stream: int,
+        first: Report,
+        collector: ReportCollector,
+        crossing: Published[Crossing | None],
+    ) -> None:
         self._stream, self._first, self._collector = stream, first, collector
+        self._crossing, self._answered = crossing, crossing.value
         self._newest = (0, 0)
         self._sent_at_s: float | None = None
 
@@ -67,6 +76,11 @@ class Conversation:
         if (said.epoch, said.sequence) == self._newest and self._sent_at_s is not None:
             APPLY_SECONDS.observe(time.monotonic() - self._sent_at_s)
             self._sent_at_s = None
+        crossed = self._crossing.value
+        if crossed is not None and crossed is not self._answered and crossed.answered_by(said):
+            self._answered = crossed
+            if crossed.group == self._first.own.consumer_group:
+                APPLIED_SECONDS.observe(time.monotonic() - crossed.at_s)
         await self._collector.tell(Acknowledged(self._first.process, said))
 
 

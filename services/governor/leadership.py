@@ -122,5 +122,6 @@ def outdated(state: Leadership) -> bool:
 
 def sees_leader(state: Leadership, now_s: float) -> bool:
     """Say whether somebody leads as far as this one can know."""
-    alive = now_s - state.heard_at_s < state.patience_s
-    return state.leading or (state.caught_up and state.leader is not None and alive)
+    if not state.caught_up or state.leader is None or may_claim(state, now_s):
+        return state.leading
+    return True

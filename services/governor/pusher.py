@@ -1,4 +1,4 @@
-"""Pusher: one per stream; tells its process every change at once, and all again before the TTL."""
+"""Pusher: one per stream; tells its process every change at once, and all again with each proof."""
 
 from __future__ import annotations
 
@@ -7,28 +7,41 @@ from dataclasses import replace
 
 from libs.degradation.messages import Directive, Report
 from libs.market.clock import Clock
-from services.governor.controller import Board
+from libs.runtime.faultpoint import reach
+from services.governor.board import Board, Recorded
 from services.governor.explain import explain
+from services.governor.following import not_leading
 from services.governor.govern import directive
 
 Send = Callable[[Directive], Awaitable[None]]
 
-# Two of three may be lost before a directive runs out.
-PUSHES_PER_TTL = 3
 
+async def push(board: Board, first: Report, send: Send, clock: Clock) -> None:
+    """Send directives to one process for as long as this governor leads.
 
-async def push(
-    board: Board,
-    first: Report,
-    send: Send,
-    clock: Clock,
-) -> None:
-    """Send directives to one process, for ever; none before the controller has seen it."""
-    while True:
-        orders = board.orders.value
-        standing = board.standing.value
-        order = directive(standing, orders, first) if orders else None
+    None before the controller has seen the process, none that is not recorded, and none without a
+    proof within the TTL: a pause between the proof and here ends it.
+
+    Raises:
+        NotLeadingError: it leads no more.
+    """
+    while board.leadership.value.leading:
+        recorded = board.recorded.value
+        order = _order(board, recorded, first, clock.monotonic_s()) if recorded else None
         if order is not None:
-            because = explain(standing, board.fleet.value, clock.monotonic_s())
-            await send(replace(order, explanation=because))
-        await board.orders.changed_since(orders, standing.ttl_s / PUSHES_PER_TTL)
+            await reach("governor.before_push")
+            await send(order)
+        await board.recorded.changed_since(recorded, board.standing.value.ttl_s)
+    raise not_leading(board.leadership.value)
+
+
+def _order(board: Board, recorded: Recorded, first: Report, now_s: float) -> Directive | None:
+    standing = board.standing.value
+    heard_ms = recorded.proof.heard_ms.get(first.process)
+    if recorded.orders is None or not heard_ms or not recorded.proof.holds(standing.ttl_s, now_s):
+        return None
+    order = directive(standing, recorded.orders, first)
+    if order is None:
+        return None
+    because = explain(standing, board.fleet.value, now_s)
+    return replace(order, explanation=because, answers_ms=heard_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
@@ -20,9 +21,7 @@ from libs.kafka.topics import TOPIC_CONFIG
 from libs.market.errors import ConflictError, UnavailableError
 from services.governor.records import SNAPSHOTS, TOPIC, Placed, Record, decode, encode
 
-TRANSACTIONAL_ID = "k2-governor"
 CLIENT_ID = "k2-governor"
-PLACE = TopicPartition(TOPIC, 0)
 CONFIG = TOPIC_CONFIG | {"retention.ms": str(7 * 86_400_000), "retention.bytes": str(2**30)}
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 3.0
@@ -41,21 +40,39 @@ class FencedError(ConflictError):
     reason = "FENCED"
 
 
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """Where the governors of one K2 keep their record, and by what id one of them writes to it."""
+
+    bootstrap: str
+    name: str = TOPIC
+
+    @property
+    def transactional_id(self) -> str:
+        """k2-governor for k2.governor.directives."""
+        return self.name.removesuffix(".directives").replace(".", "-")
+
+
 class TopicReader:
     """Reads the topic from its newest snapshot on."""
 
-    def __init__(self, bootstrap: str, consumer: AIOKafkaConsumer) -> None:
-        self._bootstrap, self._consumer = bootstrap, consumer
+    def __init__(self, topic: Topic, consumer: AIOKafkaConsumer) -> None:
+        self._name, self._consumer = topic.name, consumer
+        self._place = TopicPartition(topic.name, 0)
 
     @classmethod
-    async def open(cls, bootstrap: str) -> TopicReader:
+    async def open(cls, topic: Topic) -> TopicReader:
         """Have the topic, and connect. Raises UnavailableError."""
         await ensure_topics(
-            bootstrap, [TOPIC], partitions=1, config=CONFIG, timeout_s=CONNECT_TIMEOUT_S
+            topic.bootstrap,
+            [topic.name],
+            partitions=1,
+            config=CONFIG,
+            timeout_s=CONNECT_TIMEOUT_S,
         )
-        consumer = await start_consumer(bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S)
-        consumer.assign([PLACE])
-        return cls(bootstrap, consumer)
+        consumer = await start_consumer(topic.bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S)
+        consumer.assign([TopicPartition(topic.name, 0)])
+        return cls(topic, consumer)
 
     async def close(self) -> None:
         with suppress(UnavailableError):
@@ -63,8 +80,8 @@ class TopicReader:
 
     async def recent(self) -> list[Placed]:
         """Read from the newest snapshots on to the end; from the start where there are none."""
-        async with deadline(f"Kafka did not show {TOPIC}", READ_TIMEOUT_S):
-            begin = (await self._consumer.beginning_offsets([PLACE]))[PLACE]
+        async with deadline(f"Kafka did not show {self._name}", READ_TIMEOUT_S):
+            begin = (await self._consumer.beginning_offsets([self._place]))[self._place]
         start = max(begin, await self.end() - RECENT_OFFSETS)
         found = await self._from(start)
         if start > begin and not any(placed.record.kind in SNAPSHOTS for placed in found):
@@ -79,27 +96,24 @@ class TopicReader:
             found += await self.more(timeout_s=0.5)
         return found
 
-    async def at_end(self) -> bool:
-        return await self._position() >= await self.end()
-
     async def more(self, timeout_s: float) -> list[Placed]:
         """Read what has come, waiting so long for something to come. Raises UnavailableError."""
-        async with deadline(f"Kafka did not show {TOPIC}", timeout_s + READ_TIMEOUT_S):
+        async with deadline(f"Kafka did not show {self._name}", timeout_s + READ_TIMEOUT_S):
             found = await self._consumer.getmany(
-                PLACE, timeout_ms=round(timeout_s * 1_000), max_records=MOST_RECORDS
+                self._place, timeout_ms=round(timeout_s * 1_000), max_records=MOST_RECORDS
             )
-        return placed(found.get(PLACE, ()))
+        return placed(found.get(self._place, ()))
 
     async def end(self) -> int:
-        async with deadline(f"Kafka did not tell where {TOPIC} ends", READ_TIMEOUT_S):
-            return int((await self._consumer.end_offsets([PLACE]))[PLACE])
+        async with deadline(f"Kafka did not tell where {self._name} ends", READ_TIMEOUT_S):
+            return int((await self._consumer.end_offsets([self._place]))[self._place])
 
     async def between(self, start: int, from_us: int, to_us: int) -> AsyncGenerator[Placed]:
         """Yield the records of a time, from `start` or where that time begins."""
         first = start or await self.first_at(from_us)
         if first is None:
             return
-        self._consumer.seek(PLACE, first)
+        self._consumer.seek(self._place, first)
         end = await self.end()
         while await self._position() < end:
             for found in await self.more(timeout_s=0.5):
@@ -111,23 +125,22 @@ class TopicReader:
         """Read the last records before a time."""
         after = await self.first_at(to_us)
         end = await self.end() if after is None else after
-        async with deadline(f"Kafka did not show {TOPIC}", READ_TIMEOUT_S):
-            begin = (await self._consumer.beginning_offsets([PLACE]))[PLACE]
+        async with deadline(f"Kafka did not show {self._name}", READ_TIMEOUT_S):
+            begin = (await self._consumer.beginning_offsets([self._place]))[self._place]
         return [
             p for p in await self._from(max(begin, end - RECENT_OFFSETS), end) if p.time_us < to_us
         ]
 
     async def first_at(self, time_us: int) -> int | None:
         """Return the offset of the first record at or after a time; None where there is none."""
-        async with deadline(f"Kafka did not show {TOPIC}", READ_TIMEOUT_S):
-            found = await self._consumer.offsets_for_times({PLACE: time_us // 1_000})
-        place = found.get(PLACE)
+        async with deadline(f"Kafka did not show {self._name}", READ_TIMEOUT_S):
+            found = await self._consumer.offsets_for_times({self._place: time_us // 1_000})
+        place = found.get(self._place)
         return None if place is None else int(place.offset)
 
     async def _from(self, start: int, end: int | None = None) -> list[Placed]:
-        self._consumer.seek(PLACE, start)
-        found = await self.to_end() if end is None else await self._until(end)
-        return found
+        self._consumer.seek(self._place, start)
+        return await self.to_end() if end is None else await self._until(end)
 
     async def _until(self, end: int) -> list[Placed]:
         found: list[Placed] = []
@@ -136,8 +149,8 @@ class TopicReader:
         return [placed for placed in found if placed.offset < end]
 
     async def _position(self) -> int:
-        async with deadline(f"Kafka did not tell the position in {TOPIC}", READ_TIMEOUT_S):
-            return int(await self._consumer.position(PLACE))
+        async with deadline(f"Kafka did not tell the position in {self._name}", READ_TIMEOUT_S):
+            return int(await self._consumer.position(self._place))
 
 
 def placed(records: Sequence[ConsumerRecord]) -> list[Placed]:
@@ -149,19 +162,20 @@ def placed(records: Sequence[ConsumerRecord]) -> list[Placed]:
 class TopicWriter:
     """Writes in transactions; Kafka refuses whoever is not the newest to hold the id."""
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
+    def __init__(self, topic: Topic, producer: AIOKafkaProducer) -> None:
+        self._topic, self._producer = topic, producer
 
     @classmethod
-    async def open(cls, bootstrap: str, *, timeout_s: float) -> TopicWriter:
+    async def open(cls, topic: Topic, *, timeout_s: float) -> TopicWriter:
         """Take the transactional id: from here on all other holders are fenced.
 
         Raises:
             UnavailableError: Kafka did not give it in time.
         """
-        return cls(
-            await start_transactional(bootstrap, CLIENT_ID, TRANSACTIONAL_ID, timeout_s=timeout_s)
+        producer = await start_transactional(
+            topic.bootstrap, CLIENT_ID, topic.transactional_id, timeout_s=timeout_s
         )
+        return cls(topic, producer)
 
     async def close(self) -> None:
         try:
@@ -179,7 +193,9 @@ class TopicWriter:
         async with deadline(f"Kafka did not record a {record.kind}", timeout_s):
             try:
                 await self._producer.begin_transaction()
-                said = await self._producer.send_and_wait(TOPIC, encode(record), partition=0)
+                said = await self._producer.send_and_wait(
+                    self._topic.name, encode(record), partition=0
+                )
                 await self._producer.commit_transaction()
             except FENCED as error:
                 raise FencedError("another governor has taken over") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from aiokafka import AIOKafkaProducer
+from grpc_health.v1 import health_pb2_grpc
 from k2.governor.v1 import governor_pb2 as pb
 from k2.governor.v1 import governor_pb2_grpc
 
@@ -26,6 +27,7 @@ from tests.support.governor import (
     state_at,
 )
 from tests.support.polling import eventually
+from tests.support.processes import health_of
 
 
 async def test_lag_raises_the_level_and_decoding_brings_it_back(
@@ -129,14 +131,17 @@ async def test_process_goes_its_own_way_while_the_governor_is_stopped(
 
 
 async def test_governor_without_kafka_directs_nobody(topic: str, tmp_path: Path) -> None:
-    """It runs, says why it has no level, and pushes nothing; the process runs all the same."""
+    """It runs, is not ready, says why, and turns processes away; they run all the same."""
     with governor("127.0.0.1:1", topic, tmp_path) as (process, address):
         await process.door()
         async with attached(address, topic) as writer:
-            await eventually(lambda: _somebody(address))
+            refusal = await _refusal(address, [pb.ControlRequest(report=_report("writer-9"))])
+            assert "without Kafka no governor leads" in refusal.message
             state = await state_at(address)
             assert state.directive.level == pb.LEVEL_UNSPECIFIED
-            assert state.directive.explanation.startswith("No level yet")
+            assert "without Kafka no governor leads" in state.directive.explanation
+            assert not state.leading
+            assert "NOT_SERVING" in await _health(address)
             assert writer.heard == []
             assert writer.agent.applied.authority == "itself"
 
@@ -238,8 +243,9 @@ async def _acknowledged(address: str) -> bool:
     return said == [(state.directive.epoch, state.directive.sequence)]
 
 
-async def _somebody(address: str) -> bool:
-    return len((await state_at(address)).processes) > 0
+async def _health(address: str) -> str:
+    async with channel(address) as connection:
+        return await health_of(health_pb2_grpc.HealthStub(connection))
 
 
 async def _nobody(address: str) -> bool:

@@ -48,6 +48,7 @@ def governor(
         "K2_GOVERNOR_GRPC_ADDRESS": address,
         "K2_GOVERNOR_METRICS_ADDRESS": "127.0.0.1:0",
         "K2_GOVERNOR_TOPICS": topic,
+        "K2_GOVERNOR_DIRECTIVES_TOPIC": f"{topic}.directives",
         "K2_GOVERNOR_GROUPS": topic,
     }
     with ExitStack() as stack:

@@ -128,17 +128,6 @@ def test_process_is_adopted_once_and_within_a_ttl() -> None:
     assert level_of(governed(started, lag(0), fleet=fleet, start_s=TTL_S + 1)) is Level.NORMAL
 
 
-def test_new_governor_takes_a_newer_epoch_than_any_obeyed() -> None:
-    """A clock that went back does no harm, and later claims are not outbid."""
-    fleet = fleet_of(replace(REPORT, epoch=5_000))
-    state = governed(standing(), lag(0), fleet=fleet)
-    assert state.orders is not None
-    assert state.orders.epoch == 5_001
-    late = governed(governed(standing(), lag(0)), lag(0), fleet=fleet, start_s=TTL_S + 1)
-    assert late.orders is not None
-    assert late.orders.epoch == 1_000
-
-
 def test_shown_level_is_the_maximum_and_each_process_hears_its_own() -> None:
     """A full query service does not make the writers shed."""
     full = replace(REPORT, service="query", process="query-1", memory_level=Level.AGGRESSIVE)

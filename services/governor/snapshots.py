@@ -1,0 +1,125 @@
+"""From what the governor knows to a record, and back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from libs.degradation.level import Level
+from libs.degradation.machine import Ladder
+from services.governor.explain import explain
+from services.governor.fleet import Fleet, Member
+from services.governor.govern import Standing
+from services.governor.lag import GroupLag
+from services.governor.leadership import Leader
+from services.governor.overrides import Override
+from services.governor.records import (
+    SNAPSHOTS,
+    Kind,
+    Placed,
+    Record,
+    RecordedGroup,
+    RecordedPartition,
+    RecordedProcess,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a new leader takes over from the record."""
+
+    ladders: dict[str, Level]
+    level: Level | None = None
+    level_since_us: int = 0
+    override: Override | None = None
+
+
+def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s: float) -> Record:
+    """Record what is ordered, and all that it was ordered from."""
+    orders = standing.orders
+    ladders = [ladder.level for ladder in standing.ladders.values()]
+    lag_level = orders.lag_level if orders else max(ladders, default=Level.NORMAL)
+    return Record(
+        kind=kind,
+        process=leader.process,
+        address=leader.address,
+        epoch=leader.epoch,
+        sequence=orders.sequence if orders else 0,
+        lag_level=int(lag_level),
+        memory_level=int(orders.memory_level) if orders else 0,
+        level_since_us=standing.level_since_us,
+        causes=tuple(map(str, _causes(standing))),
+        writers=orders.writers if orders else 1,
+        policy=standing.policy,
+        override=standing.overriding(now_s),
+        explanation=explain(standing, fleet, now_s),
+        groups=tuple(_group(standing, name) for name in sorted(standing.ladders)),
+        processes=tuple(_process(member) for _, member in sorted(fleet.members.items())),
+    )
+
+
+def restored(records: Iterable[Placed]) -> Restored:
+    """Read what the governors before have left behind: the newest snapshot, the last override."""
+    newest: Record | None = None
+    override: Override | None = None
+    for placed in records:
+        override = override if placed.record.kind == "claim" else placed.record.override
+        newest = placed.record if placed.record.kind in SNAPSHOTS else newest
+    if newest is None:
+        return Restored({}, override=override)
+    ladders = {group.group: Level(group.level) for group in newest.groups}
+    return Restored(ladders, newest.level, newest.level_since_us, override)
+
+
+def taken_over(
+    blank: Standing, epoch: int, before: Restored, *, now_s: float, now_us: int
+) -> Standing:
+    """Begin where the record ends. Nothing is ordered yet: lag has not been read."""
+    left_s = before.override.left_s(now_us) if before.override else 0.0
+    return replace(
+        blank,
+        epoch=epoch,
+        ladders={name: Ladder(level) for name, level in before.ladders.items()},
+        restored_level=before.level,
+        level_since_us=before.level_since_us,
+        override=before.override,
+        override_until_s=now_s + left_s,
+    )
+
+
+def _causes(standing: Standing) -> Iterable[str]:
+    orders = standing.orders
+    if orders is None:
+        return
+    if orders.lag_level > Level.NORMAL and not orders.override:
+        yield "LAG"
+    if orders.memory_level > Level.NORMAL:
+        yield "MEMORY"
+    yield from map(str, orders.causes)
+
+
+def _group(standing: Standing, name: str) -> RecordedGroup:
+    group = standing.groups.get(name, GroupLag(name))
+    return RecordedGroup(
+        group=name,
+        lag=group.lag,
+        known=group.known,
+        level=int(standing.ladders[name].level),
+        partitions=tuple(
+            RecordedPartition(p.topic, p.partition, p.end_offset, p.decoded_offset)
+            for p in group.partitions
+        ),
+    )
+
+
+def _process(member: Member) -> RecordedProcess:
+    said = member.report
+    return RecordedProcess(
+        said.process,
+        said.service,
+        said.memory_used_bytes,
+        said.memory_limit_bytes,
+        int(said.memory_level),
+        int(said.applied_level),
+        int(said.applied_lag_level),
+    )
