@@ -16,6 +16,7 @@ from services.governor.flow import Flow
 from services.governor.lag import GroupLag, Holds, with_holds
 from services.governor.overrides import Override
 from services.governor.replicas import Scale
+from services.governor.turns import Turn, next_turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Orders:
     findings: Mapping[str, Findings] = field(default_factory=dict)
     policy: str = ""
     override: str = ""
+    restarting: str = ""
 
     @property
     def lag_level(self) -> Level:
@@ -74,6 +76,7 @@ class Standing:
     policy: str = ""
     override: Override | None = None
     override_until_s: float = 0.0
+    turn: Turn | None = None
 
     def overriding(self, now_s: float) -> Override | None:
         """Return what an operator has set, while its time lasts."""
@@ -91,7 +94,7 @@ def govern(
     until_s = standing.adopting_until_s if standing.orders else now_s + standing.ttl_s
     ladders = {name: _step(standing, name, group, now_s) for name, group in groups.items()}
     stepped = replace(read, ladders=ladders, adopting_until_s=until_s)
-    adopted = _adopt(stepped, fleet, now_s)
+    adopted = _give_turn(_adopt(stepped, fleet, now_s), fleet, now_s)
     return _order(studied(adopted, standing.ladders, fleet, now_s), fleet, now_s, now_us)
 
 
@@ -115,6 +118,7 @@ def directive(standing: Standing, orders: Orders, reported: Report) -> Directive
         hot_partitions=found.hot,
         policy=orders.policy,
         override=orders.override,
+        restart=process == orders.restarting,
     )
 
 
@@ -155,6 +159,13 @@ def _adopt(standing: Standing, fleet: Fleet, now_s: float) -> Standing:
     )
 
 
+def _give_turn(standing: Standing, fleet: Fleet, now_s: float) -> Standing:
+    """Say who may restart; not while the governor before may have given a turn."""
+    if now_s <= standing.adopting_until_s:
+        return standing
+    return replace(standing, turn=next_turn(standing.turn, fleet, now_s))
+
+
 def _order(standing: Standing, fleet: Fleet, now_s: float, now_us: int) -> Standing:
     before, override = standing.orders, standing.overriding(now_s)
     after = Orders(
@@ -170,6 +181,7 @@ def _order(standing: Standing, fleet: Fleet, now_s: float, now_us: int) -> Stand
         findings=standing.findings,
         policy=standing.policy,
         override=override.reason if override else "",
+        restarting=standing.turn.process if standing.turn else "",
     )
     if after == before:
         return standing
