@@ -51,6 +51,15 @@ def fell_one_by_one(levels: Sequence[Level]) -> Promise:
     return Promise("it comes back to NORMAL, one level at a time", back and not leaps, seen)
 
 
+def normal_in_the_end(levels: Sequence[Level]) -> Promise:
+    """Whatever was shown meanwhile, it is NORMAL again."""
+    return Promise(
+        "the level is NORMAL in the end",
+        bool(levels) and levels[-1] is Level.NORMAL,
+        path(levels),
+    )
+
+
 def path(levels: Sequence[Level]) -> str:
     """Show levels one after the other."""
     return " > ".join(level.name for level in levels) or "no level was shown"

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tools.chaos import lag
+from tools.chaos import broker, catalog, kill, lag, venue
 from tools.chaos.scale import Scale
 from tools.chaos.scenario import Scenario
 
-LAG = Scenario("lag", lag.harm, lag.judged, Scale())
-SCENARIOS: Mapping[str, Scenario] = {scenario.name: scenario for scenario in (LAG,)}
+SCENARIOS: Mapping[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("lag", lag.harm, lag.judged, Scale()),
+        Scenario("kill", kill.harm, kill.judged, Scale()),
+        Scenario("broker", broker.harm, broker.judged, Scale()),
+        Scenario("catalog", catalog.harm, catalog.judged, Scale()),
+        Scenario("exchange", venue.harm, venue.judged, Scale()),
+    )
+}

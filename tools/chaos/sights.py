@@ -46,10 +46,24 @@ class Written:
     decoded: int = 0
     commits: int = 0
     dead_lettered: int = 0
+    duplicates: int = 0
     open_records: int = 0
     open_classes: frozenset[str] = frozenset()
     backfilled: int = 0
     stopped_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What the ingestor says of the exchange, since it started."""
+
+    trades: int = 0
+    gaps_open: int = 0
+    missing: int = 0
+    healed: int = 0
+    reconnects: int = 0
+    malformed: int = 0
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +73,7 @@ class Sight:
     at_s: float
     governed: Governed = field(default_factory=Governed)
     written: Written = field(default_factory=Written)
+    received: Received = field(default_factory=Received)
     log_end: int = 0
     committed_rows: int = 0
     tail_rows: int = 0

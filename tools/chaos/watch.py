@@ -13,6 +13,8 @@ import grpc
 from aiokafka import AIOKafkaConsumer
 from k2.governor.v1 import governor_pb2 as governing
 from k2.governor.v1.governor_pb2_grpc import GovernorServiceStub
+from k2.ingestor.v1 import ingestor_pb2
+from k2.ingestor.v1.ingestor_pb2_grpc import IngestorServiceStub
 from k2.query.v1 import query_pb2
 from k2.query.v1.query_pb2_grpc import QueryServiceStub
 from k2.writer.v1 import backfill_pb2, writer_pb2
@@ -24,11 +26,21 @@ from libs.kafka.client import start_consumer, stop_client
 from libs.market.errors import K2Error
 from libs.rpc.client import call, channel
 from libs.runtime.doors import Door
-from tools.chaos.sights import Governed, Levels, ProcessSight, Sight, Totals, Written, counters_in
+from tools.chaos.sights import (
+    Governed,
+    Levels,
+    ProcessSight,
+    Received,
+    Sight,
+    Totals,
+    Written,
+    counters_in,
+)
 
 LOOK_EVERY_S = 0.2
 COUNT_EVERY_S = 1.0
 ASK_TIMEOUT_S = 2.0
+MOST_FEEDS = 10_000
 SHED, BACKFILLED = "k2_writer_shed_records", "k2_writer_backfilled_records"
 
 Doors = Callable[[], Iterable[Door]]
@@ -83,8 +95,9 @@ class Watch:
         timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout) as client:
             while True:
-                with suppress(K2Error):
-                    await self._rows()
+                for ask in (self._rows, self._feeds):
+                    with suppress(K2Error):
+                        await ask()
                 for door in self._of("writer"):
                     await self._counters(client, door)
                 await asyncio.sleep(COUNT_EVERY_S)
@@ -159,6 +172,13 @@ class Watch:
             )
             self._publish(committed_rows=status.committed_rows, tail_rows=status.tail_rows)
 
+    async def _feeds(self) -> None:
+        for door in self._of("ingestor"):
+            stub = IngestorServiceStub(self._channel(door))
+            request = ingestor_pb2.ListFeedsRequest(page_size=MOST_FEEDS)
+            found = await call(stub.ListFeeds, request, timeout_s=ASK_TIMEOUT_S)
+            self._publish(received=received_of(found))
+
     async def _counters(self, client: aiohttp.ClientSession, door: Door) -> None:
         with suppress(TimeoutError, aiohttp.ClientError):
             async with client.get(f"http://{door.metrics}/metrics") as answer:
@@ -200,6 +220,18 @@ def level_of(number: governing.Level.ValueType) -> Level:
     return Level(max(0, number - 1))
 
 
+def received_of(found: ingestor_pb2.ListFeedsResponse) -> Received:
+    return Received(
+        sum(feed.trades for feed in found.feeds),
+        sum(len(feed.recent_gaps) for feed in found.feeds),
+        sum(feed.missing_trades for feed in found.feeds),
+        sum(feed.healed_trades for feed in found.feeds),
+        found.reconnects,
+        found.malformed_frames,
+        found.spool.memory_records + found.spool.spooled_records,
+    )
+
+
 def written_of(
     status: writer_pb2.GetStatusResponse, owed: backfill_pb2.GetBackfillResponse
 ) -> Written:
@@ -207,6 +239,7 @@ def written_of(
         decoded=sum(partition.decoded_offset for partition in status.partitions),
         commits=status.commits,
         dead_lettered=status.dead_lettered_rows,
+        duplicates=status.duplicate_rows,
         open_records=sum(one.records for one in owed.ranges),
         open_classes=frozenset(name for one in owed.ranges for name in one.classes),
         backfilled=owed.backfilled_records,
@@ -219,6 +252,7 @@ def added_up(writers: list[Written]) -> Written:
         decoded=sum(one.decoded for one in writers),
         commits=sum(one.commits for one in writers),
         dead_lettered=sum(one.dead_lettered for one in writers),
+        duplicates=sum(one.duplicates for one in writers),
         open_records=sum(one.open_records for one in writers),
         open_classes=frozenset().union(*(one.open_classes for one in writers)),
         backfilled=sum(one.backfilled for one in writers),

@@ -24,6 +24,11 @@ class Kafka(Part):
         self._stop_asked = asyncio.Event()
         self.bootstrap = ""
 
+    @property
+    def pid(self) -> int | None:
+        """The broker's process, where it is ours."""
+        return None
+
     async def run(self) -> None:
         await self._stop_asked.wait()
 
@@ -43,6 +48,10 @@ class OwnKafka(Kafka):
         self._on_step(self.name)
         await self._broker.__aenter__()
         self.bootstrap = self._broker.bootstrap
+
+    @property
+    def pid(self) -> int | None:
+        return self._broker.pid
 
     async def run(self) -> None:
         """Watch it.

@@ -55,7 +55,8 @@ Form = Annotated[Output | None, typer.Option("--output", "-o", help="table or js
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
-    group.command("lag")(lag)
+    for command in (lag, kill, broker, catalog, exchange):
+        group.command()(command)
     app.add_typer(group, name="chaos", rich_help_panel="Running K2")
 
 
@@ -78,7 +79,58 @@ def lag(
     k2 chaos lag --scale 0.05 --cooldown 2
     """
     scaled = replace(SCENARIOS["lag"].scale, lag=scale, cooldown_s=cooldown)
-    _run(SCENARIOS["lag"], Options(scaled, writers, governors, seed, rate, keep, output))
+    _run("lag", writers, governors, seed, rate, keep, output, scaled)
+
+
+def kill(
+    writers: Writers = 1,
+    governors: Governors = 1,
+    seed: Seed = 7,
+    rate: Rate = 500,
+    keep: Keep = False,
+    output: Form = None,
+) -> None:
+    """SIGKILL of each service in turn: ingestor, writer, query, governor, every process of each.
+
+    k2 chaos kill --writers 2 --governors 2
+    """
+    _run("kill", writers, governors, seed, rate, keep, output)
+
+
+def broker(
+    writers: Writers = 1,
+    governors: Governors = 1,
+    seed: Seed = 7,
+    rate: Rate = 500,
+    keep: Keep = False,
+    output: Form = None,
+) -> None:
+    """Kafka hangs for some seconds (SIGSTOP), goes on, and is killed; trades keep coming."""
+    _run("broker", writers, governors, seed, rate, keep, output)
+
+
+def catalog(
+    writers: Writers = 1,
+    governors: Governors = 1,
+    seed: Seed = 7,
+    rate: Rate = 500,
+    keep: Keep = False,
+    output: Form = None,
+) -> None:
+    """The Iceberg catalog is locked against writing, then cannot even be read; queries go on."""
+    _run("catalog", writers, governors, seed, rate, keep, output)
+
+
+def exchange(
+    writers: Writers = 1,
+    governors: Governors = 1,
+    seed: Seed = 7,
+    rate: Rate = 500,
+    keep: Keep = False,
+    output: Form = None,
+) -> None:
+    """The exchange leaves trades out, sends some twice, cuts, delays, sends garbage, shuts down."""
+    _run("exchange", writers, governors, seed, rate, keep, output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +146,18 @@ class Options:
     output: Output | None = None
 
 
-def _run(scenario: Scenario, options: Options) -> None:
+def _run(
+    name: str,
+    writers: int,
+    governors: int,
+    seed: int,
+    rate: float,
+    keep: bool,
+    output: Output | None,
+    scale: Scale | None = None,
+) -> None:
+    scenario = SCENARIOS[name]
+    options = Options(scale or scenario.scale, writers, governors, seed, rate, keep, output)
     if not run_one(scenario, options):
         raise typer.Exit(PROMISE_BROKEN)
 

@@ -100,6 +100,11 @@ class Fleet:
         return self._kafka.bootstrap
 
     @property
+    def broker_pid(self) -> int | None:
+        """The process of the Kafka that this fleet started; None while there is none."""
+        return self._kafka.pid
+
+    @property
     def layout(self) -> Layout:
         return self._plan.layout
 
