@@ -40,6 +40,7 @@ def test_each_level_of_memory_takes_less_at_a_time() -> None:
     """Down to the smallest batches, on which it goes on when a pause did not help."""
     at = [Throttle().after(level, 0.0) for level in Level]
     assert [throttle.max_runs for throttle in at] == [8, 4, 2, 1, 1]
+    assert [throttle.fetch_share for throttle in at] == [1, 2, 4, 8, 8]
     assert [throttle.reading for throttle in at] == [
         Reading.ALL,
         Reading.ALL,

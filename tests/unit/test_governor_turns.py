@@ -70,7 +70,7 @@ def test_a_turn_ends_unused_where_memory_recovers_by_itself() -> None:
 
 
 def test_the_directive_of_one_process_alone_gives_the_turn() -> None:
-    """With a sequence of its own; none in the first TTL, for the governor before may have given one."""
+    """With a sequence of its own; none in the first TTL: another governor may have given it."""
     sample, fleet = {"k2-writer": GroupLag("k2-writer", (), known=True)}, fleet_of(A, B)
     early = govern(Standing(Rules(), TTL_S, 1), sample, fleet, 0.0, 0)
     late = govern(early, sample, fleet, TTL_S + 1, 0)

@@ -148,6 +148,7 @@ class Consumer(Actor):
         while not self._stopping.is_set():
             await self._obey()
             self._restraint.hold(self._pauses, self._positions.assigned)
+            self._restraint.lessen(self._consumer)
             self._holder.pause(self._pauses)
             self._pauses.apply(self._consumer, self._positions)
             self._outbox.offer()

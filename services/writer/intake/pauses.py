@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 
 from libs.degradation.level import Level
 from libs.degradation.policy import PriorityPolicy
+from libs.kafka.fetching import fetch_a_share
 from libs.market.clock import Clock
 from services.writer import metrics
 from services.writer.intake.positions import Partition, Positions
@@ -86,6 +87,10 @@ class MemoryRestraint:
     def bears(self) -> bool:
         """Whether it reads on, in the smallest batches, because no pause helped."""
         return self._throttle.bears
+
+    def lessen(self, kafka: AIOKafkaConsumer) -> None:
+        """Have no more fetched at a time than there is memory for."""
+        fetch_a_share(kafka, self._throttle.fetch_share)
 
     def go_on(self) -> None:
         """End the pause: it helps nothing."""

@@ -66,6 +66,11 @@ class Throttle:
         return Reading.CRITICAL if self.level is Level.GRACEFUL else Reading.NOTHING
 
     @property
+    def fetch_share(self) -> int:
+        """Of what is asked for at a time in peace, one so-manyth."""
+        return RUNS[Level.NORMAL] // self.max_runs
+
+    @property
     def max_runs(self) -> int:
         return RUNS.get(self.level, FEWEST_RUNS)
 
