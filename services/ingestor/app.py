@@ -32,7 +32,10 @@ from services.ingestor.deliverer import Deliverer
 from services.ingestor.delivery import Delivery, Producer
 from services.ingestor.encoding import EXCHANGE
 from services.ingestor.exchange_info import ListedSymbol, chosen, fetch_symbols
-from services.ingestor.feeds import Overview
+from services.ingestor.feeds import HealingView, IntakeView, Overview, WaitingView
+from services.ingestor.healing.healer import Healer, HealingRules
+from services.ingestor.healing.holes import declare_to
+from services.ingestor.healing.rest import TradesApi
 from services.ingestor.publisher import Destination, Publisher
 from services.ingestor.servicer import NAME, IngestorServicer
 from services.ingestor.session import Pace, Session
@@ -56,6 +59,8 @@ class Parts:
     sessions: list[tuple[Session, Sequence[str]]]
     intake: Intake
     control: Control
+    delivery: Delivery
+    healer: Healer | None
 
 
 async def build(config: IngestorConfig) -> Service:
@@ -76,7 +81,8 @@ async def build(config: IngestorConfig) -> Service:
         NAME,
     )
     sessions = [session for session, _ in parts.sessions]
-    actors = [parts.deliverer, parts.publisher, parts.control, *sessions]
+    healers = [parts.healer] if parts.healer is not None else []
+    actors = [parts.deliverer, parts.publisher, parts.control, *healers, *sessions]
     return Service(
         name=config.name,
         kind="ingestor",
@@ -114,7 +120,25 @@ async def _parts(config: IngestorConfig, table: SymbolTable, destination: Destin
     intake = Intake()
     control = Control(intake, spool_full=lambda: backlog.full)
     sessions = _sessions(config, table, publisher, intake)
-    return Parts(backlog, deliverer, publisher, sessions, intake, control)
+    healer = _healer(config, publisher, backlog) if config.heal else None
+    return Parts(backlog, deliverer, publisher, sessions, intake, control, delivery, healer)
+
+
+def _healer(config: IngestorConfig, publisher: Publisher, backlog: Backlog) -> Healer:
+    def held_because() -> str:
+        return "the spool is in use: Kafka first" if backlog.spooled_records else ""
+
+    key = config.api_key.get_secret_value() if config.api_key is not None else None
+    address = config.writer_address
+    return Healer(
+        TradesApi(config.rest_url, config.time_unit, key),
+        HealingRules(config.heal_after_s, config.heal_weight),
+        gaps=publisher.open_gaps,
+        held_because=held_because,
+        publisher=publisher.mailbox,
+        declare=None if address is None else declare_to(address),
+        clock=SystemClock(),
+    )
 
 
 async def _release(parts: Parts) -> None:
@@ -211,8 +235,51 @@ def _degradation(config: IngestorConfig, control: Control) -> DegradationAgent:
 
 def _overview(parts: Parts) -> Overview:
     states = {symbol: session.state for session, symbols in parts.sessions for symbol in symbols}
+    reason = parts.healer.reason if parts.healer is not None else _unhealed
     return Overview(
-        feeds=parts.publisher.feeds(EXCHANGE, states),
+        feeds=parts.publisher.feeds(EXCHANGE, states, reason),
         reconnects=sum(session.reconnects for session, _ in parts.sessions),
         malformed_frames=parts.publisher.rejected,
+        waiting=_waiting(parts),
+        healing=_healing(parts),
+        intake=_intake(parts),
+    )
+
+
+def _unhealed(_code: int, _first: int) -> str:
+    return "K2_INGESTOR_HEAL is off"
+
+
+def _waiting(parts: Parts) -> WaitingView:
+    backlog = parts.backlog
+    return WaitingView(
+        memory_records=parts.deliverer.outstanding - backlog.spooled_records,
+        spooled_records=backlog.spooled_records,
+        spooled_bytes=backlog.spooled_bytes,
+        most_bytes=backlog.most_bytes,
+        full_because=backlog.full_because,
+        kafka_silent_s=parts.delivery.silent_s,
+    )
+
+
+def _healing(parts: Parts) -> HealingView:
+    healer = parts.healer
+    if healer is None:
+        return HealingView(enabled=False, waits_because=_unhealed(0, 0))
+    return HealingView(
+        enabled=True,
+        requests=healer.requests,
+        used_weight=healer.budget.used,
+        most_weight=healer.budget.most,
+        waits_because=healer.waits_because,
+    )
+
+
+def _intake(parts: Parts) -> IntakeView:
+    intake = parts.intake
+    return IntakeView(
+        taking=intake.taking,
+        stops=intake.stops,
+        discarded_messages=intake.discarded_messages,
+        memory_level=parts.control.memory_level.name,
     )

@@ -25,7 +25,10 @@ class FeedState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """One feed as it is now. Times are microseconds UTC, 0 for never."""
+    """One feed as it is now. Times are microseconds UTC, 0 for never.
+
+    With each open gap stands what was found when it was asked for.
+    """
 
     exchange: str
     symbol: str
@@ -39,7 +42,7 @@ class Feed:
     healed_trades: int
     venue_holes: int
     repeated_trades: int
-    recent_gaps: Sequence[Gap]
+    open_gaps: Sequence[tuple[Gap, str]]
 
 
 class Rates:
@@ -64,14 +67,15 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class BacklogView:
+class WaitingView:
     """What waits for Kafka; `full_because` is empty while the spool takes more."""
 
-    unacknowledged_records: int
+    memory_records: int
     spooled_records: int
     spooled_bytes: int
     most_bytes: int
     full_because: str
+    kafka_silent_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,10 @@ class HealingView:
     """What is asked of REST; `waits_because` is empty while nothing is in its way."""
 
     enabled: bool
-    open_gaps: int
-    requests: int
-    used_weight: int
-    waits_because: str
+    requests: int = 0
+    used_weight: int = 0
+    most_weight: int = 0
+    waits_because: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +106,6 @@ class Overview:
     feeds: Sequence[Feed]
     reconnects: int
     malformed_frames: int
+    waiting: WaitingView
+    healing: HealingView
+    intake: IntakeView

@@ -139,8 +139,16 @@ class Publisher(Actor):
             for gap in state.gaps
         ]
 
-    def feeds(self, exchange: str, states: Mapping[str, FeedState]) -> list[Feed]:
-        """Tell of each symbol how it goes; `states` are those of the symbols' sessions."""
+    def feeds(
+        self,
+        exchange: str,
+        states: Mapping[str, FeedState],
+        reason: Callable[[int, int], str] = lambda _code, _first: "",
+    ) -> list[Feed]:
+        """Tell of each symbol how it goes; `states` are those of the symbols' sessions.
+
+        `reason` says why a gap stays, by its symbol's code and first id.
+        """
         rates = self._rates.per_second(self._clock.monotonic_s()).tolist()
         return [
             Feed(
@@ -156,10 +164,10 @@ class Publisher(Actor):
                 healed_trades=state.healed,
                 venue_holes=state.venue_holes,
                 repeated_trades=state.repeats,
-                recent_gaps=tuple(state.gaps),
+                open_gaps=tuple((gap, reason(code, gap.first)) for gap in state.gaps),
             )
-            for symbol, state, rate in zip(
-                self._table.symbols, self._sequence.by_code, rates, strict=True
+            for code, (symbol, state, rate) in enumerate(
+                zip(self._table.symbols, self._sequence.by_code, rates, strict=True)
             )
         ]
 

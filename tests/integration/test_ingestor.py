@@ -79,7 +79,9 @@ async def test_bad_frames_are_dead_lettered_and_the_rest_goes_on(
     )
     async with (
         Exchange(session, play=AT_ONCE, faults=faults) as exchange,
-        ingesting(kafka, topic, exchange.address, session.symbols, tmp_path) as ingestor,
+        ingesting(
+            kafka, topic, exchange.address, session.symbols, tmp_path, heal=False
+        ) as ingestor,
     ):
         await exchange.played()
         # A surprise is an event of a kind we do not know: ignored.
@@ -112,12 +114,14 @@ async def test_bad_frames_are_dead_lettered_and_the_rest_goes_on(
 async def test_dropped_connections_double_nothing_and_name_what_is_missing(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
-    """What was under way when the exchange cut us off is a gap, to be healed later."""
+    """What was under way when the exchange cut us off is a gap: it stays one without healing."""
     session = generated(4, symbols=5, trades=30_000, rate=5_000)
     faults = tuple(Fault("drop", at=at) for at in (5_000, 10_000, 20_000))
     async with (
         Exchange(session, play=AT_ONCE, faults=faults) as exchange,
-        ingesting(kafka, topic, exchange.address, session.symbols, tmp_path) as ingestor,
+        ingesting(
+            kafka, topic, exchange.address, session.symbols, tmp_path, heal=False
+        ) as ingestor,
     ):
         await exchange.played()
 

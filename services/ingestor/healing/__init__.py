@@ -1,0 +1,1 @@
+"""Missed trades, fetched from the exchange's REST API within its budget."""

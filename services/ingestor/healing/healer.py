@@ -1,0 +1,217 @@
+"""The healer: fetches what connections missed, and hands it to the publisher."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+
+from libs.market.clock import Clock
+from libs.market.errors import K2Error, UnavailableError
+from libs.runtime.actor import Actor
+from libs.runtime.backoff import Backoff
+from libs.runtime.first import first_of
+from libs.runtime.mailbox import Mailbox
+from services.ingestor import measures
+from services.ingestor.healing.budget import Budget
+from services.ingestor.healing.holes import Declare
+from services.ingestor.healing.plan import (
+    Answered,
+    Attempt,
+    GapKey,
+    IdRange,
+    key_of,
+    next_gap,
+    read_answer,
+    rows_to_ask,
+)
+from services.ingestor.healing.rest import Answer, TradesApi, to_columns
+from services.ingestor.messages import Healed, Message, NeverWere
+from services.ingestor.publisher import OpenGap
+from services.ingestor.validation import misfits
+
+log = structlog.get_logger()
+
+LOOK_EVERY_S = 0.1
+BACKOFF = Backoff(first_s=1, most_s=120)
+# Then other gaps have their turn.
+MOST_PAGES_A_TURN = 20
+REFUSALS = (418, 429)
+NO_WRITER = "the exchange never had them, and no writer is known to record it"
+
+
+@dataclass(frozen=True, slots=True)
+class HealingRules:
+    """How a healer goes about it."""
+
+    after_s: float
+    most_weight: int
+    backoff: Backoff = BACKOFF
+
+
+class Healer(Actor):
+    """Owns the request budget, and what came of each gap it asked for.
+
+    `gaps` tells what is missing now; `may_heal` is empty where trades may be brought, else why not.
+    """
+
+    name = "healer"
+
+    def __init__(
+        self,
+        api: TradesApi,
+        rules: HealingRules,
+        *,
+        gaps: Callable[[], Sequence[OpenGap]],
+        held_because: Callable[[], str],
+        publisher: Mailbox[Message],
+        declare: Declare | None,
+        clock: Clock,
+    ) -> None:
+        self.requests = 0
+        self.budget = Budget(rules.most_weight)
+        self._api = api
+        self._rules = rules
+        self._gaps = gaps
+        self._held_because = held_because
+        self._publisher = publisher
+        self._declare = declare
+        self._clock = clock
+        self._attempts: dict[GapKey, Attempt] = {}
+        self._stopping = asyncio.Event()
+
+    @property
+    def waits_because(self) -> str:
+        return self._held_because() or self.budget.because(self._now_s())
+
+    def reason(self, code: int, first: int) -> str:
+        """Say what came of asking for a gap; empty where it was not asked for yet."""
+        attempt = self._attempts.get((code, first))
+        return attempt.because if attempt else ""
+
+    async def start(self) -> None:
+        await self._api.open()
+
+    async def run(self) -> None:
+        while not self._stopping.is_set():
+            gap = None if self.waits_because else self._next()
+            if gap is None:
+                await self._pause(LOOK_EVERY_S)
+            else:
+                await self._heal(gap)
+
+    async def stop(self) -> None:
+        self._stopping.set()
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    def _next(self) -> OpenGap | None:
+        gaps = self._gaps()
+        there = {key_of(gap) for gap in gaps}
+        self._attempts = {key: tried for key, tried in self._attempts.items() if key in there}
+        return next_gap(
+            gaps,
+            self._attempts,
+            now_s=self._clock.monotonic_s(),
+            seen_before_us=self._clock.now_us() - round(self._rules.after_s * 1_000_000),
+        )
+
+    async def _heal(self, gap: OpenGap) -> None:
+        """Ask for a gap page by page; what stays open is noted with why."""
+        from_id = max(gap.gap.first - 1, 0)
+        for _ in range(MOST_PAGES_A_TURN):
+            answer = await self._ask(gap, from_id)
+            if answer is None or self._stopping.is_set():
+                return
+            told = read_answer(gap.gap, from_id, [trade.id for trade in answer.trades])
+            because = await self._bring(gap, answer, told)
+            if because or told.go_on_from is None:
+                self._note(gap, because or told.because)
+                return
+            if self.waits_because:
+                return
+            from_id = told.go_on_from
+
+    async def _ask(self, gap: OpenGap, from_id: int) -> Answer | None:
+        """Return a page of trades; None where there is none, which is noted."""
+        limit = rows_to_ask(gap.gap, from_id)
+        try:
+            answer = await self._api.historical_trades(gap.symbol, from_id, limit)
+        except UnavailableError as error:
+            self._note(gap, error.message)
+            return None
+        self._count(answer)
+        if answer.status == 200:
+            return answer
+        if answer.status not in REFUSALS:
+            self._note(gap, answer.problem)
+        return None
+
+    def _count(self, answer: Answer) -> None:
+        now_s = self._now_s()
+        self.requests += 1
+        self.budget = self.budget.spent(answer.used_weight, now_s)
+        measures.REST_REQUESTS.labels(str(answer.status)).inc()
+        measures.REST_WEIGHT.set(self.budget.used)
+        if answer.status in REFUSALS:
+            self.budget = self.budget.refused(answer.status, answer.retry_after_s, now_s)
+            log.warning("exchange_refuses_rest", status=answer.status, problem=answer.problem)
+
+    async def _bring(self, gap: OpenGap, answer: Answer, told: Answered) -> str:
+        """Hand trades over and declare holes; returns why some of it could not be."""
+        because = await self._hand_over(gap, answer, told)
+        for hole in told.never_were:
+            because = await self._close(gap, hole) or because
+        return because
+
+    async def _hand_over(self, gap: OpenGap, answer: Answer, told: Answered) -> str:
+        trades = to_columns(answer.trades[told.wanted], gap.code, self._clock.now_us())
+        bad = misfits(trades, [gap.symbol] * len(trades))
+        keep = np.ones(len(trades), np.bool_)
+        keep[[misfit.row for misfit in bad]] = False
+        if keep.any():
+            await self._tell(Healed(gap.code, trades.where(keep) if bad else trades))
+        if not bad:
+            return ""
+        first = bad[0]
+        return f"trade {trades.ids[first.row]} does not fit: {first.reason}, {first.detail}"
+
+    async def _close(self, gap: OpenGap, hole: IdRange) -> str:
+        if self._declare is None:
+            return NO_WRITER
+        first, last = hole
+        try:
+            await self._declare(gap.symbol, first, last)
+        except K2Error as error:
+            return f"the exchange never had {first} to {last}; not recorded yet: {error.message}"
+        measures.VENUE_HOLES.inc(last - first + 1)
+        log.info("venue_hole_recorded", symbol=gap.symbol, first=first, last=last)
+        await self._tell(NeverWere(gap.code, first, last))
+        return ""
+
+    def _note(self, gap: OpenGap, because: str) -> None:
+        """Ask again later, unless there is nothing left to ask for."""
+        before = self._attempts.get(key_of(gap))
+        failures = (before.failures if before else 0) + 1
+        due_s = self._clock.monotonic_s() + self._rules.backoff.wait_s(failures)
+        self._attempts[key_of(gap)] = Attempt(failures, due_s, because)
+        if because and failures == 1:
+            first, last = gap.gap.first, gap.gap.last
+            log.warning("gap_stays", symbol=gap.symbol, first=first, last=last, because=because)
+
+    async def _tell(self, message: Message) -> None:
+        """Wait for room, but not longer than this actor lives."""
+        await first_of(self._publisher.put(message), self._stopping.wait())
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    def _now_s(self) -> float:
+        return self._clock.now_us() / 1_000_000

@@ -1,0 +1,134 @@
+"""Binance's REST API, as far as missed trades are to be had there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+import numpy as np
+
+from libs.market.errors import UnavailableError
+from services.ingestor.columns import TradeColumns
+
+PATH = "/api/v3/historicalTrades"
+TIMEOUT_S = 10.0
+MOST_ANSWER_BYTES = 4 * 1024 * 1024
+USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
+MOST_TEXT = 200
+
+
+class RestTrade(msgspec.Struct, frozen=True, rename="camel", gc=False):
+    id: int
+    price: str
+    qty: str
+    time: int
+    is_buyer_maker: bool
+    is_best_match: bool = True
+
+
+class _Problem(msgspec.Struct):
+    code: int = 0
+    msg: str = ""
+
+
+_decode_trades = msgspec.json.Decoder(list[RestTrade]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status 200 brings trades, by rising id; `problem` says why another one does not."""
+
+    status: int
+    trades: tuple[RestTrade, ...] = ()
+    used_weight: int | None = None
+    retry_after_s: float | None = None
+    problem: str = ""
+
+
+class TradesApi:
+    """One HTTP session; `api_key` goes with each request where there is one."""
+
+    def __init__(self, rest_url: str, time_unit: str, api_key: str | None) -> None:
+        self._url = rest_url.rstrip("/") + PATH
+        self._headers = {"X-MBX-TIME-UNIT": time_unit}
+        if api_key is not None:
+            self._headers["X-MBX-APIKEY"] = api_key
+        self._http: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        self._http = aiohttp.ClientSession(timeout=timeout, headers=self._headers)
+
+    async def close(self) -> None:
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+
+    async def historical_trades(self, symbol: str, from_id: int, limit: int) -> Answer:
+        """Ask for trades from an id on (weight 25 of 6000 a minute).
+
+        Raises:
+            UnavailableError: nothing there answers as the exchange does.
+        """
+        if self._http is None:
+            raise UnavailableError("the session is closed", url=self._url)
+        asked = {"symbol": symbol, "fromId": str(from_id), "limit": str(limit)}
+        try:
+            async with self._http.get(self._url, params=asked) as response:
+                body = await _bounded(response.content)
+                return read(response.status, response.headers, body)
+        except (TimeoutError, aiohttp.ClientError, msgspec.MsgspecError) as error:
+            problem = f"no trades of {symbol} at {self._url}: {error or type(error).__name__}"
+            raise UnavailableError(problem, url=self._url) from error
+
+
+def read(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Read an answer. Raises msgspec.MsgspecError where a 200 brings no trades."""
+    used, after = _number(headers.get(USED_WEIGHT)), _number(headers.get("Retry-After"))
+    if status != 200:
+        return Answer(status, used_weight=used, retry_after_s=after, problem=_problem(status, body))
+    trades = sorted(_decode_trades(body), key=lambda trade: trade.id)
+    return Answer(status, tuple(trades), used)
+
+
+def to_columns(trades: tuple[RestTrade, ...], code: int, received_us: int) -> TradeColumns:
+    rows = len(trades)
+    return TradeColumns.build(
+        codes=[code] * rows,
+        ids=[trade.id for trade in trades],
+        prices=[trade.price for trade in trades],
+        quantities=[trade.qty for trade in trades],
+        times=[trade.time for trade in trades],
+        event_times=[0] * rows,
+        sold=[trade.is_buyer_maker for trade in trades],
+        best_match=[trade.is_best_match for trade in trades],
+        received_us=np.full(rows, received_us, np.int64),
+    )
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def _problem(status: int, body: bytes) -> str:
+    try:
+        said = msgspec.json.decode(body, type=_Problem)
+    except msgspec.MsgspecError:
+        said = _Problem()
+    text = f"{status} {said.code or ''} {said.msg[:MOST_TEXT]}".strip()
+    if status in (401, 403) or said.code in (-2014, -2015):
+        return f"{text}: the exchange wants a key, K2_INGESTOR_API_KEY"
+    if status == 404:
+        return f"{text}: K2_INGESTOR_REST_URL has no historicalTrades"
+    return text
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    async for part in content.iter_any():
+        body += part
+        if len(body) > MOST_ANSWER_BYTES:
+            raise aiohttp.ClientPayloadError(f"more than {MOST_ANSWER_BYTES} bytes")
+    return bytes(body)

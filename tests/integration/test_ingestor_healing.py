@@ -1,0 +1,157 @@
+"""What connections missed comes from REST, or is known never to have been."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from k2.ingestor.v1.ingestor_pb2 import Feed
+
+from libs.market.trade import Origin
+from services.ingestor import measures
+from tests.support.ingesting import (
+    Ingesting,
+    contents,
+    identities,
+    ingesting,
+    sent_contents,
+    trades_of,
+)
+from tests.support.polling import eventually
+from tools.simulator.faults import Fault
+from tools.simulator.player import PlayOptions
+from tools.simulator.record import write_session
+from tools.simulator.server import Exchange
+from tools.simulator.session import Session, generated, recorded
+
+AT_ONCE = PlayOptions(pace=math.inf, hold="missing")
+SOON = {"heal_after_s": 0.05}
+
+
+async def test_skipped_trades_and_cut_connections_are_healed(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    """Every trade of the session is there once, digit for digit; the fetched ones say so."""
+    session = generated(21, symbols=5, trades=12_000, rate=5_000, time_unit="us")
+    faults = (
+        Fault("skip", at=1_000, count=7),
+        Fault("drop", at=3_000),
+        Fault("skip", at=5_000, count=1_500),
+        Fault("drop", at=9_000),
+    )
+    async with (
+        Exchange(session, play=AT_ONCE, faults=faults) as exchange,
+        ingesting(kafka, topic, exchange.address, session.symbols, tmp_path, **SOON) as ingestor,
+    ):
+        await exchange.played()
+        await ingestor.arrived(12_000)
+        feeds = await healed(ingestor)
+        skipped = withheld(exchange)
+    trades = await trades_of(kafka, topic)
+    assert contents(trades) == sent_contents(session)
+    fetched = identities(trade for trade in trades if trade.origin is Origin.HEALED)
+    assert not skipped - fetched
+    assert sum(feed.healed_trades for feed in feeds) == fetched.total()
+    assert {trade.currency for trade in trades} <= {i.quote for i in session.instruments}
+
+
+async def test_refusals_are_obeyed_and_the_rest_is_healed_after_them(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    """One request learns of the 429; the next goes when the exchange said."""
+    before = requests_answered("429")
+    session = generated(22, symbols=3, trades=4_000, rate=5_000, time_unit="us")
+    faults = (Fault("rate_limit", at=900, seconds=1), Fault("skip", at=1_000, count=30))
+    async with (
+        Exchange(session, play=AT_ONCE, faults=faults) as exchange,
+        ingesting(kafka, topic, exchange.address, session.symbols, tmp_path, **SOON) as ingestor,
+    ):
+        await exchange.played()
+        await ingestor.arrived(4_000)
+        await healed(ingestor)
+    assert requests_answered("429") == before + 1
+    assert contents(await trades_of(kafka, topic)) == sent_contents(session)
+
+
+async def test_ids_the_exchange_never_issued_stay_open_without_a_writer(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    """They are no trades to wait for, and the feed says which and why."""
+    session, absent = with_holes(generated(23, symbols=1, trades=500, rate=5_000), tmp_path)
+    (symbol,) = session.symbols
+    async with (
+        Exchange(session, play=AT_ONCE) as exchange,
+        ingesting(kafka, topic, exchange.address, [symbol], tmp_path, **SOON) as ingestor,
+    ):
+        await exchange.played()
+
+        async def told() -> bool:
+            (feed,) = (await ingestor.feeds()).feeds
+            return len(feed.recent_gaps) == 2 and all(
+                "never had them" in gap.open_because for gap in feed.recent_gaps
+            )
+
+        await eventually(told, 30)
+        (feed,) = (await ingestor.feeds()).feeds
+    named = {id_ for gap in feed.recent_gaps for id_ in range(gap.first, gap.last + 1)}
+    assert named == absent
+
+
+async def test_a_restarted_ingestor_heals_what_was_sent_while_it_was_away(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    """Its book tells how far Kafka was; the exchange played on without a listener."""
+    session = generated(24, symbols=4, duration_s=6, rate=1_500, time_unit="us")
+    play = PlayOptions(pace=1, hold="never")
+    async with Exchange(session, play=play) as exchange:
+        async with ingesting(
+            kafka, topic, exchange.address, session.symbols, tmp_path, **SOON
+        ) as ingestor:
+            await ingestor.arrived(500)
+        seen = exchange.player.history.passed
+        await eventually(lambda: exchange.player.history.passed > seen + 1_000, 30)
+        async with ingesting(
+            kafka, topic, exchange.address, session.symbols, tmp_path, **SOON
+        ) as ingestor:
+            await exchange.played()
+            await ingestor.arrived(exchange.player.history.passed)
+            feeds = await healed(ingestor)
+    assert sum(feed.healed_trades for feed in feeds) >= 1_000
+    assert contents(await trades_of(kafka, topic)) == sent_contents(session)
+
+
+async def healed(ingestor: Ingesting) -> Sequence[Feed]:
+    """Wait until nothing is missing."""
+
+    async def whole() -> bool:
+        return (await ingestor.feeds()).healing.open_gaps == 0
+
+    await eventually(whole, 30)
+    return (await ingestor.feeds()).feeds
+
+
+def requests_answered(status: str) -> float:
+    return float(measures.REST_REQUESTS.labels(status)._value.get())
+
+
+def withheld(exchange: Exchange) -> Counter[tuple[str, int]]:
+    injected = exchange.player.injector.plan.injected
+    return Counter(trade for one in injected if one.kind == "skip" for trade in one.trades)
+
+
+def with_holes(session: Session, folder: Path) -> tuple[Session, set[int]]:
+    """Return the session as an exchange would have it that never issued some ids, and those."""
+    whole, path = folder / "whole.gz", folder / "holes.gz"
+    write_session(session, whole)
+    with gzip.open(whole) as lines:
+        kept = list(lines)
+    ids = sorted(int(line.split(b'"t":')[1].split(b",")[0]) for line in kept)
+    absent = {ids[100], ids[101], ids[300]}
+    with gzip.open(path, "wb") as out:
+        out.writelines(
+            line for line in kept if int(line.split(b'"t":')[1].split(b",")[0]) not in absent
+        )
+    return recorded([path]), absent
