@@ -108,3 +108,10 @@ def test_lag_makes_batches_larger_and_memory_smaller() -> None:
     assert RULE.under(lag=Level.SOFT, memory=Level.NORMAL).after_bytes > RULE.after_bytes
     assert RULE.under(lag=Level.SOFT, memory=Level.SOFT).after_bytes < RULE.after_bytes
     assert RULE.under(lag=Level.NORMAL, memory=Level.NORMAL) == RULE
+
+
+def test_memory_that_stops_reading_lets_no_buffer_wait() -> None:
+    """Also where commits are an hour apart: the pause is to end within a minute."""
+    rare = FlushRule(RULE.after_bytes, 3_600)
+    waits_s = [rare.under(lag=Level.CIRCUIT_BREAK, memory=level).after_s for level in Level]
+    assert waits_s == [10_800, 1_800, 900, 1, 1]

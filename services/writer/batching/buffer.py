@@ -145,6 +145,8 @@ def _part(partition: Partition, gathering: _Gathering) -> Part:
 
 # The smallest batches, where memory is short: smaller ones would only be more commits.
 SMALLEST_SHARE = 8
+# Where nothing is read any more nothing comes that a buffer could wait for.
+LONGEST_WAIT_S = 1.0
 
 
 class Decision(Enum):
@@ -166,7 +168,8 @@ class FlushRule:
         """Return the rule at these levels; where both apply, memory wins."""
         if memory >= Level.SOFT:
             share = {Level.SOFT: 2, Level.GRACEFUL: 4}.get(memory, SMALLEST_SHARE)
-            return FlushRule(self.after_bytes // share, self.after_s / share)
+            longest_s = LONGEST_WAIT_S if memory >= Level.AGGRESSIVE else self.after_s
+            return FlushRule(self.after_bytes // share, min(self.after_s / share, longest_s))
         if lag >= Level.SOFT:
             return FlushRule(self.after_bytes * 5 // 4, self.after_s * 3)
         return self
