@@ -8,10 +8,16 @@ from dataclasses import dataclass, field, replace
 from libs.degradation.messages import Acknowledgement, Partition, Report
 from services.governor.lag import Reported
 
+# Clocks that never step gain or lose far less than this on each other.
+MOST_DRIFT = 0.001
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One process. `stream` tells its connections apart: one that was replaced says no more."""
+    """One process. `stream` tells its connections apart: one that was replaced says no more.
+
+    `offset_s` is from its clock to ours, by the report of this stream that was quickest to come.
+    """
 
     stream: int
     report: Report
@@ -19,6 +25,13 @@ class Member:
     reported_at_us: int
     closed_at_s: float | None = None
     acknowledged: Acknowledgement | None = None
+    offset_s: float = 0.0
+
+    @property
+    def said_at_s(self) -> float:
+        """When the newest report was said, by our clock; when it came, where it does not say."""
+        said_at_ms = self.report.said_at_ms
+        return said_at_ms / 1_000 + self.offset_s if said_at_ms else self.reported_at_s
 
     @property
     def attached(self) -> bool:
@@ -49,10 +62,10 @@ class Fleet:
 
         Where two speak of one, as when it moves, the later word counts.
         """
-        fresh = [m for m in self.of(group).values() if m.attached and m.reported_at_s >= since_s]
+        fresh = [m for m in self.of(group).values() if m.attached and m.said_at_s >= since_s]
         positions: dict[Partition, Reported] = {}
-        for member in sorted(fresh, key=lambda member: member.reported_at_s):
-            own, at_s = member.report.own, member.reported_at_s
+        for member in sorted(fresh, key=lambda member: member.said_at_s):
+            own, at_s = member.report.own, member.said_at_s
             for place, offset in own.positions.items():
                 positions[place] = Reported(offset, at_s, place in own.held)
         return positions
@@ -64,7 +77,8 @@ def report(fleet: Fleet, stream: int, said: Report, now_s: float, now_us: int) -
     if before is not None and before.stream > stream:
         return fleet
     acknowledged = before.acknowledged if before is not None else None
-    member = Member(stream, said, now_s, now_us, acknowledged=acknowledged)
+    offset_s = _offset_s(before if before and before.stream == stream else None, said, now_s)
+    member = Member(stream, said, now_s, now_us, acknowledged=acknowledged, offset_s=offset_s)
     return _with(fleet, said.process, member)
 
 
@@ -89,6 +103,17 @@ def forget(fleet: Fleet, ttl_s: float, now_s: float) -> Fleet:
         if member.closed_at_s is None or now_s - member.closed_at_s <= ttl_s
     }
     return fleet if len(kept) == len(fleet.members) else Fleet(kept)
+
+
+def _offset_s(before: Member | None, said: Report, now_s: float) -> float:
+    """From the process's clock to ours: what was quickest, as far as clocks may have drifted since.
+
+    At 300,000 records a second a report that comes 0.3 s late would look like lag.
+    """
+    offset_s = now_s - said.said_at_ms / 1_000
+    if before is None:
+        return offset_s
+    return min(offset_s, before.offset_s + MOST_DRIFT * (now_s - before.reported_at_s))
 
 
 def _with(fleet: Fleet, process: str, member: Member) -> Fleet:

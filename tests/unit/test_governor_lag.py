@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from libs.degradation.level import Level
 from libs.degradation.messages import OwnReport, Report
 from services.governor import fleet as fleets
@@ -96,6 +98,20 @@ def test_report_of_a_process_that_says_no_more_does_not_count() -> None:
     closed = fleets.close(fleet, 0, "writer-1", 10.0)
     assert not closed.positions(GROUP, since_s=0)
     assert not fleet.positions("another", since_s=0)
+
+
+def test_report_that_came_late_counts_from_when_it_was_said() -> None:
+    """Clocks differ; what came quickest tells by how much, and they drift a little."""
+    fleet = Fleet()
+    for said_at_ms, came_s in ((5_000, 105.02), (6_000, 106.5), (7_000, 107.01), (8_000, 109.0)):
+        report = replace(said("writer-1", 0, {FIRST: said_at_ms}), said_at_ms=said_at_ms)
+        fleet = fleets.report(fleet, 1, report, came_s, 0)
+    late = fleet.members["writer-1"]
+    assert late.said_at_s == pytest.approx(108.01, abs=0.003)
+    assert fleet.positions(GROUP, since_s=108)[FIRST].at_s == late.said_at_s
+    assert not fleet.positions(GROUP, since_s=108.1)
+    again = fleets.report(fleet, 2, late.report, 120.0, 0)
+    assert again.members["writer-1"].said_at_s == 120.0
 
 
 def test_partition_that_moves_counts_from_its_new_owner() -> None:
