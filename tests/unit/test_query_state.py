@@ -9,7 +9,7 @@ from libs.lake.completeness.scope import Scope
 from libs.lake.files.index import index_of
 from libs.lake.table.naming import fresh_columns
 from libs.lake.table.tables import TRADES_SCHEMA
-from services.query.completeness.certifying import Certifier
+from services.query.completeness.certifying import NOT_KNOWN_YET, Certifier
 from services.query.completeness.missing import MissingRange
 from services.query.state import State
 from services.query.tail.tail import EMPTY_TAIL
@@ -60,6 +60,15 @@ def test_nothing_is_complete_before_the_logs_end_is_known() -> None:
     assert not complete(State.of(index, EMPTY_TAIL, {}))
     assert complete(State.of(index, EMPTY_TAIL, {}).grown(TAIL, offsets(100)))
     assert complete(State.at_snapshot(index, {}))
+
+
+def test_what_is_not_complete_says_why_from_the_first_answer_on() -> None:
+    """Also where nothing is known to be missing: then it is the end of the log that is not known."""
+    index = index_of(7, fresh_columns(TRADES_SCHEMA), offsets(50), {})
+    state = State.of(index, EMPTY_TAIL, {})
+    for verdict in (Certifier().verdict(state, Scope()), Certifier().still(state, Scope())):
+        assert [lack.detail for lack in verdict.lacks] == [NOT_KNOWN_YET]
+        assert not verdict.complete
 
 
 def test_an_unreachable_log_is_lacking_until_it_is_reached_again() -> None:

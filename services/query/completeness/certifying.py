@@ -30,6 +30,7 @@ KEPT_LEDGERS = 4
 # More than there are symbols: callers may ask for names that are none, without end.
 KEPT_BOOKS = 16_384
 RECORDED = frozenset({Why.SHED, Why.LOST, Why.DEAD_LETTER})
+NOT_KNOWN_YET = "the end of the log is not known yet"
 SINCE_THEN = "what was brought later than this bound is not told from what was there"
 
 
@@ -93,7 +94,7 @@ class Certifier:
             found = lacking(book, beyond_of(state, scope), scope)
         else:
             found = lacking_below(book, state, scope, bound)
-        return Verdict(state.log_is_known and not found, tuple(found))
+        return verdict_of(state, found)
 
     def still(self, state: State, scope: Scope) -> Verdict:
         """Judge rows that all were there before: they may have gone, for good or out of reach.
@@ -105,7 +106,7 @@ class Certifier:
         found = lacking(Book(), gone, scope)
         recorded = lacking(self.book(state, scope), beyond_of(state, scope), scope)
         found += [one for one in recorded if one.why in RECORDED and is_below(one, state.high)]
-        return Verdict(state.log_is_known and not found, tuple(found))
+        return verdict_of(state, found)
 
     def certificate(self, state: State, scope: Scope) -> Certificate:
         """Say of everything in scope whether it is held, and where not, why."""
@@ -126,6 +127,13 @@ class Certifier:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(id(ledger))
         return self._kept[id(ledger)].book(scope)
+
+
+def verdict_of(state: State, found: list[Finding]) -> Verdict:
+    """Judge by what was found; an answer that is not complete always says why."""
+    if not found and not state.log_is_known:
+        found = [Finding(Why.NOT_PROVABLE, lacking=True, detail=NOT_KNOWN_YET)]
+    return Verdict(not found, tuple(found))
 
 
 def beyond_of(state: State, scope: Scope, ceiling: Offsets | None = None) -> Beyond:
