@@ -29,7 +29,7 @@ LOOKS_PER_REPORT = 4
 BACKOFF = Backoff(first_s=0.2, most_s=3.0)
 # Longer without a word, and the stream is taken for dead: a stopped governor keeps its sockets.
 # The first directive may wait for lag to be read; after it there are several in each TTL.
-LONGEST_SILENCE_S = 15.0
+LONGEST_SILENCE_S = 6.0
 SILENT_SHARE = 0.6
 WAITING_MESSAGES = 8
 

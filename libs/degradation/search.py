@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 class Search:
     """The addresses of all governors, and where to try next: one of them, or where one pointed.
 
-    `tried` counts those that failed since the last rest.
+    `tried` counts those that failed since the last rest, and `lost` is the one before this.
     """
 
     addresses: tuple[str, ...]
     at: int = 0
     pointed_to: str = ""
+    lost: str = ""
     tried: int = 0
 
     @classmethod
@@ -36,13 +37,15 @@ def failed(search: Search, leader: str = "") -> Search:
     """Go on after a failure: to the leader that was named, or to the next in the list.
 
     Who was pointed to and does not lead either points nowhere: two that name each other would
-    have the search run in a circle.
+    have the search run in a circle. Nor does one that points back to where no answer came from:
+    a standby names the leader until it has been silent for long enough.
     """
-    if leader and leader != search.address and not search.pointed_to:
-        return replace(search, pointed_to=leader)
+    here = search.address
+    if leader and leader not in (here, search.lost) and not search.pointed_to:
+        return replace(search, pointed_to=leader, lost=here)
     after = (search.at + 1) % len(search.addresses)
-    return replace(search, at=after, pointed_to="", tried=search.tried + 1)
+    return replace(search, at=after, pointed_to="", lost=here, tried=search.tried + 1)
 
 
 def rested(search: Search) -> Search:
-    return replace(search, tried=0)
+    return replace(search, lost="", tried=0)

@@ -30,7 +30,8 @@ async def open_stream(address: str) -> AsyncIterator[ControlStream]:
     Raises:
         UnavailableError: nothing answers at `address`.
     """
-    async with channel(address) as connection:
+    # A connection of its own: one that is shared hides that its other end sleeps.
+    async with channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as connection:
         await wait_until_ready(connection, timeout_s=CONNECT_TIMEOUT_S)
         call = governor_pb2_grpc.GovernorServiceStub(connection).Control()
         try:

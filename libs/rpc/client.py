@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import TypeVar
 
 import grpc
@@ -29,9 +29,9 @@ OPTIONS = (
 REFUSED = re.compile(r"ipv[46]:(?:%5B)?(?P<address>[^\s;]+?)(?:;|: )")
 
 
-def channel(address: str) -> grpc.aio.Channel:
+def channel(address: str, *, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
     """Open a channel; connecting waits for the first call."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+    return grpc.aio.insecure_channel(address, options=(*OPTIONS, *options))
 
 
 async def call(

@@ -39,7 +39,12 @@ def free_address() -> str:
 
 @contextmanager
 def governor(
-    bootstrap: str, topic: str, run_dir: Path, env: Mapping[str, str] | None = None
+    bootstrap: str,
+    topic: str,
+    run_dir: Path,
+    env: Mapping[str, str] | None = None,
+    *,
+    name: str = "governor-1",
 ) -> Iterator[tuple[Process, str]]:
     """Run a governor process for a group named like the topic; give it and its address."""
     address = free_address()
@@ -54,7 +59,7 @@ def governor(
     with ExitStack() as stack:
         everything = settings | FAST | dict(env or {})
         process = stack.enter_context(
-            started("services.governor", name="governor-1", run_dir=run_dir, env=everything)
+            started("services.governor", name=name, run_dir=run_dir, env=everything)
         )
         yield process, address
 
