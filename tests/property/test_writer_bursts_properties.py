@@ -30,12 +30,13 @@ class Reader:
 
     def read(self, records: int, broken: int) -> Verdict:
         batch = Batch(P, 1, self.at, self.at + max(records, 1), records, broken)
-        verdict = self.bursts.judge(batch)
+        watched, verdict = self.bursts.judge(batch)
+        assert self.bursts.judge(batch) == (watched, verdict)
+        self.bursts.note(P, watched)
         if verdict is Verdict.HOLD:
-            held_at = self.bursts.held_at(P)
-            assert held_at is not None
-            self.taken = [span for span in self.taken if span[0] < held_at]
-            self.at = held_at
+            assert watched.held_at is not None
+            self.taken = [span for span in self.taken if span[0] < watched.held_at]
+            self.at = watched.held_at
         elif verdict is not Verdict.IGNORE:
             self.taken.append((batch.start, batch.following))
             self.at = batch.following
@@ -93,10 +94,10 @@ def test_a_held_partition_goes_on_only_where_it_is_held(
     held_at = reader.at
     for records, broken in fetched_before:
         late = Batch(P, 1, held_at + 5, held_at + 5 + max(records, 1), records, broken)
-        assert reader.bursts.judge(late) is Verdict.IGNORE
+        assert reader.bursts.judge(late)[1] is Verdict.IGNORE
     assert reader.read(size, size) is Verdict.HOLD
     assert reader.read(2 * size, size - 1) is Verdict.RELEASE
-    assert reader.bursts.held_at(P) is None
+    assert reader.read(5, 0) is Verdict.TAKE
 
 
 def test_what_is_accepted_is_taken_and_what_comes_after_is_judged_anew() -> None:
@@ -112,9 +113,12 @@ def test_what_is_accepted_is_taken_and_what_comes_after_is_judged_anew() -> None
 def test_a_new_placing_is_judged_anew() -> None:
     """Another generation has no streak, and no hold."""
     bursts = Bursts(RULE)
-    assert bursts.judge(Batch(P, 1, 0, 10, 10, 10)) is Verdict.HOLD
-    assert bursts.judge(Batch(P, 2, 0, 9, 9, 9)) is Verdict.TAKE
-    assert bursts.judge(Batch(P, 2, 9, 10, 1, 1)) is Verdict.HOLD
+    verdicts = []
+    for batch in (Batch(P, 1, 0, 10, 10, 10), Batch(P, 2, 0, 9, 9, 9), Batch(P, 2, 9, 10, 1, 1)):
+        watched, verdict = bursts.judge(batch)
+        bursts.note(P, watched)
+        verdicts.append(verdict)
+    assert verdicts == [Verdict.HOLD, Verdict.TAKE, Verdict.HOLD]
 
 
 NOW_US = 10_000_000_000

@@ -15,7 +15,7 @@ from libs.degradation.level import Level
 from libs.degradation.obedience import Applied
 from libs.degradation.policy import load_policy
 from libs.market.clock import SystemClock
-from libs.market.errors import CorruptError
+from libs.market.errors import CorruptError, UnavailableError
 from libs.runtime.actor import MailboxActor, answer
 from libs.runtime.mailbox import Mailbox
 from libs.wire.registry import SchemaRegistry
@@ -61,12 +61,28 @@ class HeldCommitter(MailboxActor[ToCommitter]):
         answer(self.commits[number].done, Flushed(number + 100, rows))
 
 
+class TornMailbox(Mailbox[ToConsumer]):
+    """Fails the first message, as where the process is torn between two steps."""
+
+    def __init__(self) -> None:
+        super().__init__("consumer", 8)
+        self.torn = False
+
+    async def put(self, message: ToConsumer) -> None:
+        if not self.torn:
+            self.torn = True
+            raise UnavailableError("torn")
+        await super().put(message)
+
+
 class Bench:
-    def __init__(self, folder: Path, rule: FlushRule) -> None:
+    def __init__(
+        self, folder: Path, rule: FlushRule, consumer: Mailbox[ToConsumer] | None = None
+    ) -> None:
         schemas = folder / "schemas.json"
         self.value = encode_trade(a_trade(), register_trades(SchemaRegistry(schemas), "trades"))
         self.committer = HeldCommitter()
-        self.consumer: Mailbox[ToConsumer] = Mailbox("consumer", 8)
+        self.consumer: Mailbox[ToConsumer] = consumer or Mailbox("consumer", 8)
         self.executor = ThreadPoolExecutor(1)
         decoder = TradeDecoder(SchemaRegistry(schemas))
         policy = load_policy("crypto")
@@ -244,6 +260,20 @@ async def test_a_burst_is_left_out_and_told(patient: Bench) -> None:
     assert isinstance(held, Held)
     assert (held.hold.partition, held.hold.start) == (P3, 3)
     assert "UNKNOWN_SCHEMA: schema id 999999" in held.hold.why
+
+
+async def test_a_failure_before_a_hold_was_told_loses_no_hold(tmp_path: Path) -> None:
+    """What was in hand is judged anew after the restart: else the partition would stay ignored."""
+    bench = Bench(tmp_path, FlushRule(1 << 30, 1e9), TornMailbox())
+    for start in (0, 6):
+        await bench.fetched(start, start + 6, value=UNREADABLE)
+    with pytest.raises(UnavailableError, match="torn"):
+        await bench.tasks[1]
+    bench.tasks[1] = asyncio.create_task(bench.batcher.run())
+    async for _ in lived(bench):
+        held = await bench.consumer.get()
+    assert isinstance(held, Held)
+    assert held.hold.start == 0
 
 
 async def test_a_burst_may_begin_with_the_log(patient: Bench) -> None:

@@ -144,13 +144,12 @@ class Batcher(MailboxActor[ToBatcher]):
 
     async def _gather(self, raw: RawChunk, chunk: Chunk) -> None:
         """Gather a chunk, or hold its partition where it is part of a burst."""
-        verdict = self._bursts.judge(batch_of(chunk))
+        watched, verdict = self._bursts.judge(batch_of(chunk))
         if verdict is Verdict.IGNORE:
             return
         reached = chunk.following
         if verdict is Verdict.HOLD:
-            held_at = self._bursts.held_at(chunk.partition)
-            reached = chunk.start if held_at is None else held_at
+            reached = chunk.start if watched.held_at is None else watched.held_at
             self._buffer.cut(chunk.partition, reached)
             await self._consumer.put(Held(hold_of(raw, chunk, reached)))
         else:
@@ -158,6 +157,7 @@ class Batcher(MailboxActor[ToBatcher]):
             metrics.OUTDATED_ROWS.inc(self._buffer.add(chunk, now_s=now_s))
         if verdict is Verdict.RELEASE:
             await self._consumer.put(Released(chunk.partition, chunk.generation))
+        self._bursts.note(chunk.partition, watched)
         self.decoded = {**self.decoded, chunk.partition: Decoded(chunk.generation, reached)}
 
     async def _follow(self) -> None:

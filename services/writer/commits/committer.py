@@ -108,14 +108,15 @@ class TableCommitter(MailboxActor[ToCommitter]):
     async def handle(self, message: ToCommitter) -> None:
         match message:
             case Commit():
-                await answer_with(message.done, self._commit(message))
+                await answer_with(message.done, self._commit(message), step="commit")
             case ReadTable() if not message.reply.done():
                 await answer_with(message.reply, self._read())
             case FindRows() if not message.reply.done():
                 rows_at = partial(self._table.rows_at, message.offsets)
                 await answer_with(message.reply, self._blocking(rows_at))
             case RecordLost():
-                await answer_with(message.reply, self._record_lost(message))
+                lost = self._record_lost(message)
+                await answer_with(message.reply, lost, step="record a loss")
             case ReadLedger() if not message.reply.done():
                 read = partial(self._table.ledger, message.snapshot_id)
                 await answer_with(message.reply, self._blocking(read))
@@ -248,12 +249,17 @@ class TableCommitter(MailboxActor[ToCommitter]):
                 await asyncio.sleep(TELL_AGAIN_S)
 
 
-async def answer_with(reply: asyncio.Future[R], work: Awaitable[R]) -> None:
-    """Answer with what the work returns, or refuse with what it raises."""
+async def answer_with(reply: asyncio.Future[R], work: Awaitable[R], *, step: str = "") -> None:
+    """Answer with what the work returns, or refuse with what it raises.
+
+    Of a `step` that nobody may wait for any more the log says that it was given up.
+    """
     try:
         answer(reply, await work)
     except K2Error as error:
         refuse(reply, error)
+        if step and not isinstance(error, StoppingError):
+            log.error("given_up", step=step, error=error.message, reason=error.reason)  # noqa: TRY400
 
 
 def worker_of(kind: Kind) -> str:

@@ -76,18 +76,19 @@ class Bursts:
         self._rule = rule
         self._watched: dict[Partition, Watched] = {}
 
-    def judge(self, batch: Batch) -> Verdict:
-        """Say what becomes of a batch; `held_at` says afterwards where a hold begins."""
+    def judge(self, batch: Batch) -> tuple[Watched, Verdict]:
+        """Say what becomes of a batch; what follows of it is to be noted once that is done."""
         before = self._watched.get(batch.partition)
         if before is None or before.generation != batch.generation:
             before = Watched(batch.generation)
-        after, verdict = judged(before, batch, self._rule)
-        self._watched[batch.partition] = after
-        return verdict
+        return judged(before, batch, self._rule)
 
-    def held_at(self, partition: Partition) -> int | None:
-        watched = self._watched.get(partition)
-        return None if watched is None else watched.held_at
+    def note(self, partition: Partition, after: Watched) -> None:
+        """Go on from what a batch was judged to be.
+
+        Before that it may be judged again: nobody who has to hear of a hold is left out.
+        """
+        self._watched[partition] = after
 
     def accept(self, partition: Partition, generation: int, until: int) -> None:
         """Hold nothing that begins below `until`: it is dead-lettered as any other."""
