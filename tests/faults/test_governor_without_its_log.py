@@ -1,4 +1,4 @@
-"""Kafka goes away under the governor: the level holds, and lag is read again when it is back."""
+"""Kafka goes away under the governor: it directs nobody, says so, and comes back by itself."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ from pathlib import Path
 from libs.degradation.level import Level
 from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer, stop_client
-from tests.support.governor import (
-    attached,
-    commit_everything,
-    governor,
-    produce,
-    shows,
-    state_at,
-)
+from tests.support.governor import commit_everything, governor, produce, shows, state_at
+from tests.support.governors import leads, subject
 from tests.support.polling import eventually
 from tools.kafka.broker import LocalKafka
 
 TOPIC = "market.crypto.trades.without-log"
+SLOW_FALL = {"K2_GOVERNOR_COOLDOWN_S": "5"}
 
 
-async def test_level_holds_while_kafka_is_away_and_recovers_after(tmp_path: Path) -> None:
-    """Far beyond the cooldown nothing is lowered; with lag known to be gone, everything is."""
+async def test_nobody_is_directed_while_kafka_is_away(tmp_path: Path) -> None:
+    """Each process goes by itself after the TTL, no lower than before; then all is restored."""
     broker = LocalKafka(tmp_path / "kafka")
     broker.start()
     try:
         await ensure_topics(broker.bootstrap, [TOPIC])
-        with governor(broker.bootstrap, TOPIC, tmp_path) as (process, address):
-            await process.serving()
-            async with attached(address, TOPIC) as writer:
+        with governor(broker.bootstrap, TOPIC, tmp_path, SLOW_FALL) as (_, address):
+            epoch = (await leads(address)).directive.epoch
+            async with subject(address, TOPIC) as writer:
                 await _fall_behind(broker.bootstrap)
-                await writer.at(Level.SOFT)
+                await writer.directed_by(epoch, Level.SOFT)
 
                 broker.stop()
-                await eventually(lambda: _known(address, known=False), 15)
-                assert await _holds_for(address, seconds=4)
+                await eventually(lambda: writer.authority == "itself", 15)
                 assert writer.agent.level is Level.SOFT
-                assert writer.agent.applied.authority == "governor"
+                await eventually(lambda: _says_so(address), 15)
 
                 broker.start()
-                await eventually(lambda: _known(address, known=True), 30)
+                epoch = (await leads(address, 40)).directive.epoch
+                await writer.directed_by(epoch, Level.SOFT)
+                assert writer.never_went_back()
                 await commit_everything(broker.bootstrap, TOPIC, 150)
                 await shows(address, Level.NORMAL)
-                await writer.at(Level.NORMAL)
+                await writer.directed_by(epoch, Level.NORMAL)
     finally:
         broker.stop()
+
+
+async def _says_so(address: str) -> bool:
+    state = await state_at(address)
+    return not state.leading and "without Kafka no governor leads" in state.directive.explanation
 
 
 async def _fall_behind(bootstrap: str) -> None:
@@ -54,21 +55,3 @@ async def _fall_behind(bootstrap: str) -> None:
         await produce(producer, TOPIC, 150)
     finally:
         await stop_client(producer)
-
-
-async def _known(address: str, *, known: bool) -> bool:
-    return (await state_at(address)).groups[0].known is known
-
-
-async def _holds_for(address: str, *, seconds: float) -> bool:
-    """Whether the level is SOFT in every answer, cooldowns (1 s) and TTLs (3 s) on end."""
-    start = (await state_at(address)).processes[0].last_report_time.ToMilliseconds()
-
-    async def passed() -> bool:
-        state = await state_at(address)
-        assert state.directive.level == Level.SOFT + 1
-        assert not state.groups[0].known
-        now = state.processes[0].last_report_time.ToMilliseconds()
-        return now - start >= seconds * 1_000
-
-    return await eventually(passed, 30)
