@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from externalscaler.externalscaler_pb2_grpc import add_ExternalScalerServicer_to_server
 from k2.governor.v1 import governor_pb2_grpc
 
 from libs.market.clock import Clock, SystemClock
@@ -19,6 +20,8 @@ from services.governor.leadership import Leadership
 from services.governor.offsets import KafkaOffsets
 from services.governor.recorder import Recorder
 from services.governor.sampler import LagSampler, OffsetSource, Sample
+from services.governor.scaler import SERVICE as SCALER
+from services.governor.scaler import ScalerServicer
 from services.governor.servicer import GovernorServicer
 from services.governor.topic import Topic
 
@@ -78,6 +81,7 @@ def wire(config: GovernorConfig, source: OffsetSource, clock: Clock) -> Service:
         actors=[controller, collector, recorder, sampler],
         servicers=[
             (add, servicer, "k2.governor.v1.GovernorService"),
+            (add_ExternalScalerServicer_to_server, ScalerServicer(board), SCALER),
         ],
         grpc_address=config.grpc_address,
         metrics_address=config.metrics_address,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from libs.degradation.level import Cause, Level, Rules
-from libs.degradation.messages import Partition
+from libs.degradation.machine import Policy, lag_policy
+from libs.degradation.messages import Partition, Report
 from services.governor.fleet import Fleet, Member
 from services.governor.lag import GroupLag
 
@@ -16,12 +17,15 @@ class Findings:
     """What is found of one group.
 
     `sink_down` are the processes that shedding would not help: those whose commits fail; and all of
-    the group where nearly all of the lag is with such.
+    the group where nearly all of the lag is with such. `behind` are those whose own partitions have
+    their part of a lag that is shed for, until the group sheds no more: no other writer's shedding
+    helps, for it reads other partitions.
     """
 
     causes: tuple[Cause, ...] = ()
     hot: frozenset[Partition] = frozenset()
     sink_down: frozenset[str] = frozenset()
+    behind: frozenset[str] = frozenset()
 
 
 NONE = Findings()
@@ -53,7 +57,7 @@ def find(looking: Looking) -> Findings:
         looking.why: up,
     }
     causes = tuple(cause for cause, true in holds.items() if cause is not None and true)
-    return Findings(causes, hot, sink_down)
+    return Findings(causes, hot, sink_down, _behind(looking))
 
 
 def failing(fleet: Fleet, rules: Rules) -> list[Member]:
@@ -82,3 +86,26 @@ def _sink_down(looking: Looking) -> frozenset[str]:
     lag = sum(p.lag for p in group.partitions if p.place in places and not p.held)
     nearly_all = looking.level > Level.NORMAL and lag >= looking.hot_share * group.pressing
     return frozenset(members) if stuck and nearly_all else named
+
+
+def _behind(looking: Looking) -> frozenset[str]:
+    """Who has its part of the lag, or already applies such a level; nobody below GRACEFUL.
+
+    A process that names no partition cannot be judged, and counts.
+    """
+    if looking.level < Level.GRACEFUL:
+        return frozenset()
+    fleet = looking.fleet
+    policy = lag_policy(looking.rules, writers=fleet.writers)
+    lags = {one.place: one.lag for one in looking.group.partitions if not one.held}
+    return looking.before.behind | {
+        name
+        for name, member in fleet.of(looking.group.group).items()
+        if _counts(member.report, lags, policy)
+    }
+
+
+def _counts(report: Report, lags: Mapping[Partition, int], policy: Policy) -> bool:
+    own = sum(lags.get(place, 0) for place in report.own.positions)
+    demanded = policy.thresholds.demanded(own)
+    return not report.own.positions or max(demanded, report.applied_lag_level) >= Level.GRACEFUL

@@ -17,9 +17,12 @@ USUAL_OVER_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Moment:
+    """One reading; `whole` where live processes speak for all partitions."""
+
     at_s: float
     log_end: int
     lag: int
+    whole: bool = True
 
     @property
     def decoded(self) -> int:
@@ -56,6 +59,11 @@ class Flow:
         return Cause.INGRESS_BURST if came_more else Cause.SLOW_WRITER
 
     @property
+    def whole(self) -> bool:
+        """All that was decoded in the window was decoded by the processes that are known."""
+        return all(moment.whole for moment in self.moments)
+
+    @property
     def least_lag(self) -> int:
         """Over the window: the group has been behind by so much all the time."""
         return min((moment.lag for moment in self.moments), default=0)
@@ -79,7 +87,8 @@ def on(flow: Flow, group: GroupLag, now_s: float, *, normal: bool) -> Flow:
     """Take a reading in. Rates begin anew where it is not known, or where the log is another."""
     if not group.known:
         return replace(flow, moments=())
-    moment = Moment(now_s, group.log_end, group.lag)
+    whole = all(partition.live for partition in group.partitions)
+    moment = Moment(now_s, group.log_end, group.lag, whole)
     kept = [one for one in flow.moments if now_s - one.at_s <= WINDOW_S]
     if kept and kept[-1].log_end > moment.log_end:
         kept = []

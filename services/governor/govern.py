@@ -103,9 +103,9 @@ def directive(standing: Standing, orders: Orders, reported: Report) -> Directive
     if reported.process not in orders.memory_levels:
         return None
     process, group = reported.process, reported.own.consumer_group
-    lag_level = orders.lag_levels.get(group, orders.lag_level)
-    memory_level = orders.memory_levels[process]
     found = orders.findings.get(group, NONE)
+    lag_level = _level_for(process, orders, group, found)
+    memory_level = orders.memory_levels[process]
     return Directive(
         epoch=orders.epoch,
         sequence=orders.sequence,
@@ -120,6 +120,13 @@ def directive(standing: Standing, orders: Orders, reported: Report) -> Directive
         override=orders.override,
         restart=process == orders.restarting,
     )
+
+
+def _level_for(process: str, orders: Orders, group: str, found: Findings) -> Level:
+    """The level of a process's group; what is shed, only where it is behind itself."""
+    level = orders.lag_levels.get(group, orders.lag_level)
+    judged = group in orders.findings and not orders.override
+    return min(level, Level.SOFT) if judged and process not in found.behind else level
 
 
 def _read_all(standing: Standing, sample: Mapping[str, GroupLag], now_s: float) -> Standing:

@@ -16,13 +16,17 @@ HOLD_REMEMBERED_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class PartitionLag:
-    """Both offsets are of one moment. `held`: it waits at records that cannot be read."""
+    """Both offsets are of one moment. `held`: it waits at records that cannot be read.
+
+    `live`: a process speaks for it.
+    """
 
     topic: str
     partition: int
     end_offset: int
     decoded_offset: int
     held: bool = False
+    live: bool = False
 
     @property
     def place(self) -> Partition:
@@ -144,7 +148,7 @@ def group_lag(
 def _reported_lag(place: Partition, looks: Looks, said: Reported) -> PartitionLag:
     end = looks.end_at(place, said.at_s)
     position = max(said.offset, looks.newest.bounds[place].begin)
-    return PartitionLag(*place, end, position, said.held)
+    return PartitionLag(*place, end, position, said.held, live=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,16 +59,19 @@ class Scale:
 
 def scaled(scale: Scale, work: Work, rules: ScaleRules, now_s: float) -> Scale:
     """Take a reading in."""
-    seen = _with_capacity(scale if scale.known else _first(scale, work), work)
+    seen = _with_capacity(scale, work)
+    if seen.capacity_per_s is None:
+        return _as_they_are(seen, work)
     wanted, because = _wanted(seen, work, rules)
     if wanted > seen.desired and (against := _against_more(seen, work)):
         wanted, because = seen.desired, f"{because}; but {against}"
     return replace(_towards(seen, wanted, rules, now_s), because=because)
 
 
-def _first(scale: Scale, work: Work) -> Scale:
-    """Start from the writers there are."""
-    return replace(scale, desired=max(1, min(work.writers, work.partitions)), known=True)
+def _as_they_are(scale: Scale, work: Work) -> Scale:
+    """Ask for the writers there are, while nobody knows better; for none while none has come."""
+    known = scale.known or work.writers > 0
+    return replace(scale, desired=max(1, min(work.writers, work.partitions)), known=known)
 
 
 def _against_more(scale: Scale, work: Work) -> str:
@@ -78,11 +81,13 @@ def _against_more(scale: Scale, work: Work) -> str:
 def _with_capacity(scale: Scale, work: Work) -> Scale:
     """Measure where the writers are behind; where they keep up they can at least what they do.
 
-    Shed records are passed by, not decoded; and a group that waits for something else shows what
-    that can do.
+    Shed records are passed by, not decoded; a group that waits for something else shows what that
+    can do; and what an unknown process decoded would make the known ones look quick.
     """
     rates = work.flow.rates
-    if rates is None or rates.decoded <= 0 or not work.writers or work.shedding or work.hindered:
+    if rates is None or rates.decoded <= 0 or not work.writers or not work.flow.whole:
+        return scale
+    if work.shedding or work.hindered:
         return scale
     each = rates.decoded / work.writers
     if work.behind:
@@ -94,7 +99,7 @@ def _with_capacity(scale: Scale, work: Work) -> Scale:
 
 def _wanted(scale: Scale, work: Work, rules: ScaleRules) -> tuple[int, str]:
     rates = work.flow.rates
-    if rates is None or not scale.capacity_per_s:
+    if rates is None or scale.capacity_per_s is None:
         return scale.desired, "rates are not known yet"
     planned = scale.capacity_per_s * rules.utilisation
     needed = (max(rates.produced, 0.0) + work.pressing / rules.drain_s) / planned

@@ -154,3 +154,33 @@ def test_level_that_rose_because_less_was_decoded_is_a_slow_writer() -> None:
 def test_nobody_knows_why_of_lag_that_was_there_before() -> None:
     """A governor that starts has seen no usual."""
     assert causes_of(governed(EVEN, EVEN)) == ()
+
+
+def test_only_writers_that_are_behind_are_told_to_shed() -> None:
+    """The other one reads other partitions: what it sheds helps nobody. It may skip and gather."""
+    one, two = writer(1, partitions=(0, 1)), writer(2, partitions=(2, 3))
+    sample = lag(600_000, 700_000, 900, 10)
+    state = governed(sample, sample, fleet=fleet_of(one, two))
+    assert [told(state, each).lag_level for each in (one, two)] == [Level.AGGRESSIVE, Level.SOFT]
+    even = lag(300_000, 300_000, 300_000, 300_000)
+    both = governed(even, even, fleet=fleet_of(one, two))
+    assert {told(both, each).lag_level for each in (one, two)} == {Level.AGGRESSIVE}
+
+
+def test_writer_stays_behind_until_its_group_sheds_no_more() -> None:
+    """Else it would shed, catch up, stop, and fall behind, over and over."""
+    one, two = writer(1, partitions=(0, 1)), writer(2, partitions=(2, 3))
+    fleet, sample = fleet_of(one, two), lag(400_000, 400_000, 900, 10)
+    state = governed(sample, sample, fleet=fleet)
+    caught_up = governed(*[lag(10, 10, 10, 10)] * 10, fleet=fleet, before=state)
+    assert told(caught_up, one).lag_level is Level.GRACEFUL
+    over = governed(*[lag(10, 10, 10, 10)] * 200, fleet=fleet, before=state)
+    assert told(over, one).lag_level is Level.NORMAL
+
+
+def test_writer_that_sheds_already_goes_on_under_a_new_governor() -> None:
+    """Nobody is lowered by a takeover, however little lag there is by then."""
+    one = writer(1, partitions=(0, 1))
+    shedding = replace(one, applied_level=Level.GRACEFUL, applied_lag_level=Level.GRACEFUL)
+    state = governed(lag(10, 10, 10, 10), fleet=fleet_of(shedding, writer(2, partitions=(2, 3))))
+    assert told(state, shedding).lag_level is Level.GRACEFUL

@@ -111,8 +111,19 @@ def test_what_is_shed_is_not_what_a_writer_can_do() -> None:
 
 def test_number_starts_from_the_writers_there_are() -> None:
     """A governor that has just started sends nobody away."""
-    assert World().after(replace(KEEPS_UP, flow=Flow(), writers=3), 1) == 3
-    assert World().after(replace(KEEPS_UP, flow=Flow(), writers=0), 1) == 1
+    world = World()
+    assert world.after(replace(KEEPS_UP, flow=Flow(), writers=0), 9) == 1
+    assert not world.scale.known
+    assert world.after(replace(KEEPS_UP, flow=Flow(), writers=3), 1) == 3
+    assert world.scale.known
+
+
+def test_what_unknown_writers_decode_is_not_what_the_known_ones_can() -> None:
+    """After a new governor's start they attach one after the other."""
+    world = World()
+    strangers = tuple(replace(one, whole=False) for one in BEHIND.flow.moments)
+    assert world.after(replace(BEHIND, flow=Flow(strangers)), 60) == 1
+    assert world.scale.capacity_per_s is None
 
 
 def test_slower_writers_are_measured_anew() -> None:
