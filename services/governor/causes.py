@@ -16,10 +16,9 @@ from services.governor.lag import GroupLag
 class Findings:
     """What is found of one group.
 
-    `sink_down` are the processes that shedding would not help: those whose commits fail; and all of
-    the group where nearly all of the lag is with such. `behind` are those whose own partitions have
-    their part of a lag that is shed for, until the group sheds no more: no other writer's shedding
-    helps, for it reads other partitions.
+    `sink_down` are the processes whose commits fail: shedding would not help them. `behind` are
+    those whose own partitions have their part of a lag that is shed for, until the group sheds no
+    more: no other writer's shedding helps, for it reads other partitions.
     """
 
     causes: tuple[Cause, ...] = ()
@@ -48,7 +47,9 @@ class Looking:
 
 
 def find(looking: Looking) -> Findings:
-    hot, sink_down = _hot(looking), _sink_down(looking)
+    hot, members = _hot(looking), looking.fleet.of(looking.group.group)
+    named = (m.report.process for m in failing(looking.fleet, looking.rules))
+    sink_down = frozenset(name for name in named if name in members)
     up = looking.level > Level.NORMAL
     holds: Mapping[Cause | None, bool] = {
         Cause.SINK_DOWN: bool(sink_down),
@@ -75,17 +76,6 @@ def _hot(looking: Looking) -> frozenset[Partition]:
     if worst is None or not (worst.place in before or looking.group.hot(share)):
         return frozenset()
     return frozenset((worst.place,))
-
-
-def _sink_down(looking: Looking) -> frozenset[str]:
-    group = looking.group
-    members = looking.fleet.of(group.group)
-    stuck = [m for m in failing(looking.fleet, looking.rules) if m.report.process in members]
-    named = frozenset(member.report.process for member in stuck)
-    places = {place for member in stuck for place in member.report.own.positions}
-    lag = sum(p.lag for p in group.partitions if p.place in places and not p.held)
-    nearly_all = looking.level > Level.NORMAL and lag >= looking.hot_share * group.pressing
-    return frozenset(members) if stuck and nearly_all else named
 
 
 def _behind(looking: Looking) -> frozenset[str]:
