@@ -34,7 +34,6 @@ async def without_catalog(
     ground: Ground, what: str, outage: Callable[[Path], AbstractContextManager[None]]
 ) -> None:
     ground.story.begins(f"the catalog is {what}")
-    before = ground.sight.written.commits
     with outage(ground.setting.layout.data / "catalog.db"):
         await ground.until(
             lambda sight: bool(sight.written.stopped_because), SAID_TIMEOUT_S, "the writer says so"
@@ -42,6 +41,7 @@ async def without_catalog(
         ground.story.note(Kind.SEEN, f"the writer: {ground.sight.written.stopped_because}")
         await asyncio.sleep(GOES_ON_S)
         sight = ground.sight
+        before = sight.written.commits
         ground.story.note(
             Kind.SEEN,
             f"queries go on: {sight.tail_rows:,} rows wait in the tail; causes"

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 from libs.degradation.level import Level
 from libs.degradation.policy import Priority, load_policy
@@ -52,12 +53,18 @@ class Setting:
     def source(self) -> Source:
         return Source(self.seed, 20, SESSION_S, self.trades_per_second)
 
+    @property
+    def faults(self) -> Path:
+        """Where processes read what a test, or a run, orders of them."""
+        return self.layout.root / "faults"
+
     def plan(self, on_step: Callable[[str], None]) -> Plan:
         return Plan(
             self.layout,
             self.source.exchange(),
             FLUSH_AFTER_S,
             restarts=RESTARTS,
+            variables={"K2_FAULT_DIR": str(self.faults)},
             service_variables=self.scale.variables(),
             writers=self.writers,
             governors=self.governors,

@@ -42,6 +42,7 @@ class Scale:
             "writer": {
                 "K2_PRIORITY_POLICY": str(POLICY),
                 "K2_WRITER_BACKFILL_RECORDS_PER_S": f"{self.backfill_records_per_s:g}",
+                "K2_WRITER_RESTART_JITTER_S": "0",
                 **({"K2_MEMORY_LIMIT_BYTES": f"{limit}MiB"} if limit else {}),
             },
         }

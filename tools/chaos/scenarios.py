@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tools.chaos import broker, catalog, kill, lag, venue
+from tools.chaos import broker, catalog, kill, lag, memory, venue
 from tools.chaos.scale import Scale
 from tools.chaos.scenario import Scenario
 
@@ -12,6 +12,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
         Scenario("lag", lag.harm, lag.judged, Scale()),
+        # Lag levels as in production: what a pause leaves behind is to show none of them.
+        Scenario("memory", memory.harm, memory.judged, Scale(lag=1.0, writer_limit_mib=450)),
         Scenario("kill", kill.harm, kill.judged, Scale()),
         Scenario("broker", broker.harm, broker.judged, Scale()),
         Scenario("catalog", catalog.harm, catalog.judged, Scale()),

@@ -122,6 +122,11 @@ class Levels:
     def in_order(self) -> list[Level]:
         return [level for _, level in self.seen]
 
+    def since(self, start_s: float, end_s: float = float("inf")) -> list[Level]:
+        """Return what was shown from a moment on, the level of that moment first."""
+        before = [level for at_s, level in self.seen if at_s <= start_s]
+        return before[-1:] + [level for at_s, level in self.seen if start_s < at_s < end_s]
+
 
 def counters_in(page: str, name: str, label: str) -> dict[str, float]:
     """Read one counter from a Prometheus page, by one of its labels."""

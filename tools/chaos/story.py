@@ -44,6 +44,11 @@ class Story:
         self.events.append(event)
         self.tell(event)
 
+    def began(self, step: str) -> float:
+        """Return when a step began; the end of time where it never did."""
+        times = (event.at_s for event in self.events if event.text == step)
+        return next(times, float("inf"))
+
     def begins(self, step: str) -> None:
         """Say what is done from now on."""
         self.step = step

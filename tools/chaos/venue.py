@@ -1,4 +1,4 @@
-"""`exchange`: the simulated exchange leaves out, doubles, cuts, delays, sends garbage, shuts down."""
+"""`exchange`: the simulated exchange leaves out, doubles, cuts, delays, garbles, shuts down."""
 
 from __future__ import annotations
 

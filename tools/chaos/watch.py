@@ -48,7 +48,7 @@ Doors = Callable[[], Iterable[Door]]
 
 @dataclass(slots=True)
 class Watch:
-    """The newest sight, and the levels that were shown.
+    """The newest sight, and the levels that were shown: the higher of both, and memory's alone.
 
     `on_look` is told of each sight, `on_level` of one with another level than before.
     """
@@ -60,6 +60,7 @@ class Watch:
     on_level: Callable[[Sight], None] = field(default=lambda _: None)
     sight: Sight = field(default_factory=lambda: Sight(0.0))
     levels: Levels = field(default_factory=Levels)
+    memory_levels: Levels = field(default_factory=Levels)
     began_s: float = field(default_factory=time.monotonic)
     _shed: Totals = field(default_factory=Totals)
     _backfilled: Totals = field(default_factory=Totals)
@@ -86,6 +87,8 @@ class Watch:
             self._publish(governed=governed or replace(self.sight.governed, level=None))
             if written is not None:
                 self._publish(written=written)
+            if self.sight.level is not None:
+                self.memory_levels.take(self.sight.at_s, self.sight.governed.memory_level)
             if self.levels.take(self.sight.at_s, self.sight.level):
                 self.on_level(self.sight)
             self.on_look(self.sight)

@@ -8,9 +8,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated
 
 import psutil
+import structlog
 import typer
 from rich.console import Console
 
@@ -55,7 +57,7 @@ Form = Annotated[Output | None, typer.Option("--output", "-o", help="table or js
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
-    for command in (lag, kill, broker, catalog, exchange):
+    for command in (lag, memory, kill, broker, catalog, exchange):
         group.command()(command)
     app.add_typer(group, name="chaos", rich_help_panel="Running K2")
 
@@ -80,6 +82,27 @@ def lag(
     """
     scaled = replace(SCENARIOS["lag"].scale, lag=scale, cooldown_s=cooldown)
     _run("lag", writers, governors, seed, rate, keep, output, scaled)
+
+
+def memory(
+    limit: Annotated[
+        int, typer.Option("--limit-mib", min=400, help="Memory that each writer may take.")
+    ] = SCENARIOS["memory"].scale.writer_limit_mib or 0,
+    cooldown: Cooldown = SCENARIOS["memory"].scale.cooldown_s,
+    writers: Writers = 1,
+    governors: Governors = 1,
+    seed: Seed = 7,
+    rate: Rate = 500,
+    keep: Keep = False,
+    output: Form = None,
+) -> None:
+    """A writer truly reaches its memory limit: by load, by ballast, and by one it never gives back.
+
+    The ballast shows all five levels and the way back. What is never freed, as by an allocator that
+    keeps what it has, is cured by a restart.
+    """
+    scaled = replace(SCENARIOS["memory"].scale, writer_limit_mib=limit, cooldown_s=cooldown)
+    _run("memory", writers, governors, seed, rate, keep, output, scaled)
 
 
 def kill(
@@ -171,7 +194,10 @@ def run_one(scenario: Scenario, options: Options) -> bool:
     )
     keep = options.keep
     try:
-        with shown(scenario.name, options.output) as (where, tell):
+        with (
+            logs_in(layout.logs / "k2.log"),
+            shown(scenario.name, options.output) as (where, tell),
+        ):
             story = Story(scenario.name, lambda: 0.0, tell)
             promises = asyncio.run(until_interrupted(play(scenario, setting, story, where)))
             return verdict(story, promises)
@@ -182,6 +208,18 @@ def run_one(scenario: Scenario, options: Options) -> bool:
     finally:
         if not keep:
             shutil.rmtree(layout.root, ignore_errors=True)
+
+
+@contextmanager
+def logs_in(path: Path) -> Iterator[None]:
+    """Write down there what this process logs: it is no part of what is shown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
+        try:
+            yield
+        finally:
+            structlog.reset_defaults()
 
 
 @contextmanager

@@ -1,0 +1,168 @@
+"""`memory`: a writer truly reaches its limit, by load, by ballast, and by what is never freed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from libs.degradation.level import MEMORY_THRESHOLDS, Level
+from libs.market.errors import UnavailableError
+from tools.chaos import promises
+from tools.chaos.aftermath import Findings, common
+from tools.chaos.ground import POLL_S, Ground
+from tools.chaos.kill import back
+from tools.chaos.promises import Promise
+from tools.chaos.scale import MIB
+from tools.chaos.story import Kind
+
+WRITER = "writer-1"
+LOAD_TRADES = 400_000
+A_BURST = 20_000
+LEVEL_TIMEOUT_S = 30.0
+NORMAL_TIMEOUT_S = 90.0
+RESTART_TIMEOUT_S = 60.0
+# Above a trigger by this share of the limit, below the next one by more.
+ABOVE = 0.012
+TAKEN_S = 0.7
+
+LOAD = "loads the writer with trades until all are in the table"
+RAMP = "has the writer hold more and more memory"
+KEEPS = "has the writer hold memory that it never gives back"
+CURED = "the writer was started anew"
+
+
+@dataclass(frozen=True, slots=True)
+class Ballast:
+    """What a process is ordered to hold; the order is a file that it reads (libs/runtime)."""
+
+    folder: Path
+    process: str
+
+    def hold(self, mib: int, *, keep: bool = False) -> None:
+        """Order so much."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        beside = self._order.with_suffix(".ballast-new")
+        beside.write_text(f"{mib}{' keep' if keep else ''}\n")
+        beside.replace(self._order)
+
+    def let_go(self) -> None:
+        """Order nothing any more."""
+        self._order.unlink(missing_ok=True)
+
+    @property
+    def _order(self) -> Path:
+        return self.folder / f"{self.process}.ballast"
+
+
+async def harm(ground: Ground) -> None:
+    """Reach the limit three times, and wait for NORMAL after each."""
+    ballast = Ballast(ground.setting.faults, WRITER)
+    try:
+        await by_load(ground)
+        await by_ballast(ground, ballast)
+        await by_what_is_never_freed(ground, ballast)
+    finally:
+        ballast.let_go()
+
+
+async def by_load(ground: Ground) -> None:
+    """Send more than fits into the writer's memory at once; what it does about it is seen."""
+    ground.story.begins(LOAD)
+    goal, most_bytes = ground.flood.total + LOAD_TRADES, 0
+    while ground.flood.total < goal:
+        await ground.flood.send(A_BURST)
+        most_bytes = max(most_bytes, used_bytes(ground))
+    await ground.until(lambda sight: sight.behind == 0, NORMAL_TIMEOUT_S, "all is decoded")
+    led_to = max(ground.watch.memory_levels.since(ground.story.began(LOAD)))
+    ground.story.note(
+        Kind.SEEN,
+        f"{LOAD_TRADES:,} trades came in at once: {most_bytes // MIB} MiB at most, {led_to.name}",
+    )
+    await ground.until_normal(NORMAL_TIMEOUT_S)
+
+
+async def by_ballast(ground: Ground, ballast: Ballast) -> None:
+    """Show all five levels, give the memory back, and come down one by one."""
+    ground.story.begins(RAMP)
+    held_mib = 0
+    for level in list(Level)[1:]:
+        held_mib = await ballast_until(ground, ballast, level, held_mib)
+    ballast.let_go()
+    ground.story.note(Kind.SEEN, f"{held_mib} MiB are given back")
+    await ground.until_normal(NORMAL_TIMEOUT_S)
+
+
+async def ballast_until(ground: Ground, ballast: Ballast, level: Level, held_mib: int) -> int:
+    """Have the writer hold what demands this level and no higher one; return how much.
+
+    Raises:
+        UnavailableError: the level is not shown in time.
+    """
+    began_s = time.monotonic()
+    while ground.sight.governed.memory_level < level:
+        if time.monotonic() - began_s > LEVEL_TIMEOUT_S:
+            raise UnavailableError(f"{level.name} is not shown with {held_mib} MiB of ballast")
+        missing = wanted_bytes(ground, level) - used_bytes(ground)
+        if missing > 0:
+            held_mib += -(-missing // MIB)
+            ballast.hold(held_mib)
+            # It is there by then; what is missing is not to be ordered twice.
+            await asyncio.sleep(TAKEN_S)
+        await asyncio.sleep(POLL_S)
+    return held_mib
+
+
+async def by_what_is_never_freed(ground: Ground, ballast: Ballast) -> None:
+    """Have an allocator that gives nothing back: only a process started anew is cured of it."""
+    door = ground.fleet.doors()[WRITER]
+    missing = wanted_bytes(ground, Level.CIRCUIT_BREAK) - used_bytes(ground)
+    ground.story.begins(KEEPS)
+    began_s = time.monotonic()
+    ballast.hold(-(-missing // MIB), keep=True)
+    shown = f"{Level.CIRCUIT_BREAK.name} is shown"
+    await ground.until(
+        lambda s: s.governed.memory_level is Level.CIRCUIT_BREAK, LEVEL_TIMEOUT_S, shown
+    )
+    # It stays until the process ends; the next one is not to take it again.
+    ballast.let_go()
+    while not await back(ground, door):
+        if time.monotonic() - began_s > RESTART_TIMEOUT_S:
+            raise UnavailableError(f"{WRITER} was not started anew in {RESTART_TIMEOUT_S:g} s")
+        await asyncio.sleep(POLL_S)
+    took_s = time.monotonic() - began_s
+    ground.story.note(Kind.SEEN, f"{CURED} and serves after {took_s:.1f} s", took_s=took_s)
+    await ground.until_normal(NORMAL_TIMEOUT_S)
+
+
+def wanted_bytes(ground: Ground, level: Level) -> int:
+    limit_bytes = (ground.setting.scale.writer_limit_mib or 0) * MIB
+    return round(limit_bytes * (MEMORY_THRESHOLDS.trigger(level) + ABOVE))
+
+
+def used_bytes(ground: Ground) -> int:
+    """Measure what the writer has resident, beside its own reports."""
+    try:
+        return int(psutil.Process(ground.fleet.doors()[WRITER].pid).memory_info().rss)
+    except (KeyError, psutil.Error) as error:
+        raise UnavailableError(f"{WRITER} does not run") from error
+
+
+def judged(ground: Ground, findings: Findings) -> Iterator[Promise]:
+    """Hold what was seen against what is promised."""
+    story = ground.story
+    ramp = ground.watch.memory_levels.since(story.began(RAMP), story.began(KEEPS))
+    yield promises.rose_through_all(ramp)
+    yield promises.fell_one_by_one(ramp)
+    cured = [event.text for event in story.events if event.text.startswith(CURED)]
+    yield Promise(
+        "what is never freed is cured by one restart", len(cured) == 1, "; ".join(cured) or "none"
+    )
+    shed = sum(findings.last.shed.values())
+    yield Promise("nothing is put off for memory's sake", shed == 0, f"{shed:,} put off")
+    yield promises.normal_in_the_end(ground.watch.levels.in_order)
+    yield from common(ground, findings)
