@@ -7,64 +7,26 @@ consumer alone, through its fetcher's inner parts: hence aiokafka's version is h
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from aiokafka import AIOKafkaConsumer
-from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
-Ints = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
+from libs.kafka.record_batches import NO_KEYS, Keys, Opened, header_of, opened
+from libs.kafka.record_starts import Ints
 
-HEADER = struct.Struct(">qiibIhiqqqhii")
-CODEC_MASK = 0b111
-# Where the log stamps its own time this is that of every record in the batch.
-MAX_TIMESTAMP = 8
-DECODERS: dict[int, Callable[[Any], bytes]] = {
-    0: bytes,
-    1: gzip_decode,
-    2: snappy_decode,
-    3: lz4_decode,
-    4: zstd_decode,
-}
-# Arrow keeps values up to this long inside the view itself.
-INLINE_BYTES = 12
 # Batches are gathered up to so many records and cut together: at 200 records a batch that costs
 # half of cutting each by itself, and what is decoded next costs a fifth less.
 RECORDS_A_RUN = 4_096
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The keys of some records, left where they lie in their batches until somebody asks."""
-
-    body: bytes
-    at: Ints
-    length: Ints
-
-    def __len__(self) -> int:
-        return len(self.at)
-
-    def after(self, first: int) -> Keys:
-        return Keys(self.body, self.at[first:], self.length[first:])
-
-    def array(self) -> pa.Array:
-        """Copy them out: binary, null where a record has no key."""
-        return short_array(self.body, self.at, self.length)
-
-
-NO_KEYS = Keys(b"", np.empty(0, np.int64), np.empty(0, np.int64))
+# What one fetch brings of a partition, more or less: its batches are opened together.
+RECORDS_AT_ONCE = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +91,18 @@ class PartitionRuns(PartitionRecords):  # type: ignore[misc]
             batch, raw = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(f"Invalid CRC - {self._tp}")
-            if not self._is_skipped(batch):
-                gathered.add(raw)
-            self.next_fetch_offset = batch.next_offset
-            if gathered.records >= RECORDS_A_RUN:
-                yield gathered.run(until=batch.next_offset)
-                gathered = _Gathered(batch.next_offset)
-        if gathered.records:
-            yield gathered.run(until=self.next_fetch_offset)
+            gathered.add(raw, batch.next_offset, skipped=self._is_skipped(batch))
+            if gathered.records >= RECORDS_AT_ONCE:
+                yield from self._delivered(gathered)
+                gathered = _Gathered(self.next_fetch_offset)
+        yield from self._delivered(gathered)
+
+    def _delivered(self, gathered: _Gathered) -> Iterator[Run]:
+        """Go on as each run is taken: who stops in between is to read the rest again."""
+        for run in gathered.runs():
+            self.next_fetch_offset = run.following
+            yield run
+        self.next_fetch_offset = gathered.following
 
     def _is_skipped(self, batch: Any) -> bool:
         """Follow the transactions: markers are no records, nor is what was aborted."""
@@ -150,122 +116,57 @@ class PartitionRuns(PartitionRecords):  # type: ignore[misc]
 
 
 class _Gathered:
-    """Batches in a row, to become one run."""
+    """Batches in a row, to become runs."""
 
     def __init__(self, start: int) -> None:
         self._start = start
         self._batches: list[memoryview] = []
+        self._ends: list[int] = []
+        self.following = start
         self.records = 0
 
-    def add(self, batch: memoryview) -> None:
-        count = HEADER.unpack_from(batch)[-1]
+    def add(self, batch: memoryview, following: int, *, skipped: bool) -> None:
+        """Take a batch in; its positions are covered also where nothing is taken of it."""
+        self.following = following
+        count = 0 if skipped else header_of(batch).records
         # Compaction keeps a batch that it has emptied.
         if count:
             self._batches.append(batch)
+            self._ends.append(following)
             self.records += count
 
-    def run(self, *, until: int) -> Run:
-        offsets, values, keys = cut(*self._batches)
-        first = int(np.searchsorted(offsets, self._start))
-        header = HEADER.unpack_from(self._batches[0])
-        share = (until - self._start) / (until - min(header[0], self._start))
+    def runs(self) -> Iterator[Run]:
+        """Cut runs of whole batches; the last covers what is skipped after it."""
+        if not self._batches:
+            return
+        whole, first, start = opened(self._batches), 0, self._start
+        for stop in stops([header.records for header in whole.headers]):
+            is_last = stop == len(self._batches)
+            until = self.following if is_last else self._ends[stop - 1]
+            yield self._run(whole, first, stop, start, until)
+            first, start = stop, until
+
+    def _run(self, whole: Opened, first: int, stop: int, start: int, until: int) -> Run:
+        offsets, values, keys = whole.cut(first, stop)
+        skipped = int(np.searchsorted(offsets, start))
+        header = whole.headers[first]
+        share = (until - start) / (until - min(header.base_offset, start))
         return Run(
-            self._start,
+            start,
             until,
-            offsets[first:],
-            values.slice(first),
-            keys.after(first),
-            appended_ms=header[MAX_TIMESTAMP],
-            stored_bytes=round(share * sum(map(len, self._batches))),
+            offsets[skipped:],
+            values.slice(skipped),
+            keys.after(skipped),
+            appended_ms=header.max_timestamp_ms,
+            stored_bytes=round(share * sum(map(len, self._batches[first:stop]))),
         )
 
 
-def cut(*batches: bytes | memoryview) -> tuple[Ints, pa.Array, Keys]:
-    """Return the offsets, values and keys of record batches of Kafka's format 2."""
-    headers = [HEADER.unpack_from(batch) for batch in batches]
-    counts = [header[-1] for header in headers]
-    bodies = [
-        DECODERS[header[5] & CODEC_MASK](memoryview(batch)[HEADER.size :])
-        for header, batch in zip(headers, batches, strict=True)
-    ]
-    body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
-    data = np.frombuffer(body, np.uint8)
-    begins = accumulate(map(len, bodies), initial=0)
-    after_attributes = record_starts(body, zip(begins, counts, strict=False)) + 1
-    _, at = varints(data, after_attributes)
-    delta, at = varints(data, at)
-    key_length, key_at = varints(data, at)
-    value_length, at = varints(data, key_at + np.maximum(key_length, 0))
-    base_offset = np.repeat(np.array([header[0] for header in headers], np.int64), counts)
-    values = binary_array(body, data, at, value_length)
-    return base_offset + delta, values, Keys(body, key_at, key_length)
-
-
-def record_starts(body: bytes, batches: Iterable[tuple[int, int]]) -> Ints:
-    """Return where each record's first byte after its length is: each length leads to the next.
-
-    `batches` say where each begins and how many records it has.
-    """
-    starts: list[int] = []
-    for begin, count in batches:
-        at = begin
-        for _ in range(count):
-            length = body[at]
-            at += 1
-            if length >= 0x80:
-                length &= 0x7F
-                shift = 7
-                while (octet := body[at]) >= 0x80:
-                    length |= (octet & 0x7F) << shift
-                    shift += 7
-                    at += 1
-                length |= octet << shift
-                at += 1
-            starts.append(at)
-            at += length >> 1
-    return np.array(starts, np.int64)
-
-
-def varints(data: Bytes, at: Ints) -> tuple[Ints, Ints]:
-    """Read one zigzag varint at each place; return them and the places after."""
-    octet = data[at].astype(np.int64)
-    raw, after, shift = octet & 0x7F, at + 1, 7
-    going_on = np.flatnonzero(octet & 0x80)
-    while len(going_on):
-        octet = data[after[going_on]].astype(np.int64)
-        raw[going_on] |= (octet & 0x7F) << shift
-        after[going_on] += 1
-        shift += 7
-        going_on = going_on[(octet & 0x80) != 0]
-    return (raw >> 1) ^ -(raw & 1), after
-
-
-def binary_array(body: bytes, data: Bytes, at: Ints, length: Ints) -> pa.Array:
-    """Copy values out of the body into one Arrow array; a negative length is a null."""
-    views = np.zeros((len(at), 4), np.int32)
-    views[:, 0] = np.maximum(length, 0)
-    long = np.flatnonzero(length > INLINE_BYTES)
-    words = np.ndarray(max(len(data) - 3, 0), np.dtype("<i4"), body, strides=(1,))
-    views[long, 1] = words[at[long]]
-    views[long, 3] = at[long]
-    inline = views.view(np.uint8)
-    for row in np.flatnonzero((length > 0) & (length <= INLINE_BYTES)).tolist():
-        inline[row, 4 : 4 + length[row]] = data[at[row] : at[row] + length[row]]
-    buffers = [None, pa.py_buffer(views), pa.py_buffer(body)]
-    values = pa.Array.from_buffers(pa.binary_view(), len(at), buffers).cast(pa.binary())
-    if (length < 0).any():
-        return pc.if_else(pa.array(length >= 0), values, pa.scalar(None, pa.binary()))
-    return values
-
-
-def short_array(body: bytes, at: Ints, length: Ints) -> pa.Array:
-    """Copy short values out of the body, byte by byte at once; a negative length is a null."""
-    lengths = np.maximum(length, 0)
-    ends = np.cumsum(lengths)
-    begins = ends - lengths
-    places = np.repeat(at - begins, lengths) + np.arange(ends[-1] if len(ends) else 0)
-    text = np.frombuffer(body, np.uint8)[places]
-    offsets = np.concatenate([np.zeros(1, np.int32), ends.astype(np.int32)])
-    there = np.packbits(length >= 0, bitorder="little")
-    buffers = [pa.py_buffer(there), pa.py_buffer(offsets), pa.py_buffer(text)]
-    return pa.Array.from_buffers(pa.binary(), len(at), buffers)
+def stops(counts: Sequence[int]) -> Iterator[int]:
+    """Yield after how many batches each run ends: as soon as it has records enough."""
+    records = 0
+    for at, count in enumerate(counts, 1):
+        records += count
+        if records >= RECORDS_A_RUN or at == len(counts):
+            yield at
+            records = 0

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
+
+import cramjam
+import numpy as np
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from libs.kafka.runs import RECORDS_A_RUN, FetchedBatches, PartitionRuns, cut
+from libs.kafka.record_batches import HEADER, cut
+from libs.kafka.record_starts import abreast, one_by_one
+from libs.kafka.runs import RECORDS_A_RUN, RECORDS_AT_ONCE, FetchedBatches, PartitionRuns
 
 texts = st.none() | st.binary(max_size=40) | st.integers(100, 20_000).map(lambda n: b"v" * n)
 records = st.lists(st.tuples(st.none() | st.binary(max_size=9), texts), min_size=1, max_size=30)
 
-SIZES = (1, 2, 100, RECORDS_A_RUN - 1, RECORDS_A_RUN)
+RECORDS_AT = HEADER.size
 
 
 def batch_of(
@@ -56,6 +62,58 @@ def test_batches_cut_together_are_the_batches_cut_alone(
     assert values.to_pylist() == [value for _, found, _ in alone for value in found.to_pylist()]
     assert keys.array().to_pylist() == [k for _, _, one in alone for k in one.array().to_pylist()]
     values.validate(full=True)
+
+
+def test_batch_of_two_frames_is_cut_as_aiokafka_reads_it() -> None:
+    """Only the first frame was asked how large it is."""
+    batch = batch_of([(None, b"v" * 90), (b"k", b"w" * 300)])
+    plain, records = batch[:RECORDS_AT], batch[RECORDS_AT:]
+    frames = b"".join(bytes(cramjam.zstd.compress(each)) for each in (records[:99], records[99:]))
+    zstd = bytearray(plain + frames)
+    zstd[8:12] = (len(zstd) - 12).to_bytes(4, "big")
+    zstd[22] |= 4
+    offsets, values, _ = cut(bytes(zstd))
+    assert offsets.tolist() == [0, 1]
+    assert values.to_pylist() == [b"v" * 90, b"w" * 300]
+
+
+lengths = st.lists(st.sampled_from([7, 20, 63, 64, 200, 8_191, 8_192]), min_size=1, max_size=6)
+
+
+@given(st.lists(lengths, min_size=1, max_size=8))
+def test_walking_abreast_ends_where_walking_one_by_one_does(batches: list[list[int]]) -> None:
+    """Lengths of one, two and three bytes, in batches of different sizes."""
+    bodies = [b"".join(length_prefix(length) + b"x" * length for length in one) for one in batches]
+    body = b"".join(bodies)
+    begins = list(accumulate(map(len, bodies), initial=0))[:-1]
+    counts = list(map(len, batches))
+    expected = one_by_one(body, begins, counts)
+    assert abreast(body, np.array(begins), np.array(counts)).tolist() == expected.tolist()
+
+
+def length_prefix(length: int) -> bytes:
+    """Write a record's length as Kafka does: zigzag, seven bits a byte."""
+    left, octets = length << 1, []
+    while left >= 0x80:
+        octets.append(left & 0x7F | 0x80)
+        left >>= 7
+    return bytes([*octets, left])
+
+
+def test_many_small_batches_are_read_as_aiokafka_reads_them() -> None:
+    """So many that they are walked abreast, and opened in two goes."""
+    sizes = [150 + 7 * (number % 5) for number in range(240)]
+    ends = list(accumulate(sizes, initial=0))
+    batches = b"".join(
+        batch_of([(b"k", b"%d" % n * 20) for n in range(start, end)], compression=4, base=start)
+        for start, end in pairwise(ends)
+    )
+    runs = list(PartitionRuns(("t", 0), FetchedBatches(batches), [], 5, None, None, True, 1))
+    assert [run.start for run in runs] == [5, *(run.following for run in runs[:-1])]
+    assert runs[-1].following == ends[-1] > RECORDS_AT_ONCE
+    assert np.concatenate([run.offsets for run in runs]).tolist() == list(range(5, ends[-1]))
+    values = [value for run in runs for value in run.values.to_pylist()]
+    assert values == [b"%d" % n * 20 for n in range(5, ends[-1])]
 
 
 @settings(max_examples=20)
