@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import ExitStack
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from tests.support.ballast import LIMIT_MIB, hold, let_go
+from tests.support.governor import governor
 from tests.support.polling import eventually
 from tests.support.processes import Process
 from tests.support.shedding import Shedding
@@ -45,6 +47,38 @@ async def test_a_writer_restarts_where_nothing_else_gives_its_memory_back(
         await writing.all_committed(60)
         assert (await status(writer)).level == "NORMAL"
     writing.prove_complete()
+
+
+@pytest.mark.whole
+async def test_two_writers_restart_one_after_the_other(
+    writing: Writing, producer: AIOKafkaProducer
+) -> None:
+    """The governor gives turns: while one is away the other waits, and has its own afterwards."""
+    run_dir, group = writing.folder / "run", f"group-{writing.topic}"
+    lax = {"K2_GOVERNOR_GROUPS": group, "K2_GOVERNOR_LAG_THRESHOLDS": ""}
+    with ExitStack() as stack:
+        opened = stack.enter_context(governor(writing.bootstrap, writing.topic, run_dir, lax))
+        director, address = opened
+        await director.serving()
+        own = SHORT | {"K2_GOVERNOR_ADDRESS": address}
+        writers = [stack.enter_context(writing.writer(f"writer-{n}", own)) for n in (1, 2)]
+        for writer in writers:
+            await has_partitions(writer, 8, 8)
+            hold(writing.fault_dir, writer.name, keep=True)
+        for writer in writers:
+            await eventually(lambda: BROKEN in writer.log_text(), 60, what="CIRCUIT_BREAK")  # noqa: B023
+            let_go(writing.fault_dir, writer.name)
+        await writing.produce(producer)
+        waiting = list(writers)
+        while waiting:
+            await eventually(lambda: not all(w.alive for w in waiting), 60, what="one restarts")
+            (ended,) = [writer for writer in waiting if not writer.alive]
+            assert ended.exit_code == RESTART
+            waiting.remove(ended)
+            assert all(writer.alive for writer in waiting)
+            ended.restart()
+        await writing.all_committed(60)
+    writing.prove_complete(derived=False)
 
 
 @pytest.mark.whole

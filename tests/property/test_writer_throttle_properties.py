@@ -111,7 +111,8 @@ def test_what_is_held_or_not_placed_is_paused_and_all_else_is_read(
         elif step == "place":
             for partition in partitions & positions.assigned:
                 positions.place(partition, 0, assignment=positions.assignment)
-                pauses.resume(cast("AIOKafkaConsumer", kafka), partition)
+                pauses.resume(cast("AIOKafkaConsumer", kafka), positions, partition)
+                assert (partition in kafka.paused) == (partition in pauses.held)
         elif step == "lose":
             kafka.pause(*(TopicPartition(*p) for p in positions.unplace(partitions)))
         else:

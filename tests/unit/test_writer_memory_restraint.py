@@ -24,6 +24,10 @@ class World:
 
     def look(self) -> None:
         """Do what the consumer does before each poll."""
+        self.hold()
+        self.restraint.obeyed()
+
+    def hold(self) -> None:
         self.restraint.hold(self.pauses, frozenset({P3}))
 
 
@@ -32,6 +36,8 @@ async def test_a_level_is_taken_in_once_the_consumer_has_paused_for_it() -> None
     world = World()
     world.level = Level.AGGRESSIVE
     waiting = asyncio.create_task(world.restraint.taken_in())
+    await asyncio.sleep(0)
+    world.hold()
     await asyncio.sleep(0)
     assert not waiting.done()
     world.look()

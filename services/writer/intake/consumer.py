@@ -151,6 +151,7 @@ class Consumer(Actor):
             self._restraint.lessen(self._consumer)
             self._holder.pause(self._pauses)
             self._pauses.apply(self._consumer, self._positions)
+            self._restraint.obeyed()
             self._outbox.offer()
             if self._outbox:
                 await self._getmany(NOWHERE, timeout_ms=HELD_POLL_MS)
@@ -232,7 +233,9 @@ class Consumer(Actor):
         if self._positions.place(partition, offset, assignment=assignment):
             tp = TopicPartition(*partition)
             self._consumer.seek(tp, offset)
-            self._pauses.resume(self._consumer, partition)
+            # What was assigned since the last poll is not held yet, whatever memory demands.
+            self._restraint.hold(self._pauses, self._positions.assigned)
+            self._pauses.resume(self._consumer, self._positions, partition)
             log.info("placed", topic=tp.topic, partition=tp.partition, offset=offset)
 
     def _note_refusals(self, placements: Mapping[Partition, object]) -> None:

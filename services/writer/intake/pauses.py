@@ -41,21 +41,31 @@ class Pauses:
     def held(self) -> frozenset[Partition]:
         return frozenset().union(*self._by_cause.values())
 
-    def resume(self, kafka: AIOKafkaConsumer, partition: Partition) -> None:
-        """Read a partition that was placed anew; what holds it pauses it again at once."""
+    def resume(self, kafka: AIOKafkaConsumer, positions: Positions, partition: Partition) -> None:
+        """Read a partition that was placed anew, unless something holds it.
+
+        A poll is under way: what is resumed for a moment is delivered by it.
+        """
+        self._follow(positions)
+        if partition in self.held:
+            self._applied |= {partition}
+            return
         self._applied -= {partition}
         kafka.resume(TopicPartition(*partition))
 
     def apply(self, kafka: AIOKafkaConsumer, positions: Positions) -> None:
         """Pause what is held, and resume what this book paused and nothing holds any more."""
-        if self._assignment != positions.assignment:
-            self._assignment, self._applied = positions.assignment, frozenset()
+        self._follow(positions)
         placed = positions.assigned - positions.unplaced
         wanted = self.held & placed
         with suppress(KafkaError):
             kafka.pause(*(TopicPartition(*p) for p in wanted - self._applied))
             kafka.resume(*(TopicPartition(*p) for p in (self._applied - wanted) & placed))
         self._applied = wanted
+
+    def _follow(self, positions: Positions) -> None:
+        if self._assignment != positions.assignment:
+            self._assignment, self._applied = positions.assignment, frozenset()
 
 
 class MemoryRestraint:
@@ -73,7 +83,8 @@ class MemoryRestraint:
         self._recovering = recovering
         self._clock = clock
         self._throttle = Throttle()
-        self._followed = asyncio.Event()
+        self._obeyed = Level.NORMAL
+        self._obeying = asyncio.Event()
 
     @property
     def max_runs(self) -> int:
@@ -98,18 +109,22 @@ class MemoryRestraint:
 
     async def taken_in(self) -> None:
         """Wait until what is fetched goes by the level of memory as it is now."""
-        while self._throttle.level is not self._memory_level():
-            self._followed.clear()
-            await self._followed.wait()
+        while self._obeyed is not self._memory_level():
+            self._obeying.clear()
+            await self._obeying.wait()
 
     def hold(self, pauses: Pauses, partitions: frozenset[Partition]) -> None:
         """Say which partitions memory holds now."""
         before = self._throttle
         now = self._throttle = before.after(self._memory_level(), self._clock.monotonic_s())
         pauses.hold("memory", held_back(now.reading, partitions, self._policy))
-        self._followed.set()
         if before.reading is not now.reading:
             self._tell(before, now)
+
+    def obeyed(self) -> None:
+        """Say that what was held last is paused by now."""
+        self._obeyed = self._throttle.level
+        self._obeying.set()
 
     def _tell(self, before: Throttle, now: Throttle) -> None:
         ran_out = now.reading is Reading.ALL and now.level >= Level.GRACEFUL
