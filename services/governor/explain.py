@@ -26,13 +26,23 @@ def explain(standing: Standing, fleet: Fleet, now_s: float) -> str:
 
 
 def _level(standing: Standing, orders: Orders, fleet: Fleet, now_s: float) -> Iterator[str]:
-    if orders.level is Level.NORMAL:
+    if orders.level is Level.NORMAL and not orders.override:
         yield f"NORMAL: {'; '.join(_at_rest(standing, fleet))}."
     if orders.memory_level > Level.NORMAL:
         yield _by_memory(orders.memory_level, fleet)
+    if orders.override:
+        yield _by_operator(standing, orders)
+        return
     for name, level in orders.lag_levels.items():
         if level > Level.NORMAL:
             yield _by_lag(standing, standing.groups[name], level, now_s)
+
+
+def _by_operator(standing: Standing, orders: Orders) -> str:
+    own = max((ladder.level for ladder in standing.ladders.values()), default=Level.NORMAL)
+    lag = "; ".join(_behind(group) for group in standing.groups.values())
+    said = f"{orders.lag_level.name} because an operator set it: {orders.override}."
+    return f"{said} By its lag it would be {own.name}: {lag}."
 
 
 def _at_rest(standing: Standing, fleet: Fleet) -> Iterator[str]:

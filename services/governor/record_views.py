@@ -47,6 +47,9 @@ def _snapshot(placed: Placed) -> pb.Record:
         policy=record.policy,
         explanation=record.explanation,
         level_since=timestamp(record.level_since_us),
+        rules=pb.Rules(
+            lag_thresholds=record.lag_thresholds, memory_thresholds=record.memory_thresholds
+        ),
         groups=[_group(group) for group in record.groups],
         processes=[_process(process) for process in record.processes],
     )

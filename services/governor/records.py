@@ -61,6 +61,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     policy: str = ""
     override: Override | None = None
     explanation: str = ""
+    lag_thresholds: tuple[float, ...] = ()
+    memory_thresholds: tuple[float, ...] = ()
     groups: tuple[RecordedGroup, ...] = ()
     processes: tuple[RecordedProcess, ...] = ()
 

@@ -53,6 +53,8 @@ def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s
         policy=standing.policy,
         override=standing.overriding(now_s),
         explanation=explain(standing, fleet, now_s),
+        lag_thresholds=standing.rules.lag.in_order,
+        memory_thresholds=standing.rules.memory.in_order,
         groups=tuple(_group(standing, name) for name in sorted(standing.ladders)),
         processes=tuple(_process(member) for _, member in sorted(fleet.members.items())),
     )
@@ -105,6 +107,7 @@ def _group(standing: Standing, name: str) -> RecordedGroup:
         lag=group.lag,
         known=group.known,
         level=int(standing.ladders[name].level),
+        desired_writers=standing.scales[name].desired if name in standing.scales else 0,
         partitions=tuple(
             RecordedPartition(p.topic, p.partition, p.end_offset, p.decoded_offset)
             for p in group.partitions

@@ -762,6 +762,7 @@ class Record(_message.Message):
     LEVEL_SINCE_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     PROCESSES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     kind: Global___RecordKind.ValueType
     offset: _builtins.int
     sequence: _builtins.int
@@ -791,6 +792,8 @@ class Record(_message.Message):
 
     @_builtins.property
     def processes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessSample]: ...
+    @_builtins.property
+    def rules(self) -> Global___Rules: ...
     def __init__(
         self,
         *,
@@ -810,10 +813,11 @@ class Record(_message.Message):
         level_since: _timestamp_pb2.Timestamp | None = ...,
         groups: _abc.Iterable[Global___GroupLag] | None = ...,
         processes: _abc.Iterable[Global___ProcessSample] | None = ...,
+        rules: Global___Rules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader", "level_since", b"level_since", "override", b"override", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["leader", b"leader", "level_since", b"level_since", "override", b"override", "rules", b"rules", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "explanation", b"explanation", "groups", b"groups", "kind", b"kind", "lag_level", b"lag_level", "leader", b"leader", "level", b"level", "level_since", b"level_since", "memory_level", b"memory_level", "offset", b"offset", "override", b"override", "policy", b"policy", "processes", b"processes", "sequence", b"sequence", "time", b"time", "writers", b"writers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "explanation", b"explanation", "groups", b"groups", "kind", b"kind", "lag_level", b"lag_level", "leader", b"leader", "level", b"level", "level_since", b"level_since", "memory_level", b"memory_level", "offset", b"offset", "override", b"override", "policy", b"policy", "processes", b"processes", "rules", b"rules", "sequence", b"sequence", "time", b"time", "writers", b"writers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
