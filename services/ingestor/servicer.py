@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from k2.ingestor.v1 import ingestor_pb2, ingestor_pb2_grpc
 
 from libs.rpc.pages import decode_token, encode_token, page_size
+from libs.rpc.times import timestamp, timestamp_or_unset
 from services.ingestor.feeds import Feed, FeedState, IntakeView, Overview, WaitingView
 
 NAME = "k2.ingestor.v1.IngestorService"
@@ -63,13 +63,16 @@ def _message(feed: Feed) -> ingestor_pb2.Feed:
         trades=feed.trades,
         trades_per_second=feed.trades_per_second,
         last_sequence=feed.last_sequence,
-        last_message_time=_time(feed.received_us) if feed.received_us else None,
+        last_message_time=timestamp_or_unset(feed.received_us),
         gaps=feed.gaps,
         missing_trades=feed.missing_trades,
         repeated_trades=feed.repeated_trades,
         recent_gaps=[
             ingestor_pb2.SequenceGap(
-                first=gap.first, last=gap.last, seen_time=_time(gap.seen_us), open_because=because
+                first=gap.first,
+                last=gap.last,
+                seen_time=timestamp(gap.seen_us),
+                open_because=because,
             )
             for gap, because in feed.open_gaps
         ],
@@ -111,8 +114,3 @@ def _intake(intake: IntakeView) -> ingestor_pb2.Intake:
         discarded_messages=intake.discarded_messages,
         memory_level=intake.memory_level,
     )
-
-
-def _time(stamp_us: int) -> Timestamp:
-    seconds, microseconds = divmod(stamp_us, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=microseconds * 1_000)

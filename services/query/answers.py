@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from k2.query.v1 import query_pb2
 
 from libs.market.trade import DECIMALS
+from libs.rpc.times import timestamp
 from libs.wire.notional import notional
 from libs.wire.schema import TIMESTAMP
 from services.query.asked import ANSWER_COLUMNS, MESSAGE_ID
-from services.query.completeness.provenance import proto_time, topic_offsets
+from services.query.completeness.provenance import topic_offsets
 from services.query.extra import extra_maps
 from services.query.reading.rows import Listing
 from services.query.snapshots import SnapshotInfo
@@ -228,8 +229,8 @@ def symbol_summary(name: SymbolName, activity: Activity) -> query_pb2.SymbolSumm
         asset_class=name.asset_class,
         symbol=name.symbol,
         trades=activity.trades,
-        first_time=proto_time(activity.first_us),
-        last_time=proto_time(activity.last_us),
+        first_time=timestamp(activity.first_us),
+        last_time=timestamp(activity.last_us),
     )
 
 
@@ -237,7 +238,7 @@ def snapshot(info: SnapshotInfo) -> query_pb2.Snapshot:
     return query_pb2.Snapshot(
         snapshot_id=info.snapshot_id,
         parent_snapshot_id=info.parent_id,
-        commit_time=proto_time(info.commit_time_us),
+        commit_time=timestamp(info.commit_time_us),
         kind=info.kind,
         commit_id=info.commit_id,
         added_rows=info.added_rows,

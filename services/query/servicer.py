@@ -16,6 +16,7 @@ from libs.lake.completeness.scope import Scope
 from libs.market.clock import Clock
 from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
+from libs.rpc.times import timestamp
 from services.query import answers, snapshots
 from services.query.completeness import certificates
 from services.query.completeness.certifying import Certifier, Verdict
@@ -26,7 +27,7 @@ from services.query.completeness.judging import (
     judged_rows,
     judged_since,
 )
-from services.query.completeness.provenance import proto_time, provenance
+from services.query.completeness.provenance import provenance
 from services.query.keeper import Keeper
 from services.query.pages import NameToken, SequenceToken, hash_of, read_token
 from services.query.queries import Queries, table_of
@@ -211,7 +212,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
             log_problem=self._log_problem(),
         )
         if self._keeper.newest_ingest_us:
-            newest = proto_time(self._keeper.newest_ingest_us)
+            newest = timestamp(self._keeper.newest_ingest_us)
             response.newest_ingest_timestamp.CopyFrom(newest)
         return response
 

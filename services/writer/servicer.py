@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 from k2.writer.v1 import backfill_pb2, ledger_pb2, writer_pb2, writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
 from libs.lake.commits.seam import TopicPartition
 from libs.lake.ledger.coverage import Counts
 from libs.market.errors import UnavailableError
+from libs.rpc.times import timestamp_or_unset
 from libs.runtime.mailbox import Mailbox
 from services.writer.backfill.answer import answer_of
 from services.writer.backfill.backfiller import Backfiller
@@ -70,7 +70,7 @@ class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
             dead_lettered_rows=done.dead_lettered,
             lost_records=done.lost,
             last_snapshot_id=done.snapshot_id,
-            last_commit_time=_timestamp(done.commit_time_us),
+            last_commit_time=timestamp_or_unset(done.commit_time_us),
             stopped_because=stopped_because(self._consumer, self._committer),
             duplicate_rows=done.duplicates,
             duplicates=by_symbol(done.all_duplicates),
@@ -127,7 +127,7 @@ class WriterServicer(MaintenanceCalls, writer_pb2_grpc.WriterServiceServicer):
                 end_offset=view.end or 0,
                 paused=view.paused,
                 held_because=view.hold.why if view.hold else "",
-                held_since=_timestamp(view.hold.since_us) if view.hold else None,
+                held_since=timestamp_or_unset(view.hold.since_us) if view.hold else None,
             )
             for view in self._consumer.view()
         ]
@@ -152,11 +152,3 @@ def by_symbol(counts: Counts) -> list[writer_pb2.SymbolCount]:
         )
         for series, count in most[:MOST_SYMBOLS]
     ]
-
-
-def _timestamp(time_us: int) -> Timestamp | None:
-    if not time_us:
-        return None
-    timestamp = Timestamp()
-    timestamp.FromMicroseconds(time_us)
-    return timestamp

@@ -12,7 +12,8 @@ from libs.lake.completeness.scope import Scope
 from libs.lake.ledger.coverage import Series
 from libs.market.errors import InvalidError
 from libs.rpc.pages import page_size
-from services.query.completeness.provenance import missing_range, proto_time, topic_offsets
+from libs.rpc.times import timestamp
+from services.query.completeness.provenance import missing_range, topic_offsets
 from services.query.pages import HoleKey, HoleToken, hash_of, read_token
 from services.query.requests import name_of, times_of
 
@@ -108,8 +109,8 @@ def held_series(account: Account) -> query_pb2.HeldSeries:
             query_pb2.HeldIds(
                 first_id=ids.first,
                 last_id=ids.last,
-                first_time=proto_time(ids.first_us),
-                last_time=proto_time(ids.last_us),
+                first_time=timestamp(ids.first_us),
+                last_time=timestamp(ids.last_us),
             )
             for ids in account.held[:MOST_HELD]
         ],

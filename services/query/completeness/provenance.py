@@ -7,6 +7,7 @@ from k2.query.v1 import query_pb2
 
 from libs.lake.completeness.evidence import Finding
 from libs.lake.ledger.gaps import EARLIEST_US, LATEST_US
+from libs.rpc.times import timestamp
 from services.query.completeness.certifying import Verdict
 from services.query.offsets import Offsets
 from services.query.state import State
@@ -45,7 +46,7 @@ def missing_range(finding: Finding) -> query_pb2.MissingRange:
 
 def set_time(field: Timestamp, time_us: int, *, unless: int) -> None:
     if time_us != unless:
-        field.CopyFrom(proto_time(time_us))
+        field.CopyFrom(timestamp(time_us))
 
 
 def topic_offsets(offsets: Offsets) -> list[query_pb2.TopicOffsets]:
@@ -53,8 +54,3 @@ def topic_offsets(offsets: Offsets) -> list[query_pb2.TopicOffsets]:
         query_pb2.TopicOffsets(topic=topic, offsets=partitions)
         for topic, partitions in offsets.items()
     ]
-
-
-def proto_time(time_us: int) -> Timestamp:
-    seconds, micros = divmod(time_us, 1_000_000)
-    return Timestamp(seconds=seconds, nanos=micros * 1_000)

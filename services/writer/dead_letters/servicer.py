@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 from k2.writer.v1 import dead_letters_pb2 as pb
 from k2.writer.v1 import dead_letters_pb2_grpc as pb_grpc
 
@@ -14,6 +13,7 @@ from libs.kafka.dead_letters import DeadLetter, is_frame
 from libs.kafka.topics import dead_letter_topic
 from libs.market.errors import InvalidError, NotFoundError, UnavailableError
 from libs.rpc.pages import encode_token, page_size
+from libs.rpc.times import timestamp_or_unset
 from libs.runtime.mailbox import Mailbox
 from libs.wire.plain import fields_of
 from services.writer.dead_letters.book import DeadLetterBook, Found
@@ -138,16 +138,8 @@ def shown(topic: str, letter: DeadLetter, found: Found) -> pb.DeadLetter:
         detail=letter.detail,
         symbol=letter.symbol,
         source=letter.source,
-        time=timestamp(letter.time_us),
+        time=timestamp_or_unset(letter.time_us),
         schema_id=letter.schema_id,
         size_bytes=letter.size_bytes or len(letter.raw),
-        replayed_time=timestamp(found.replayed_us.get(key, 0)),
+        replayed_time=timestamp_or_unset(found.replayed_us.get(key, 0)),
     )
-
-
-def timestamp(time_us: int) -> Timestamp | None:
-    if not time_us:
-        return None
-    found = Timestamp()
-    found.FromMicroseconds(time_us)
-    return found

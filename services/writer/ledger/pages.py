@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from k2.writer.v1 import ledger_pb2
 
 from libs.lake.commits.seam import TopicPartition
@@ -13,6 +12,7 @@ from libs.lake.ledger.coverage import Series
 from libs.lake.ledger.ledger import Dead, Hole, Ledger, Lost, PartitionBook, Shed
 from libs.market.errors import InvalidError
 from libs.rpc.pages import decode_token, encode_token, page_size
+from libs.rpc.times import timestamp
 from services.writer.messages import HeadLedger
 
 DEFAULT_PAGE, LARGEST_PAGE = 100, 1_000
@@ -168,9 +168,3 @@ def is_meant(series: Series, request: ledger_pb2.RecordVenueHoleRequest) -> bool
         and request.asset_class in ("", series.asset_class)
         and (not request.HasField("sequence_epoch") or request.sequence_epoch == series.epoch)
     )
-
-
-def timestamp(time_us: int) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMicroseconds(time_us)
-    return stamp

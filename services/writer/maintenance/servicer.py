@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable
 
 import grpc
-from google.protobuf.timestamp_pb2 import Timestamp
 from k2.writer.v1 import maintenance_pb2 as pb
 
 from libs.market.errors import InvalidError, UnavailableError
+from libs.rpc.times import timestamp_or_unset
 from services.writer.maintenance.maintainer import Maintainer
 from services.writer.maintenance.steps import Outcome, Step, Task
 
@@ -71,7 +71,7 @@ class MaintenanceCalls:
             snapshots_forgotten=journal.snapshots_forgotten,
             files_deleted=journal.files_deleted,
             failures=journal.failures,
-            next_round_time=timestamp(maintainer.next_round_us),
+            next_round_time=timestamp_or_unset(maintainer.next_round_us),
         )
 
 
@@ -98,14 +98,6 @@ def step_message(step: Step) -> pb.MaintenanceStep:
         size_bytes_after=step.size_bytes_after,
         rows_done=step.rows_done,
         snapshots=step.snapshots,
-        start_time=timestamp(step.start_us),
-        end_time=timestamp(step.end_us),
+        start_time=timestamp_or_unset(step.start_us),
+        end_time=timestamp_or_unset(step.end_us),
     )
-
-
-def timestamp(time_us: int) -> Timestamp | None:
-    if not time_us:
-        return None
-    stamp = Timestamp()
-    stamp.FromMicroseconds(time_us)
-    return stamp
