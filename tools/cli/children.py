@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,8 +107,9 @@ class ChildProcess(Part):
                 while not await self._is_ready(process):
                     await asyncio.sleep(POLL_S)
         except TimeoutError as error:
-            text = f"{self.name} is not ready after {READY_TIMEOUT_S:g} s: see {self._log}"
-            raise UnavailableError(text, process=self.name) from error
+            why = last_complaint(self._log) or "it does not say why"
+            text = f"{self.name} is not ready after {READY_TIMEOUT_S:g} s: {why}"
+            raise UnavailableError(f"{text} (its log: {self._log})", process=self.name) from error
 
     def launch(self) -> OwnedProcess:
         """Start its process where there is none, without waiting; whoever does must close it."""
@@ -158,15 +159,32 @@ class ChildProcess(Part):
 
 def last_words(log: Path) -> str:
     """Return the last line of a log that is not empty; of a log event, its error."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    try:
-        event = msgspec.json.decode(last, type=_LogEvent)
-    except msgspec.DecodeError:
-        return last
+    last = next(_lines_back(log), "it said nothing")
+    event = _event_of(last)
     return event.error or event.event or last
+
+
+def last_complaint(log: Path) -> str:
+    """Return the last thing a process warned of in its log, empty where it did not."""
+    events = (_event_of(line) for line in _lines_back(log))
+    complaints = (e.error or e.why for e in events if e.level in ("warning", "error"))
+    return next(filter(None, complaints), "")
+
+
+def _lines_back(log: Path) -> Iterator[str]:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return (line.strip() for line in reversed(lines) if line.strip())
+
+
+def _event_of(line: str) -> _LogEvent:
+    try:
+        return msgspec.json.decode(line, type=_LogEvent)
+    except msgspec.DecodeError:
+        return _LogEvent()
 
 
 class _LogEvent(msgspec.Struct):
     error: str = ""
+    why: str = ""
     event: str = ""
+    level: str = ""
