@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -29,7 +30,7 @@ from pyiceberg.table import Table
 from libs.lake.commits.commit import LakeFile, Prepared
 from libs.lake.commits.committer import Committer, Landed, Patience
 from libs.lake.commits.seam import MissingSeamError, OffsetRange, TopicPartition, seam_of
-from libs.lake.files.datafile import SHARED_GROUP_ROWS, write_trades
+from libs.lake.files.datafile import SHARED_GROUP_ROWS, STATISTICS_COLUMNS, write_trades
 from libs.lake.files.index import SnapshotIndex, UnsupportedDeletesError, refuse_deletes
 from libs.lake.maintenance.retention import Retention
 from libs.lake.table.catalog import Lake, open_lake
@@ -192,22 +193,30 @@ def test_columns_are_encoded_for_their_content(lake: Lake) -> None:
     assert {chunk.compression for chunk in chunks.values()} == {"ZSTD"}
 
 
-def test_statistics_equal_those_pyiceberg_computes(lake: Lake) -> None:
-    """Ours come from the columns, PyIceberg's from the footer."""
+def by_pyiceberg(table: Table, footer: pq.FileMetaData) -> dict[str, Any]:
+    found: dict[str, Any] = data_file_statistics_from_parquet_metadata(
+        footer,
+        compute_statistics_plan(table.schema(), table.properties),
+        parquet_path_to_id_mapping(table.schema()),
+    ).to_serialized_dict()
+    return found
+
+
+def test_statistics_equal_those_pyiceberg_computes(lake: Lake, tmp_path: Path) -> None:
+    """Ours come from the columns, PyIceberg's from the footer: of some columns in our file."""
     table = ensure_trades(lake)
     for file in write_trades(table, trade_rows(1_000)):
         ours = file.data_file
-        footer = pq.read_metadata(stored_at(file))
-        theirs = data_file_statistics_from_parquet_metadata(
-            footer,
-            compute_statistics_plan(table.schema(), table.properties),
-            parquet_path_to_id_mapping(table.schema()),
-        ).to_serialized_dict()
+        theirs = by_pyiceberg(table, pq.read_metadata(stored_at(file)))
+        pq.write_table(pq.ParquetFile(stored_at(file)).read(), tmp_path / "all.parquet")
+        of_all = by_pyiceberg(table, pq.read_metadata(tmp_path / "all.parquet"))
         for name in ("record_count", "column_sizes", "value_counts", "split_offsets"):
             assert getattr(ours, name) == theirs[name]
+        kept = {table.schema().find_field(name).field_id for name in STATISTICS_COLUMNS}
         for name in ("lower_bounds", "upper_bounds"):
-            assert getattr(ours, name) == theirs[name]
-        nulls = {key: theirs["null_value_counts"][key] for key in ours.null_value_counts}
+            assert theirs[name].keys() == kept
+            assert getattr(ours, name) == of_all[name]
+        nulls = {key: of_all["null_value_counts"][key] for key in ours.null_value_counts}
         assert ours.null_value_counts == nulls
         assert ours.file_size_in_bytes == stored_at(file).stat().st_size
 
@@ -517,3 +526,12 @@ def test_pointer_moves_with_each_commit(lake: Lake) -> None:
     assert lake.metadata_location(TRADES) == lake.load_table(TRADES).metadata_location != before
     with pytest.raises(NotFoundError):
         lake.metadata_location("market.nothing")
+
+
+def test_table_known_already_is_read_again_only_where_it_has_moved(lake: Lake) -> None:
+    """A commit moves it, and then it is the new one."""
+    known = ensure_trades(lake)
+    assert lake.load_table_after(TRADES, known) is known
+    commit_rows(lake, trade_rows(10))
+    moved = lake.load_table_after(TRADES, known)
+    assert moved.metadata_location == lake.metadata_location(TRADES) != known.metadata_location

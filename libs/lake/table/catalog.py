@@ -109,6 +109,13 @@ class Lake:
     def load_table(self, identifier: str) -> Table:
         return self._call("load table", lambda: self._catalog.load_table(identifier))
 
+    def load_table_after(self, identifier: str, known: Table | None) -> Table:
+        """Load a table as it is now: `known` itself where that has not moved since.
+
+        To ask where an SQL catalog's table is costs a tenth of reading its metadata file.
+        """
+        return self._call("load table", lambda: self._load_table_after(identifier, known))
+
     def commit_table(
         self,
         table: Table,
@@ -154,6 +161,12 @@ class Lake:
             raise iceberg.CommitFailedException(str(error)) from error
         self._points("catalog.after_landing")
         return landed
+
+    def _load_table_after(self, identifier: str, known: Table | None) -> Table:
+        if known is None or not isinstance(self._catalog, SqlCatalog):
+            return self._catalog.load_table(identifier)
+        moved = self._metadata_location(identifier) != known.metadata_location
+        return self._catalog.load_table(identifier) if moved else known
 
     def _metadata_location(self, identifier: str) -> str:
         if not isinstance(self._catalog, SqlCatalog):

@@ -118,8 +118,8 @@ def ensure_trades(catalog: TableCatalog) -> Table:
     return table
 
 
-def refuse_other_shape(table: Table) -> None:
-    """Raise ConfigError where a column of ours is missing or of another type.
+def refuse_other_shape(table: Table) -> Schema:
+    """Return K2's columns; raise ConfigError where one is missing or of another type.
 
     Field ids and the names others gave may differ, and columns of others may be there: all is read
     back from the catalog.
@@ -134,6 +134,7 @@ def refuse_other_shape(table: Table) -> None:
             )
     if partition_shape(own, table.spec()) != partition_shape(TRADES_SCHEMA, TRADES_SPEC):
         raise ConfigError(f"table {TRADES} is not K2's: it is partitioned by {table.spec()}")
+    return own
 
 
 def trades_columns(metadata: TableMetadata) -> OwnColumns:

@@ -57,6 +57,7 @@ class TradesTable:
     ) -> None:
         self._lake = lake
         self._encode = encode
+        self._known: Table | None = None
         self._index: SnapshotIndex | None = None
         self._clock = SystemClock()
         self.turn = Turn()
@@ -84,10 +85,7 @@ class TradesTable:
     def write(self, batches: list[pa.RecordBatch], beside: Sequence[LakeFile]) -> Written:
         """Write what is new of a part's rows."""
         rows = stacked(batches)
-        table = ensure_columns(
-            self._lake, TRADES, added_columns(rows.schema), patience=ONE_CALL, on_added=hold_added
-        )
-        return self._write(table, rows, beside)
+        return self._write(self._table_with(added_columns(rows.schema)), rows, beside)
 
     def rewrite(self, file: LakeFile, beside: Sequence[LakeFile]) -> Written:
         """Write a file's rows anew, without those that the table holds by now."""
@@ -112,6 +110,13 @@ class TradesTable:
         return replace(
             sifted.others, files=tuple(replace(file, written_us=began_us) for file in files)
         )
+
+    def _table_with(self, added: Sequence[pa.Field]) -> Table:
+        """Return the table with these columns, read anew only where it has moved."""
+        if added:
+            return ensure_columns(self._lake, TRADES, added, patience=ONE_CALL, on_added=hold_added)
+        self._known = self._lake.load_table_after(TRADES, self._known)
+        return self._known
 
     def _indexed(self, table: Table) -> SnapshotIndex:
         self._index = SnapshotIndex.build(table, self._index)
