@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.market.trade import DAY_US, EARLIEST_US, LATEST_RECEIPT_US
+from libs.wire.codes import codes
 from libs.wire.decimals import parse_decimals
 from libs.wire.notional import notional
 from libs.wire.plain import ASSET_CLASSES, ORIGINS, REQUIRED_TEXTS, SIDES
@@ -24,7 +25,10 @@ _ZERO = pa.scalar(0, NUMBER)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """TRADE_SCHEMA's columns without those of Kafka; refused rows hold fillers."""
+    """TRADE_SCHEMA's columns without those of Kafka, enumerations as codes.
+
+    Refused rows hold fillers.
+    """
 
     arrays: dict[str, pa.Array]
     refused: Mask
@@ -61,12 +65,14 @@ def _positive_decimals(texts: pa.Array) -> tuple[pa.Array, Mask]:
 
 
 def _named(numbers: pa.Array, names: Sequence[StrEnum | None]) -> tuple[pa.Array, Mask]:
+    """Turn an enumeration's numbers into codes of their names."""
     indices = numbers.to_numpy()
+    known = [name for name in names if name is not None]
+    code_of = np.array([0 if name is None else known.index(name) for name in names], np.int32)
     meaningless = np.array([name is None for name in names])
     out_of_range = (indices < 0) | (indices >= len(names))
     safe = np.where(out_of_range, 0, indices)
-    texts = pa.array([name or "" for name in names], pa.string())
-    return texts.take(pa.array(safe)), out_of_range | meaningless[safe]
+    return codes(code_of[safe], known), out_of_range | meaningless[safe]
 
 
 def _empty_texts(batch: pa.RecordBatch) -> Mask:

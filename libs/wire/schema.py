@@ -9,6 +9,7 @@ from libs.market.trade import DECIMALS, INTEGER_DIGITS
 NUMBER = pa.decimal128(INTEGER_DIGITS + DECIMALS, DECIMALS)
 NOTIONAL = pa.decimal128(38, DECIMALS)
 TIMESTAMP = pa.timestamp("us", "UTC")
+CODES = pa.dictionary(pa.int32(), pa.string())
 TEXTS = pa.list_(pa.field("element", pa.string(), nullable=False))
 VENDOR_DATA = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
 
@@ -35,3 +36,15 @@ TRADE_SCHEMA = pa.schema(
         pa.field("kafka_offset", pa.int64(), nullable=False),
     ]
 )
+
+# Columns of few values, which a decoder may give as codes into them.
+CODED_COLUMNS = frozenset(
+    {"exchange", "asset_class", "symbol", "currency", "side", "origin", "kafka_topic"}
+)
+
+
+def with_codes(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of the same columns where those of few values are codes."""
+    return pa.schema(
+        field.with_type(CODES) if field.name in CODED_COLUMNS else field for field in schema
+    )

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from k2.market.v1 import market_pb2
 
 from libs.wire.added import added_fields, is_trade, with_added
+from libs.wire.codes import as_typed, constant
 from libs.wire.columns import trade_columns
 from libs.wire.compatibility import IncompatibleSchemaError
 from libs.wire.framing import HEADER_BYTES, header, unframe
@@ -34,7 +35,7 @@ from libs.wire.reader import (
 )
 from libs.wire.registry import SchemaRegistry, UnknownSchemaError, subject_of
 from libs.wire.rejection import Reason, Rejected, RejectedError
-from libs.wire.schema import TRADE_SCHEMA
+from libs.wire.schema import TRADE_SCHEMA, with_codes
 
 __all__ = [
     "PROTO_TRADE_SCHEMA",
@@ -61,8 +62,6 @@ _NUMBERS: dict[StrEnum, int] = {
     if name is not None
 }
 _KAFKA_COLUMNS = 3
-_DECODED_SCHEMA = pa.schema(list(TRADE_SCHEMA)[:-_KAFKA_COLUMNS])
-_NOTHING = pa.RecordBatch.from_pylist([], schema=_DECODED_SCHEMA)
 _ENCODER = handler_of(market_pb2.Trade.DESCRIPTOR)
 _EMPTY_BYTES = pa.scalar(b"", pa.binary())
 
@@ -114,10 +113,12 @@ class TradeDecoder:
     """Decodes Kafka values to batches; what is no trade is rejected alone.
 
     A batch has TRADE_SCHEMA's columns, and after them those that the schemas of its records add.
+    If `coded`, columns of few values are codes.
     """
 
-    def __init__(self, registry: SchemaRegistry) -> None:
+    def __init__(self, registry: SchemaRegistry, *, coded: bool = False) -> None:
         self._registry = registry
+        self._schema = with_codes(TRADE_SCHEMA) if coded else TRADE_SCHEMA
         self._readers: dict[int, SchemaReader] = {}
         self._refused: dict[int, RejectedError] = {}
 
@@ -138,15 +139,34 @@ class TradeDecoder:
         framed = values if isinstance(values, pa.Array) else pa.array(values, pa.binary())
         positions = np.asarray(offsets, np.int64)
         parts = [
-            _read(reader, framed, rows, enrich=enrich)
+            _read(reader, framed, rows, self._own_schema, enrich=enrich)
             for schema_id, rows in _by_schema(framed)
             if (reader := self._reader(schema_id)) is not None
         ]
-        decoded, rows = _in_order(parts)
+        decoded, rows = _in_order(parts, self._own_schema)
         return Decoded(
-            _with_kafka(decoded, topic, partition, positions[rows]),
+            self._with_kafka(decoded, topic, partition, positions[rows]),
             self._rejected(framed, positions, rows),
         )
+
+    @property
+    def _own_schema(self) -> pa.Schema:
+        """Return the columns that come from the value."""
+        return pa.schema(list(self._schema)[:-_KAFKA_COLUMNS])
+
+    def _with_kafka(
+        self, batch: pa.RecordBatch, topic: str, partition: int, offsets: Rows
+    ) -> pa.RecordBatch:
+        rows, own = batch.num_rows, len(self._schema) - _KAFKA_COLUMNS
+        kafka = [
+            constant(topic, rows).cast(self._schema.field("kafka_topic").type),
+            pa.repeat(pa.scalar(partition, pa.int32()), rows),
+            pa.array(offsets, pa.int64()),
+        ]
+        arrays = [*batch.columns[:own], *kafka, *batch.columns[own:]]
+        added = list(batch.schema)[own:] if batch.num_columns > own else []
+        schema = pa.schema([*self._schema, *added]) if added else self._schema
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def _reader(self, schema_id: int) -> SchemaReader | None:
         """Return the reader of a schema, None where its records cannot be trades."""
@@ -220,39 +240,29 @@ def _starts_with(framed: pa.Array, prefix: bytes) -> pa.Array:
     return pc.fill_null(pc.starts_with(framed, pattern=prefix), False)
 
 
-def _read(reader: SchemaReader, framed: pa.Array, rows: Rows, *, enrich: bool) -> _Part:
+def _read(
+    reader: SchemaReader, framed: pa.Array, rows: Rows, own: pa.Schema, *, enrich: bool
+) -> _Part:
     """Decode some rows; return the good ones, and which they were."""
     whole = len(rows) == len(framed)
     batch, undecodable = reader.read(framed if whole else framed.take(pa.array(rows)))
     decoded = np.delete(rows, undecodable)
     columns = trade_columns(batch, enrich=enrich)
-    arrays = [columns.arrays[name] for name in _DECODED_SCHEMA.names]
+    arrays = [as_typed(columns.arrays[field.name], field.type) for field in own]
     arrays += [batch[added.name] for added in reader.added]
-    schema = with_added(_DECODED_SCHEMA, reader.added)
+    schema = with_added(own, reader.added)
     trades = pa.RecordBatch.from_arrays(arrays, schema=schema)
     if columns.refused.any():
         trades = trades.filter(pa.array(~columns.refused))
     return trades, decoded[~columns.refused]
 
 
-def _in_order(parts: Sequence[_Part]) -> _Part:
+def _in_order(parts: Sequence[_Part], own: pa.Schema) -> _Part:
     """Put what was decoded schema by schema back into the order of the log."""
     if len(parts) == 1:
         return parts[0]
-    decoded = together([_NOTHING, *(batch for batch, _ in parts)])
+    nothing = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in own], schema=own)
+    decoded = together([nothing, *(batch for batch, _ in parts)])
     rows = np.concatenate([np.empty(0, np.int64), *(rows for _, rows in parts)])
     order = np.argsort(rows)
     return decoded.take(pa.array(order)), rows[order]
-
-
-def _with_kafka(batch: pa.RecordBatch, topic: str, partition: int, offsets: Rows) -> pa.RecordBatch:
-    rows, own = batch.num_rows, len(_DECODED_SCHEMA)
-    kafka = [
-        pa.repeat(pa.scalar(topic, pa.string()), rows),
-        pa.repeat(pa.scalar(partition, pa.int32()), rows),
-        pa.array(offsets, pa.int64()),
-    ]
-    arrays = [*batch.columns[:own], *kafka, *batch.columns[own:]]
-    added = list(batch.schema)[own:] if batch.num_columns > own else []
-    schema = pa.schema([*TRADE_SCHEMA, *added]) if added else TRADE_SCHEMA
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)

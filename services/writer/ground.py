@@ -62,7 +62,7 @@ async def ground_of(config: WriterConfig) -> Ground:
         lake,
         table,
         cluster,
-        TradeDecoder(registry),
+        TradeDecoder(registry, coded=True),
         lake_thread,
         ThreadPoolExecutor(1, thread_name_prefix="decode"),
     )

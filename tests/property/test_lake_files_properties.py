@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 from pyiceberg.table import Table
 from pyiceberg.types import StringType
 
+from libs.lake.commits.commit import LakeFile
 from libs.lake.files.arrange import arrange, dense
 from libs.lake.files.datafile import ROW_GROUP_ROWS, row_groups, write_trades
 from libs.lake.table.catalog import open_lake
 from libs.lake.table.tables import TRADES_SPEC, bucket_of, ensure_trades
-from libs.wire.schema import NUMBER
+from libs.wire.schema import NUMBER, VENDOR_DATA, with_codes
 from tests.support.trades import DAY_US, FIRST_DAY_US, trade_rows
 
 decimal_texts = st.builds(
@@ -55,6 +57,41 @@ def test_decimal_text_survives_parquet(table: Table, prices: list[str]) -> None:
     high = int.from_bytes(file.data_file.upper_bounds[field_id], "big", signed=True)
     assert Decimal(low).scaleb(-12) == min(by_offset)
     assert Decimal(high).scaleb(-12) == max(by_offset)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    count=st.integers(1, 200),
+    symbols=st.lists(st.text("ABC", min_size=1, max_size=3), min_size=1, max_size=8, unique=True),
+    entries=st.sampled_from([1, 2]),
+    batches=st.integers(1, 3),
+)
+def test_coded_rows_are_stored_as_plain_ones_are(
+    table: Table, count: int, symbols: list[str], entries: int, batches: int
+) -> None:
+    """Batches with values of their own; a row group holds the values of its own symbols alone."""
+    vendor = [[(f"k{at}", f"{row}") for at in range(entries)] for row in range(count)]
+    columns = {"vendor_data": pa.array(vendor, VENDOR_DATA)}
+    whole = trade_rows(count, symbols=symbols, columns=columns)
+    ends = [count * at // batches for at in range(batches + 1)]
+    parts = [whole.slice(start, stop - start) for start, stop in pairwise(ends)]
+    coded = pa.concat_tables([part.cast(with_codes(part.schema)) for part in parts])
+    stored = [stored_rows(file) for file in write_trades(table, whole)]
+    assert [stored_rows(file) for file in write_trades(table, coded)] == stored
+    for file in write_trades(table, coded):
+        found = pq.ParquetFile(path_of(file), read_dictionary=["symbol"])
+        for group in range(found.num_row_groups):
+            symbol = found.read_row_group(group)["symbol"].combine_chunks()
+            assert set(symbol.dictionary.to_pylist()) == set(symbol.to_pylist())
+
+
+def path_of(file: LakeFile) -> str:
+    return file.data_file.file_path.removeprefix("file://")
+
+
+def stored_rows(file: LakeFile) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = pq.ParquetFile(path_of(file)).read().to_pylist()
+    return rows
 
 
 @settings(max_examples=50, deadline=None)

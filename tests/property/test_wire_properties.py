@@ -17,7 +17,7 @@ from libs.wire.decimals import parse_decimal, parse_decimals
 from libs.wire.framing import frame, unframe
 from libs.wire.notional import notional
 from libs.wire.registry import SchemaRegistry
-from libs.wire.schema import NUMBER, TRADE_SCHEMA
+from libs.wire.schema import NUMBER, TRADE_SCHEMA, with_codes
 from libs.wire.trades import (
     PROTO_TRADE_SCHEMA,
     Decoded,
@@ -43,6 +43,14 @@ def decoder() -> Iterator[TradeDecoder]:
         yield TradeDecoder(registry)
 
 
+@pytest.fixture(scope="module")
+def coding() -> Iterator[TradeDecoder]:
+    with TemporaryDirectory() as folder:
+        registry = SchemaRegistry(Path(folder) / "schemas.json")
+        register_trades(registry, TOPIC)
+        yield TradeDecoder(registry, coded=True)
+
+
 def decoded(decoder: TradeDecoder, values: Sequence[bytes | None]) -> Decoded:
     return decoder.decode(values, topic=TOPIC, partition=3, offsets=range(7, 7 + len(values)))
 
@@ -61,6 +69,20 @@ def test_trades_come_back_from_protobuf_framing_and_arrow(
     assert set(found.batch["kafka_partition"].to_pylist()) <= {3}
     assert set(found.batch["kafka_topic"].to_pylist()) <= {TOPIC}
     found.batch.validate(full=True)
+
+
+@given(st.lists(trades() | st.binary(max_size=20), max_size=6))
+def test_codes_stand_for_what_is_decoded_without_them(
+    decoder: TradeDecoder, coding: TradeDecoder, sent: list[Trade | bytes]
+) -> None:
+    """Cast back, every column is the same, and so is what is rejected."""
+    values = [encode_trade(t, SCHEMA_ID) if isinstance(t, Trade) else t for t in sent]
+    plain, coded = decoded(decoder, values), decoded(coding, values)
+
+    assert coded.batch.schema == with_codes(TRADE_SCHEMA)
+    assert coded.batch.cast(TRADE_SCHEMA).equals(plain.batch)
+    assert coded.rejected == plain.rejected
+    coded.batch.validate(full=True)
 
 
 @given(st.lists(trades(), min_size=1, max_size=4))

@@ -15,6 +15,7 @@ from libs.lake.files.index import SnapshotIndex
 from libs.lake.ledger.ledger import Account
 from libs.lake.table.catalog import Lake, open_lake
 from libs.lake.table.tables import TRADES, bucket_of, ensure_trades
+from libs.wire.schema import with_codes
 from services.writer.commits.lake import TradesTable
 from services.writer.commits.preparing import dead_ranges
 from services.writer.commits.storing import Written
@@ -64,7 +65,8 @@ class Storer:
         self.table = TradesTable(self.lake, raw_values)
 
     def written(self, rows: pa.Table) -> Written:
-        return self.table.write(rows.to_batches(), ())
+        """Write rows in the form in which the writer's decoder gives them."""
+        return self.table.write(rows.cast(with_codes(rows.schema)).to_batches(), ())
 
     def commit(self, rows: pa.Table, written: Written) -> Landed | Fenced:
         """Commit what was written of rows, rewriting what the table holds by then."""

@@ -23,6 +23,7 @@ from libs.lake.ledger.claims import TEXTS, Wins, claims_of, first_wins
 from libs.lake.ledger.coverage import Counts, Coverage, Series, overlaps, union
 from libs.lake.ledger.ledger import Ledger, add_counts
 from libs.lake.ledger.same_trade import COMPARED, Conflict, Source, conflicts
+from libs.wire.codes import decoded
 from libs.wire.rejection import Reason, Rejected
 
 Encode = Callable[[pa.Table], list[bytes]]
@@ -82,7 +83,7 @@ class Sieve:
             return Sifted(rows, wins.claims, Written())
         kept = rows.filter(pa.array(wins.keep)) if wins.keep.any() else rows.slice(0, 0)
         dropped = np.flatnonzero(~wins.keep)
-        compared = rows.select(COMPARED).take(pa.array(dropped))
+        compared = decoded(rows.select(COMPARED).take(pa.array(dropped)))
         claims = claims_of(compared)
         near = [file for file in self.beside if overlaps(file.claims, claims)]
         found = conflicts(compared, self._sources(kept, wins, near, claims))
@@ -103,7 +104,7 @@ class Sieve:
         self, kept: pa.Table, wins: Wins, near: Sequence[LakeFile], claims: Coverage
     ) -> Iterator[Source]:
         if overlaps(wins.claims, claims):
-            yield lambda _, names: kept.select(names)
+            yield lambda _, names: decoded(kept.select(names))
         index = self.index()
         if near:
             paths = [file.data_file.file_path for file in near]
