@@ -147,14 +147,13 @@ class Backlog:
         self._thread.shutdown()
 
     async def _taken(self, records: Sequence[Records]) -> bool:
-        if self._spool.empty:
-            if self._queued_records < MOST_WAITING_RECORDS:
-                self._queue.append(records)
-                self._queued_records += sum(map(len, records))
-                return True
-            if self._silent_s() < self._spool_after_s:
-                return False
-        return await self._spooled(records)
+        if not self._spool.empty or self._silent_s() >= self._spool_after_s:
+            return await self._spooled(records)
+        if self._queued_records >= MOST_WAITING_RECORDS:
+            return False
+        self._queue.append(records)
+        self._queued_records += sum(map(len, records))
+        return True
 
     async def _spooled(self, records: Sequence[Records]) -> bool:
         try:

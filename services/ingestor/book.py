@@ -21,7 +21,7 @@ import structlog
 log = structlog.get_logger()
 
 FILE = "book.json"
-# Beyond it every second page is left out: the pages of a long wait for Kafka.
+# Beyond it the pages of a long wait for Kafka grow sparse.
 MOST_PAGES = 32
 
 IdRange = tuple[int, int]
@@ -51,7 +51,13 @@ class Pages:
         self._made_at = accepted, closed
         self.waiting.append((accepted, page()))
         if len(self.waiting) > MOST_PAGES:
-            self.waiting = deque(list(self.waiting)[1::2])
+            del self.waiting[self._densest()]
+
+    def _densest(self) -> int:
+        """Return the page, neither first nor last, whose neighbours are nearest to each other."""
+        marks = [accepted for accepted, _ in self.waiting]
+        inner = range(1, len(marks) - 1)
+        return min(inner, key=lambda place: marks[place + 1] - marks[place - 1])
 
     def due(self, done: int) -> Page | None:
         """Return the newest page that counts when Kafka has so many records."""

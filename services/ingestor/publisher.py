@@ -21,7 +21,7 @@ from libs.telemetry.tracing import tracer
 from services.ingestor import measures
 from services.ingestor.backlog import Backlog
 from services.ingestor.binance import Rejected
-from services.ingestor.book import Page, Pages, SymbolPage, read_book, write_book
+from services.ingestor.bookkeeping import Bookkeeping
 from services.ingestor.columns import TradeColumns
 from services.ingestor.dead_letters import DeadLetters
 from services.ingestor.encoding import encode
@@ -94,8 +94,7 @@ class Publisher(Actor):
         self._dead_letters = DeadLetters(destination.dead_letter_topic, clock.now_us())
         self._backlog = backlog
         self._outstanding = outstanding
-        self._book_dir = book_dir
-        self._pages = Pages()
+        self._book = Bookkeeping(table, self._sequence.by_code, book_dir)
         self._clock = clock
         self._checked: _Checked | None = None
         self._seldom = measures.Seldom(SAY_REJECTED_EVERY_S)
@@ -103,13 +102,7 @@ class Publisher(Actor):
 
     def resume(self, spooled: Iterable[IdRun]) -> None:
         """Go on from the last process's book, and from what it left in the spool."""
-        now_us, codes = self._clock.now_us(), self._table.codes
-        for symbol, page in read_book(self._book_dir).items():
-            if symbol in codes:
-                self._sequence.by_code[codes[symbol]].resume(page.last, page.gaps, now_us)
-        for symbol, first, last in spooled:
-            if symbol in codes:
-                self._sequence.by_code[codes[symbol]].resume_run(first, last, now_us)
+        self._book.resume(spooled, self._clock.now_us())
 
     async def run(self) -> None:
         keeping = asyncio.create_task(self._keep_book())
@@ -121,14 +114,14 @@ class Publisher(Actor):
             keeping.cancel()
             with suppress(asyncio.CancelledError):
                 await keeping
-        self._make_page()
+        self._book.make_page(self._backlog.accepted)
 
     async def stop(self) -> None:
         self.mailbox.close()
 
     async def write_last_page(self) -> None:
         """Write the book once more, when the deliverer has ended."""
-        await self._write_due_page()
+        await self._write_book()
 
     def open_gaps(self) -> list[OpenGap]:
         """Name what is missing, as it stands now."""
@@ -231,25 +224,11 @@ class Publisher(Actor):
             await asyncio.sleep(BOOK_EVERY_S)
             # Between the check of a burst and its hand-over the two do not tell the same.
             if self._checked is None:
-                self._make_page()
-            await self._write_due_page()
+                self._book.make_page(self._backlog.accepted)
+            await self._write_book()
 
-    def _make_page(self) -> None:
-        closed = sum(state.venue_holes for state in self._sequence.by_code)
-        self._pages.make(self._backlog.accepted, closed, self._page)
-
-    def _page(self) -> Page:
-        by_symbol = zip(self._table.symbols, self._sequence.by_code, strict=True)
-        return {
-            symbol: SymbolPage(newest, tuple((gap.first, gap.last) for gap in state.gaps))
-            for symbol, state in by_symbol
-            if (newest := state.before if state.last is None else state.last) is not None
-        }
-
-    async def _write_due_page(self) -> None:
-        page = self._pages.due(self._backlog.accepted - self._outstanding())
-        if page is not None:
-            await asyncio.to_thread(write_book, self._book_dir, page)
+    async def _write_book(self) -> None:
+        await self._book.write_due(self._backlog.accepted - self._outstanding())
 
     def _count(self, received: Received, verdict: Verdict) -> None:
         if len(received.trades):

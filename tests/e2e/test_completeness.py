@@ -93,7 +93,7 @@ async def test_a_certificate_of_a_generated_session_names_what_was_injected(
 async def check_certificates(source: Source, folder: Path) -> None:
     trades = truth.columns(source.session())
     async with (
-        whole_k2(folder, source) as fleet,
+        whole_k2(folder, source, {"K2_INGESTOR_HEAL": "false"}) as fleet,
         channel(fleet.door("query").grpc or "") as connection,
     ):
         service = QueryServiceStub(connection)

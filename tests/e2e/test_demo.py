@@ -42,7 +42,8 @@ def test_a_session_is_proven(home: Home) -> None:
 
 
 def test_an_exchange_that_leaves_trades_out_fails_the_proof(home: Home) -> None:
-    """Trades of the session that the exchange did not send: exit code 1."""
+    """Trades of the session that the exchange did not send and nobody fetched: exit code 1."""
+    home.variables["K2_INGESTOR_HEAL"] = "false"
     withheld = ("--fault", "skip:at=100,count=2")
     answer = home.k2(*SHORT, "--pace", "max", *withheld, timeout_s=START_TIMEOUT_S)
     assert answer.code == PROOF_FAILED, answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -12,20 +11,22 @@ from k2.ingestor.v1.ingestor_pb2 import Feed
 
 from libs.market.trade import Origin
 from services.ingestor import measures
+from tests.support.holes import never_issued
 from tests.support.ingesting import (
     Ingesting,
     contents,
+    count,
     identities,
     ingesting,
     sent_contents,
     trades_of,
 )
 from tests.support.polling import eventually
+from tools.simulator import truth
 from tools.simulator.faults import Fault
 from tools.simulator.player import PlayOptions
-from tools.simulator.record import write_session
 from tools.simulator.server import Exchange
-from tools.simulator.session import Session, generated, recorded
+from tools.simulator.session import generated, recorded
 
 AT_ONCE = PlayOptions(pace=math.inf, hold="missing")
 SOON = {"heal_after_s": 0.05}
@@ -80,8 +81,11 @@ async def test_ids_the_exchange_never_issued_stay_open_without_a_writer(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
     """They are no trades to wait for, and the feed says which and why."""
-    session, absent = with_holes(generated(23, symbols=1, trades=500, rate=5_000), tmp_path)
-    (symbol,) = session.symbols
+    whole = generated(23, symbols=1, trades=500, rate=5_000)
+    (symbol,) = whole.symbols
+    path = tmp_path / "holes.gz"
+    absent = {id_ for _, id_ in never_issued(whole, path, symbol, rows=(100, 101, 300))}
+    session = recorded([path])
     async with (
         Exchange(session, play=AT_ONCE) as exchange,
         ingesting(kafka, topic, exchange.address, [symbol], tmp_path, **SOON) as ingestor,
@@ -104,23 +108,35 @@ async def test_a_restarted_ingestor_heals_what_was_sent_while_it_was_away(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
     """Its book tells how far Kafka was; the exchange played on without a listener."""
-    session = generated(24, symbols=4, duration_s=6, rate=1_500, time_unit="us")
-    play = PlayOptions(pace=1, hold="never")
-    async with Exchange(session, play=play) as exchange:
+    session = generated(24, symbols=4, duration_s=60, rate=1_500)
+    async with Exchange(session, play=PlayOptions(pace=1, hold="never")) as exchange:
+        player = exchange.player
         async with ingesting(
             kafka, topic, exchange.address, session.symbols, tmp_path, **SOON
         ) as ingestor:
-            await ingestor.arrived(500)
-        seen = exchange.player.history.passed
-        await eventually(lambda: exchange.player.history.passed > seen + 1_000, 30)
+            await ingestor.arrived(300)
+        seen = player.history.passed
+        await eventually(lambda: player.history.passed > seen + 1_000, 30)
+        player.pause()
         async with ingesting(
             kafka, topic, exchange.address, session.symbols, tmp_path, **SOON
         ) as ingestor:
-            await exchange.played()
-            await ingestor.arrived(exchange.player.history.passed)
+            await eventually(lambda: player.connections, 30)
+            resumed = player.history.passed
+            player.start()
+            await eventually(lambda: player.history.passed > resumed + 1_000, 30)
+            player.pause()
+
+            async def level() -> bool:
+                return await count(kafka, topic) >= player.history.passed
+
+            await eventually(level, 60)
             feeds = await healed(ingestor)
+            passed = player.history.passed
+    columns = truth.columns(session)
+    expected = Counter(zip(columns.symbol[:passed], columns.trade_id[:passed], strict=True))
     assert sum(feed.healed_trades for feed in feeds) >= 1_000
-    assert contents(await trades_of(kafka, topic)) == sent_contents(session)
+    assert identities(await trades_of(kafka, topic)) == expected
 
 
 async def healed(ingestor: Ingesting) -> Sequence[Feed]:
@@ -140,18 +156,3 @@ def requests_answered(status: str) -> float:
 def withheld(exchange: Exchange) -> Counter[tuple[str, int]]:
     injected = exchange.player.injector.plan.injected
     return Counter(trade for one in injected if one.kind == "skip" for trade in one.trades)
-
-
-def with_holes(session: Session, folder: Path) -> tuple[Session, set[int]]:
-    """Return the session as an exchange would have it that never issued some ids, and those."""
-    whole, path = folder / "whole.gz", folder / "holes.gz"
-    write_session(session, whole)
-    with gzip.open(whole) as lines:
-        kept = list(lines)
-    ids = sorted(int(line.split(b'"t":')[1].split(b",")[0]) for line in kept)
-    absent = {ids[100], ids[101], ids[300]}
-    with gzip.open(path, "wb") as out:
-        out.writelines(
-            line for line in kept if int(line.split(b'"t":')[1].split(b",")[0]) not in absent
-        )
-    return recorded([path]), absent

@@ -20,6 +20,7 @@ from libs.wire.trades import decode_trade
 from services.ingestor.app import build
 from services.ingestor.config import IngestorConfig
 from tests.support.polling import eventually
+from tests.support.processes import Process
 from tools.simulator import truth
 from tools.simulator.session import Session
 
@@ -83,6 +84,24 @@ async def ingesting(
     config = IngestorConfig.model_validate(given | more)
     async with running(await build(config)) as service:
         yield Ingesting(bootstrap, topic, service)
+
+
+async def feeds_of(process: Process) -> ingestor_pb2.ListFeedsResponse:
+    """Ask an ingestor in a process of its own."""
+    door = await process.serving()
+    async with client.channel(door.grpc or "") as channel:
+        stub = ingestor_pb2_grpc.IngestorServiceStub(channel)
+        return await client.call(stub.ListFeeds, ingestor_pb2.ListFeedsRequest())
+
+
+async def nothing_missing(process: Process) -> None:
+    """Wait until no gap is open and nothing is in the spool."""
+
+    async def whole() -> bool:
+        feeds = await feeds_of(process)
+        return not feeds.healing.open_gaps and not feeds.spool.spooled_records
+
+    await eventually(whole, 60, what="no gap and an empty spool")
 
 
 async def count(bootstrap: str, topic: str) -> int:

@@ -152,7 +152,8 @@ async def watch(console: Console, fleet: Fleet, total: int) -> None:
             display.show(flow, progress)
             if visible(flow) != rows:
                 rows, moved_s = visible(flow), time.monotonic()
-            settled = flow.received is not None and visible(flow) >= flow.received
+            arrived = flow.received is not None and visible(flow) >= flow.received
+            settled = arrived and not flow.open_gaps
             patience_s = SETTLED_AFTER_S if settled else STALLED_AFTER_S
             stalled = time.monotonic() - moved_s > patience_s
             if progress.done and (rows >= total or stalled):

@@ -60,9 +60,24 @@ def _lines(flow: Flow, sent: int | None) -> list[tuple[str, RenderableType, str]
         ),
         ("trouble", _trouble(flow), "gaps, reconnects, dead letters"),
     ]
+    lines += _of_ingestor(flow)
     if flow.held_partitions:
         held = Text(plural(flow.held_partitions, "partition"), style="bold red")
         lines.append(("held", held, f"{flow.held_because}: `k2 dlq resume` goes on without them"))
+    return lines
+
+
+def _of_ingestor(flow: Flow) -> list[tuple[str, RenderableType, str]]:
+    """Say what was missed and what waits for Kafka, where anything was or does."""
+    lines: list[tuple[str, RenderableType, str]] = []
+    if flow.open_gaps or flow.healed:
+        still_open = plural(flow.open_gaps, "gap")
+        lines.append(("healed", count(flow.healed), f"trades from REST, {still_open} open"))
+    if flow.spooled_bytes:
+        lines.append(("spooled", f"{flow.spooled_bytes / 2**20:,.1f} MiB", "waits for Kafka"))
+    if flow.not_taking:
+        why = "its memory is short and its spool full; healed later"
+        lines.append(("intake", Text("stopped", style="bold red"), why))
     return lines
 
 

@@ -25,6 +25,10 @@ class Flow:
     received: int | None = None
     received_per_second: float | None = None
     gaps: int | None = None
+    open_gaps: int | None = None
+    healed: int | None = None
+    spooled_bytes: int | None = None
+    not_taking: int | None = None
     reconnects: int | None = None
     committed_rows: int | None = None
     committed_files: int | None = None
@@ -55,7 +59,7 @@ async def flow_of(doors: Iterable[Door]) -> Flow:
 Answer = dict[str, int | float | str | bool]
 _ADD_UP = {
     *("received", "received_per_second", "gaps", "reconnects", "commits", "dead_lettered"),
-    "held_partitions",
+    *("open_gaps", "healed", "spooled_bytes", "not_taking", "held_partitions"),
 }
 
 
@@ -71,6 +75,10 @@ async def _ask_ingestor(address: str) -> Answer:
         "received": sum(feed.trades for feed in answer.feeds),
         "received_per_second": sum(feed.trades_per_second for feed in answer.feeds),
         "gaps": sum(feed.gaps for feed in answer.feeds),
+        "open_gaps": answer.healing.open_gaps,
+        "healed": answer.healing.healed_trades,
+        "spooled_bytes": answer.spool.spooled_bytes,
+        "not_taking": not answer.intake.taking,
         "reconnects": answer.reconnects,
     }
 

@@ -1,0 +1,63 @@
+"""From the sequence state to the book, and back at the start."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from services.ingestor.book import Page, Pages, SymbolPage, read_book, write_book
+from services.ingestor.sequence import SymbolSequence
+from services.ingestor.spool.entries import IdRun
+from services.ingestor.symbols import SymbolTable
+
+
+class Bookkeeping:
+    """Makes pages of the publisher's sequence state, and writes those that count."""
+
+    def __init__(self, table: SymbolTable, states: Sequence[SymbolSequence], folder: Path) -> None:
+        self._codes = table.codes
+        self._symbols = table.symbols
+        self._states = states
+        self._folder = folder
+        self._pages = Pages()
+        self._written: Page = {}
+
+    def resume(self, spooled: Iterable[IdRun], now_us: int) -> None:
+        """Go on from the last process's book, and from what it left in the spool."""
+        self._written = read_book(self._folder)
+        for symbol, page in self._written.items():
+            if symbol in self._codes:
+                self._states[self._codes[symbol]].resume(page.last, page.gaps, now_us)
+        for symbol, first, last in spooled:
+            if symbol in self._codes:
+                self._states[self._codes[symbol]].resume_run(first, last, now_us)
+
+    def make_page(self, accepted: int) -> None:
+        """Note how things stand now that the backlog has accepted so many records."""
+        closed = sum(state.venue_holes for state in self._states)
+        self._pages.make(accepted, closed, self._page)
+
+    async def write_due(self, done: int) -> None:
+        """Write the newest page that counts when Kafka has so many records."""
+        due = self._pages.due(done)
+        book = {**self._written, **self._beginnings(), **(due or {})}
+        if due is not None or len(book) > len(self._written):
+            self._written = book
+            await asyncio.to_thread(write_book, self._folder, book)
+
+    def _page(self) -> Page:
+        by_symbol = zip(self._symbols, self._states, strict=True)
+        return {
+            symbol: SymbolPage(newest, tuple((gap.first, gap.last) for gap in state.gaps))
+            for symbol, state in by_symbol
+            if (newest := state.before if state.last is None else state.last) is not None
+        }
+
+    def _beginnings(self) -> Page:
+        """Of symbols that the book does not have yet: nothing is known from before their first."""
+        return {
+            symbol: SymbolPage(state.floor - 1)
+            for symbol, state in zip(self._symbols, self._states, strict=True)
+            if state.last is not None and symbol not in self._written
+        }

@@ -1,0 +1,145 @@
+"""Between the publisher and Kafka: memory, spool, book, and when nothing is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from libs.degradation.level import Level
+from libs.degradation.obedience import Applied
+from services.ingestor import deliverer
+from services.ingestor.book import Page, Pages, SymbolPage, read_book, write_book
+from services.ingestor.control import Control, Intake
+from services.ingestor.messages import Ended
+from tests.support.polling import eventually
+from tests.support.publishing import Middle, middle
+from tests.unit.test_ingestor_delivery import FakeKafka
+from tests.unit.test_ingestor_publisher import TABLE, ids_in, received
+
+
+async def stopped(between: Middle) -> None:
+    """Start the parts, stop them in order, and leave the folder as it is then."""
+    supervisor = between.supervisor()
+    running = asyncio.create_task(supervisor.run())
+    await eventually(lambda: supervisor.started)
+    await supervisor.stop()
+    await running
+    await between.close()
+
+
+def held() -> FakeKafka:
+    """A Kafka that takes batches and never says so."""
+    return FakeKafka(*["hold"] * 1_000, room=100)
+
+
+async def test_what_a_silent_kafka_does_not_take_is_the_next_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory or in files, all of it goes to the next one's Kafka, in order and once."""
+    monkeypatch.setattr(deliverer, "LAST_CHANCE_S", 0.05)
+    before = await middle(held().open, TABLE, tmp_path, spool_after_s=0)
+    for first in range(1, 25, 3):
+        await before.publisher.mailbox.put(received(first, first + 1, first + 2))
+    await stopped(before)
+    kafka = FakeKafka(room=100)
+    after = await middle(kafka.open, TABLE, tmp_path)
+    assert after.found.records == 24
+    await after.publisher.mailbox.put(received(25, 26))
+    await stopped(after)
+    assert ids_in(kafka) == list(range(1, 27))
+    assert after.publisher.open_gaps() == []
+
+
+async def test_a_full_spool_makes_the_publisher_wait_and_drops_nothing(tmp_path: Path) -> None:
+    """Its sender waits in turn; with Kafka back everything arrives."""
+    kafka = held()
+    between = await middle(kafka.open, TABLE, tmp_path, most_bytes=2_000, spool_after_s=0)
+    supervisor = between.supervisor()
+    running = asyncio.create_task(supervisor.run())
+    sending = asyncio.create_task(_send(between, bursts=40))
+    await eventually(lambda: between.backlog.full)
+    assert not sending.done()
+    assert between.spool.size_bytes <= 2_000
+    kafka.script.clear()
+    kafka.release()
+    await sending
+    await eventually(lambda: len(kafka.log) == 40)
+    assert not between.backlog.full
+    await supervisor.stop()
+    await running
+    await between.close()
+    assert ids_in(kafka) == list(range(40))
+
+
+async def _send(between: Middle, bursts: int) -> None:
+    for number in range(bursts):
+        await between.publisher.mailbox.put(received(number))
+    await between.publisher.mailbox.put(Ended(1))
+
+
+async def test_the_book_says_what_kafka_has_and_no_more(tmp_path: Path) -> None:
+    """Not acknowledged is not there; a symbol of which nothing is yet begins before its first."""
+    kafka = FakeKafka(None, "hold", room=100)
+    between = await middle(kafka.open, TABLE, tmp_path)
+    supervisor = between.supervisor()
+    running = asyncio.create_task(supervisor.run())
+    await between.publisher.mailbox.put(received(7, 8))
+    await eventually(lambda: len(kafka.log) == 2)
+    await eventually(lambda: read_book(tmp_path) == {"BTCUSDT": SymbolPage(8)})
+    await between.publisher.mailbox.put(received(9))
+    await eventually(lambda: kafka.held)
+    assert read_book(tmp_path) == {"BTCUSDT": SymbolPage(8)}
+    kafka.release()
+    await supervisor.stop()
+    await running
+    await between.close()
+    assert read_book(tmp_path) == {"BTCUSDT": SymbolPage(9)}
+
+
+def page(last: int) -> Page:
+    return {"A": SymbolPage(last)}
+
+
+def test_pages_count_once_kafka_has_what_came_before_them() -> None:
+    """The newest of those counts; of very many waiting some are left out."""
+    pages = Pages()
+    for accepted in range(1, 200):
+        pages.make(accepted, 0, partial(page, accepted))
+        pages.make(accepted, 0, partial(page, -1))
+    assert pages.due(0) is None
+    found = pages.due(100)
+    assert found is not None
+    assert 50 < found["A"].last <= 100
+    assert pages.due(100) is None
+    assert pages.due(199) == {"A": SymbolPage(199)}
+
+
+def test_a_book_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
+    """It says so and goes on."""
+    assert read_book(tmp_path) == {}
+    write_book(tmp_path, {"A": SymbolPage(5, ((1, 2),))})
+    assert read_book(tmp_path) == {"A": SymbolPage(5, ((1, 2),))}
+    (tmp_path / "book.json").write_text("{")
+    assert read_book(tmp_path) == {}
+
+
+def test_only_its_own_memory_at_circuit_break_with_a_full_spool_stops_it() -> None:
+    """Lag never does, nor a full spool alone, nor a lower level."""
+    full = False
+    intake = Intake()
+    control = Control(intake, spool_full=lambda: full)
+    for lag, memory, is_full, taking in (
+        (Level.CIRCUIT_BREAK, Level.AGGRESSIVE, True, True),
+        (Level.NORMAL, Level.CIRCUIT_BREAK, False, True),
+        (Level.NORMAL, Level.CIRCUIT_BREAK, True, False),
+        (Level.NORMAL, Level.AGGRESSIVE, True, True),
+        (Level.CIRCUIT_BREAK, Level.CIRCUIT_BREAK, True, False),
+        (Level.CIRCUIT_BREAK, Level.CIRCUIT_BREAK, False, True),
+    ):
+        full = is_full
+        control.bear(Applied(lag_level=lag, memory_level=memory))
+        assert intake.taking is taking
+    assert intake.stops == 2
