@@ -31,8 +31,11 @@ class World:
         self.past = PastRestarts("writer-1", folder)
         self.executor = ThreadPoolExecutor(1)
         self.looks = 0
+        self.given_back = 0
         self.restarter = Restarter(
-            Around(self._look, lambda: self.demanded, self._go_on, self.restarted.set),
+            Around(
+                self._look, lambda: self.demanded, self._go_on, self.restarted.set, self._give_back
+            ),
             self.past,
             self.executor,
             self.clock,
@@ -45,6 +48,9 @@ class World:
 
     def _go_on(self) -> None:
         self.gone_on += 1
+
+    def _give_back(self) -> None:
+        self.given_back += 1
 
     async def looked(self, times: int = 2) -> None:
         """Wait until it has looked so many times from now on."""
@@ -77,6 +83,15 @@ async def test_it_restarts_by_itself_where_nobody_gives_turns(world: World) -> N
     await eventually(world.restarted.is_set)
     assert world.past.times_us() == (world.clock.now_us(),)
     assert not world.gone_on
+
+
+async def test_what_is_freed_while_it_settles_goes_back_to_the_system(world: World) -> None:
+    """Freed pages stay with the process until somebody gives them back: no reason to restart."""
+    await world.looked()
+    already = world.given_back
+    await eventually(lambda: world.given_back > already)
+    world.clock.advance(SETTLING_S)
+    await eventually(world.restarted.is_set)
 
 
 async def test_it_waits_for_its_turn_under_a_governor(world: World) -> None:

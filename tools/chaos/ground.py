@@ -21,7 +21,7 @@ from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import register_trades
 from tools.chaos.asker import Asker
 from tools.chaos.flood import ALL_SYMBOLS, EXCHANGE, Flood
-from tools.chaos.scale import FLUSH_AFTER_S, POLICY, Scale
+from tools.chaos.scale import POLICY, Scale
 from tools.chaos.sights import Sight
 from tools.chaos.story import Kind, Story
 from tools.chaos.watch import Watch
@@ -62,7 +62,7 @@ class Setting:
         return Plan(
             self.layout,
             self.source.exchange(),
-            FLUSH_AFTER_S,
+            self.scale.flush_after_s,
             restarts=RESTARTS,
             variables={"K2_FAULT_DIR": str(self.faults)},
             service_variables=self.scale.variables(),

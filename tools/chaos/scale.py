@@ -10,7 +10,6 @@ from libs.degradation.level import LAG_THRESHOLDS, MEMORY_THRESHOLDS, Level, Thr
 
 POLICY = Path(__file__).with_name("priorities.toml")
 MIB = 2**20
-FLUSH_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,10 @@ class Scale:
     lag: float = 0.1
     cooldown_s: float = 3.0
     backfill_records_per_s: float = 200_000.0
+    flush_after_s: float = 2.0
     writer_limit_mib: int | None = None
+    # Larger buffers than in peace: what load alone makes of memory is to be seen.
+    writer_buffer_mib: int = 64
 
     @property
     def lag_thresholds(self) -> Thresholds:
@@ -43,6 +45,7 @@ class Scale:
                 "K2_PRIORITY_POLICY": str(POLICY),
                 "K2_WRITER_BACKFILL_RECORDS_PER_S": f"{self.backfill_records_per_s:g}",
                 "K2_WRITER_RESTART_JITTER_S": "0",
+                "K2_WRITER_FLUSH_AFTER_BYTES": f"{self.writer_buffer_mib}MiB",
                 **({"K2_MEMORY_LIMIT_BYTES": f"{limit}MiB"} if limit else {}),
             },
         }
@@ -55,6 +58,7 @@ class Scale:
         return [
             f"levels by lag from {lag} records (x {self.lag:g})",
             f"levels by memory from {memory}{limit}",
+            f"a commit each {self.flush_after_s:g} s or {self.writer_buffer_mib} MiB (10, 64)",
             f"{self.cooldown_s:g} s of rest before each step down (30 in production)",
             f"backfill at {self.backfill_records_per_s:,.0f} records a second at most (50,000)",
         ]

@@ -13,7 +13,12 @@ SCENARIOS: Mapping[str, Scenario] = {
     for scenario in (
         Scenario("lag", lag.harm, lag.judged, Scale()),
         # Lag levels as in production: what a pause leaves behind is to show none of them.
-        Scenario("memory", memory.harm, memory.judged, Scale(lag=1.0, writer_limit_mib=450)),
+        Scenario(
+            "memory",
+            memory.harm,
+            memory.judged,
+            Scale(lag=1.0, flush_after_s=10.0, writer_limit_mib=450, writer_buffer_mib=256),
+        ),
         Scenario("kill", kill.harm, kill.judged, Scale()),
         Scenario("broker", broker.harm, broker.judged, Scale()),
         Scenario("catalog", catalog.harm, catalog.judged, Scale()),

@@ -51,6 +51,11 @@ class Need:
         return Need(since_s, due_at_s)
 
     @property
+    def settling(self) -> bool:
+        """Say whether it is short with nothing buffered, and what is freed may still come back."""
+        return self.since_s is not None and self.due_at_s is None
+
+    @property
     def wanted(self) -> bool:
         """Say whether a restart is the only help."""
         return self.due_at_s is not None and not self.given_up

@@ -41,6 +41,7 @@ class Around:
     demanded: Callable[[], Applied]
     go_on: Callable[[], None]
     restart: Callable[[], None]
+    give_back: Callable[[], None] = give_back
 
 
 class Restarter(Actor):
@@ -85,8 +86,9 @@ class Restarter(Actor):
         jitter_s = random.uniform(0, self._jitter_s)  # noqa: S311 (jitter)
         self._need = before.after(self._around.sight(), now_s, jitter_s=jitter_s)
         metrics.MEMORY_STUCK.set(self._need.given_up)
-        if before.since_s is None and self._need.since_s is not None:
-            await asyncio.get_running_loop().run_in_executor(self._executor, give_back)
+        if self._need.settling:
+            # Again and again: what is freed meanwhile would look like what is never freed.
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._around.give_back)
         if self._need.wanted:
             self._act(now_s)
 
