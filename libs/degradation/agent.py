@@ -121,6 +121,11 @@ class DegradationAgent(Actor):
         return recovering(self._state)
 
     @property
+    def cooldown_s(self) -> float:
+        """Rest that a step down needs: no level ends sooner."""
+        return self._state.rules.cooldown_s
+
+    @property
     def connected(self) -> bool:
         return self._outbox is not None
 
