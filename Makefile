@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup demo test faults soak check lint types imports protos lock bench bench-commits clean
+.PHONY: help setup demo test faults soak check lint types imports protos lock bench bench-commits simulate clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -35,6 +35,10 @@ faults: setup ## Every fault test, on real processes (half an hour)
 # MINUTES=10, SEED=7 repeats one
 soak: setup ## Faults at random on a running K2, and a proof at the end
 	@$(PY) -m tests.faults.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
+
+# WRITERS=1000, HOURS=2, SEED=7
+simulate: setup ## Hours of a fleet on a virtual clock, under the real control code
+	@$(PY) -m tests.simulation $(if $(WRITERS),--writers $(WRITERS)) $(if $(HOURS),--hours $(HOURS)) $(if $(SEED),--seed $(SEED))
 
 check: setup lint types imports test ## What CI runs
 
