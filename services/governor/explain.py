@@ -29,7 +29,7 @@ def _level(standing: Standing, orders: Orders, fleet: Fleet, now_s: float) -> It
     if orders.level is Level.NORMAL and not orders.override:
         yield f"NORMAL: {'; '.join(_at_rest(standing, fleet))}."
     if orders.memory_level > Level.NORMAL:
-        yield _by_memory(orders.memory_level, fleet)
+        yield _by_memory(orders, fleet)
     if orders.override:
         yield _by_operator(standing, orders)
         return
@@ -54,9 +54,18 @@ def _at_rest(standing: Standing, fleet: Fleet) -> Iterator[str]:
         yield f"the fullest process is {_fullness(fullest)} (SOFT from {soft:.0%})"
 
 
-def _by_memory(level: Level, fleet: Fleet) -> str:
-    guilty = [m for m in fleet.members.values() if m.report.memory_level is level]
-    return f"{level.name} because of memory: {', '.join(map(_fullness, guilty))}."
+def _by_memory(orders: Orders, fleet: Fleet) -> str:
+    """Name who is full, also one that has just ended to begin anew."""
+    level = orders.memory_level
+    names = (name for name, own in orders.memory_levels.items() if own is level)
+    guilty = [_full(name, fleet.members.get(name), level) for name in names]
+    return f"{level.name} because of memory: {', '.join(guilty)}."
+
+
+def _full(name: str, member: Member | None, level: Level) -> str:
+    if member is None or member.report.memory_level is not level:
+        return f"{name} was full a moment ago"
+    return _fullness(member)
 
 
 def _by_lag(standing: Standing, group: GroupLag, level: Level, now_s: float) -> str:

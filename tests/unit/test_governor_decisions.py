@@ -144,6 +144,14 @@ def test_shown_level_is_the_maximum_and_each_process_hears_its_own() -> None:
     assert "query-1" in explain(state, fleet, 1)
 
 
+def test_process_that_ends_while_it_is_full_is_still_named() -> None:
+    """It is started anew for its memory's sake, and the level stands until it has said so."""
+    full = replace(REPORT, process="writer-2", memory_level=Level.CIRCUIT_BREAK)
+    state = governed(standing(), lag(0), fleet=fleet_of(full))
+    assert "writer-2 at 10%" in explain(state, fleet_of(full), 1)
+    assert "writer-2 was full a moment ago" in explain(state, fleet_of(REPORT), 1)
+
+
 def test_process_is_told_nothing_before_the_controller_has_seen_it() -> None:
     """Else it would be lowered before its own level is taken over."""
     state = governed(standing(), lag(0))
