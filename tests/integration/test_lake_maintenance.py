@@ -25,6 +25,7 @@ from libs.lake.files.merging import is_sorted, piece_of
 from libs.lake.ledger.store import ledger_folder
 from libs.lake.maintenance.compaction import Job
 from libs.lake.maintenance.content import content_of
+from libs.lake.maintenance.expiry import LONGEST_ASLEEP_US
 from libs.lake.maintenance.forgotten import leave_note, note_of
 from libs.lake.maintenance.orphans import referred_to
 from libs.lake.maintenance.rewrite import Rewrite, Superseded
@@ -261,6 +262,23 @@ def test_files_outlive_their_snapshots_by_the_grace(kept: Kept) -> None:
     assert kept.maintenance.waiting()[1] == 0
 
 
+def test_the_grace_begins_when_the_commit_has_landed(kept: Kept) -> None:
+    """Its note was left before, and who left it may have slept in between."""
+    kept.append(commits=6)
+    kept.compact()
+    kept.append(commits=6)
+    metadata = kept.table.metadata
+    doomed = kept.options.retention.expirable(metadata)
+    folder = ledger_folder(kept.history.lake.warehouse, metadata)
+    leave_note(kept.table.io, folder, note_of(metadata, doomed, now_us=kept.clock.now_us()))
+    kept.clock.advance(SOON.file_grace_s + 1)
+    assert kept.sweep() == 0
+    kept.maintenance.forget()
+    assert kept.sweep() == 0
+    kept.clock.advance(SOON.file_grace_s + 1)
+    assert kept.sweep() > 20
+
+
 def test_a_note_of_a_commit_that_did_not_land_deletes_nothing(kept: Kept) -> None:
     """What kept snapshots refer to stays, whatever a note says."""
     kept.append(commits=3)
@@ -269,9 +287,10 @@ def test_a_note_of_a_commit_that_did_not_land_deletes_nothing(kept: Kept) -> Non
     folder = ledger_folder(kept.history.lake.warehouse, metadata)
     leave_note(kept.table.io, folder, note_of(metadata, every, now_us=kept.clock.now_us()))
     used = kept.in_use()
-    kept.clock.advance(SOON.file_grace_s + 1)
+    kept.clock.advance(SOON.file_grace_s + LONGEST_ASLEEP_US / 1e6 + 1)
     kept.sweep()
     assert used <= kept.files()
+    assert kept.maintenance.waiting() == (0, 0)
     assert kept.content.rows == 120
 
 
@@ -289,8 +308,9 @@ def test_tagged_snapshots_keep_their_files(kept: Kept) -> None:
     kept.append(commits=4)
     kept.clock.advance(SOON.file_grace_s + 1)
     kept.append(commits=2)
-    kept.clock.advance(SOON.file_grace_s + 1)
     kept.sweep()
+    kept.clock.advance(SOON.file_grace_s + 1)
+    assert kept.sweep()
     assert kept.table.scan(snapshot_id=first).to_arrow().num_rows == 40
 
 
@@ -328,6 +348,7 @@ def test_a_lost_manifest_of_a_kept_snapshot_stops_all_deletion(kept: Kept) -> No
     """A foreign orphan removal went too far: nobody knows any more what is in use."""
     kept.append(commits=6)
     kept.maintenance.forget()
+    kept.sweep()
     head = kept.table.metadata.current_snapshot()
     assert head is not None
     Path(head.manifest_list.removeprefix("file://")).unlink()

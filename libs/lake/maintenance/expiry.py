@@ -5,7 +5,7 @@ Nothing is deleted that a kept snapshot refers to, whatever a note says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.table import Table
@@ -23,6 +23,9 @@ from libs.lake.table.storage import Storage
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import CorruptError, UnavailableError
 
+# A commit that lands so long after its note is no commit that anybody still waits for.
+LONGEST_ASLEEP_US = 86_400_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Swept:
@@ -34,6 +37,10 @@ class Swept:
 
 class Expirer:
     """Expires one table's snapshots. Blocking: call it in an executor.
+
+    The grace of a note's files begins when this has seen its snapshots gone: a note is left before
+    its commit, which may land much later, and until then queries begin with those snapshots. What
+    another process saw gone is seen anew, unless its note is a day older than its grace.
 
     `points` is told of maintenance.mid_expiry, with some files of a note deleted and others not.
     """
@@ -55,6 +62,7 @@ class Expirer:
         self._clock = clock or SystemClock()
         self._points = points
         self._reach: Reach | None = None
+        self._gone_at_us: dict[str, int] = {}
 
     def forget(self) -> int:
         """Forget what the retention lets go, where no commit has; return how many snapshots.
@@ -84,7 +92,7 @@ class Expirer:
         """
         table = self._store.load_table(self._table)
         left = notes(Storage(table.io), ledger_folder(self._store.warehouse, table.metadata))
-        return len(left), sum(at_us <= self._due_us() for at_us, _ in left)
+        return len(left), sum(self._is_due(*one) for one in left)
 
     def sweep(self) -> Iterator[Swept]:
         """Delete the files of each note that is due, the oldest first; a step for each.
@@ -94,11 +102,26 @@ class Expirer:
             UnavailableError, OSError: the store or the catalog does not answer.
         """
         table = self._store.load_table(self._table)
-        folder = ledger_folder(self._store.warehouse, table.metadata)
-        for at_us, location in notes(Storage(table.io), folder):
-            if at_us > self._due_us():
-                return
-            yield self._sweep_note(location)
+        left = notes(Storage(table.io), ledger_folder(self._store.warehouse, table.metadata))
+        self._look(table, [location for _, location in left])
+        for at_us, location in left:
+            if self._is_due(at_us, location):
+                yield self._sweep_note(location)
+
+    def _look(self, table: Table, locations: Sequence[str]) -> None:
+        """Note of which notes the snapshots are gone by now."""
+        kept = {snapshot.snapshot_id for snapshot in table.metadata.snapshots}
+        now_us = self._clock.now_us()
+        for location in locations:
+            if location not in self._gone_at_us:
+                named = {gone.snapshot_id for gone in read_note(table.io, location).snapshots}
+                if not named & kept:
+                    self._gone_at_us[location] = now_us
+        self._gone_at_us = {at: us for at, us in self._gone_at_us.items() if at in locations}
+
+    def _is_due(self, at_us: int, location: str) -> bool:
+        latest_us = at_us + LONGEST_ASLEEP_US
+        return min(self._gone_at_us.get(location, latest_us), latest_us) <= self._due_us()
 
     def _due_us(self) -> int:
         return self._clock.now_us() - self._file_grace_us
