@@ -26,7 +26,7 @@ from tools.simulator.truth import ExpectedTrades
 
 DRAIN_TIMEOUT_S = 120.0
 FLUSH_TIMEOUT_S = 30.0
-STILL_S = 0.5
+STILL_S = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,18 @@ async def flush(ground: Ground) -> None:
     """Have every writer commit what it holds, until the table has all that the log has."""
     deadline_s = time.monotonic() + FLUSH_TIMEOUT_S
     while time.monotonic() < deadline_s:
-        for door in ground.fleet.doors().values():
-            if door.service == "writer":
-                with suppress(K2Error):
-                    await flush_one(door.grpc or "")
-        await asyncio.sleep(STILL_S)
+        await flush_writers(ground)
         if ground.sight.tail_rows == 0:
             return
+
+
+async def flush_writers(ground: Ground) -> None:
+    """Have every writer commit what it holds, and wait until that is seen."""
+    for door in ground.fleet.doors().values():
+        if door.service == "writer":
+            with suppress(K2Error):
+                await flush_one(door.grpc or "")
+    await asyncio.sleep(STILL_S)
 
 
 async def flush_one(address: str) -> None:

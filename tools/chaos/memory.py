@@ -13,7 +13,7 @@ import psutil
 from libs.degradation.level import MEMORY_THRESHOLDS, Level
 from libs.market.errors import UnavailableError
 from tools.chaos import promises
-from tools.chaos.aftermath import Findings, common
+from tools.chaos.aftermath import Findings, common, flush_writers
 from tools.chaos.ground import POLL_S, Ground
 from tools.chaos.kill import back
 from tools.chaos.promises import Promise
@@ -79,6 +79,8 @@ async def by_load(ground: Ground) -> None:
         most_bytes = max(most_bytes, used_bytes(ground))
         if ground.flood.total < goal:
             await ground.flood.send(A_BURST)
+        elif ground.sight.behind == 0:
+            await flush_writers(ground)
         else:
             await asyncio.sleep(POLL_S)
     led_to = max(ground.watch.memory_levels.since(ground.story.began(LOAD)))

@@ -163,7 +163,8 @@ def _told(event: Event) -> Text:
 
 def as_json(scenario: str, event: Event) -> bytes:
     """Write one event as a line of JSON."""
-    said = {"scenario": scenario, "at_s": event.at_s, "event": event.kind, "text": event.text}
+    at_s = round(event.at_s, 2)
+    said = {"scenario": scenario, "at_s": at_s, "event": event.kind, "text": event.text}
     return msgspec.json.encode({**said, **event.facts}) + b"\n"
 
 

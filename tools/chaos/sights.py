@@ -125,7 +125,7 @@ class Levels:
     def since(self, start_s: float, end_s: float = float("inf")) -> list[Level]:
         """Return what was shown from a moment on, the level of that moment first."""
         before = [level for at_s, level in self.seen if at_s <= start_s]
-        return before[-1:] + [level for at_s, level in self.seen if start_s < at_s < end_s]
+        return before[-1:] + [level for at_s, level in self.seen if start_s < at_s <= end_s]
 
 
 def counters_in(page: str, name: str, label: str) -> dict[str, float]:

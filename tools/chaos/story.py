@@ -40,7 +40,7 @@ class Story:
 
     def note(self, kind: Kind, text: str, **facts: object) -> None:
         """Write an event down, and tell of it."""
-        event = Event(round(self.clock(), 1), kind, text, facts)
+        event = Event(self.clock(), kind, text, facts)
         self.events.append(event)
         self.tell(event)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,6 +182,19 @@ def _run(
     scenario = SCENARIOS[name]
     options = Options(scale or scenario.scale, writers, governors, seed, rate, keep, output)
     if not run_one(scenario, options):
+        raise typer.Exit(PROMISE_BROKEN)
+
+
+def run_each(
+    names: Sequence[str], writers: int, governors: int, output: Output | None, *, quick: bool
+) -> None:
+    """Run scenarios one after the other, all of them; ends with 1 where one did not hold."""
+    held = []
+    for name in names:
+        scenario = SCENARIOS[name]
+        scale = scenario.scale.quicker() if quick else scenario.scale
+        held.append(run_one(scenario, Options(scale, writers, governors, output=output)))
+    if not all(held):
         raise typer.Exit(PROMISE_BROKEN)
 
 

@@ -21,6 +21,7 @@ from rich.live import Live
 from libs.market.errors import UnavailableError
 from libs.rpc.client import call, channel
 from tools.cli.children import ChildError
+from tools.cli.degradation import degradation
 from tools.cli.doors_view import show_doors
 from tools.cli.fleet import Fleet, Layout, Plan, raise_failure, running
 from tools.cli.home import home
@@ -45,11 +46,15 @@ SETTLED_AFTER_S = 5.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(rich_help_panel="Running K2")(demo)
+    """Add the commands."""
+    group = typer.Typer(invoke_without_command=True)
+    group.callback()(demo)
+    group.command("degradation")(degradation)
+    app.add_typer(group, name="demo", rich_help_panel="Running K2")
 
 
 def demo(
+    context: typer.Context,
     duration: Annotated[
         float | None, typer.Option(min=1, help="Seconds of market; ends by itself after the proof.")
     ] = None,
@@ -70,6 +75,8 @@ def demo(
 
     It stays up until Ctrl-C unless --duration is given; where the proof fails it ends with 1.
     """
+    if context.invoked_subcommand is not None:
+        return
     session_s = duration or SESSION_S
     source = Source(
         seed, symbols, session_s, rate, tuple(recording or ()), None, pace, tuple(fault or ())
