@@ -11,12 +11,15 @@ from libs.degradation.agent import DegradationAgent
 from libs.degradation.level import Level
 from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
+from libs.degradation.policy import load_policy
 from libs.kafka.same_log import KafkaLog, Partition, StoredRow
+from libs.kafka.topics import exchange_of
 from libs.lake.table.catalog import open_lake
 from libs.market.clock import Clock, SystemClock
 from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
+from services.query.admission import Admission, critical_by
 from services.query.config import QueryConfig
 from services.query.keeper import Keeper
 from services.query.queries import Queries
@@ -57,7 +60,7 @@ async def build(config: QueryConfig) -> Service:
         lake.close()
 
     servicer = QueryServicer(
-        Queries(board, points, scans, level, clock),
+        Queries(board, points, scans, admission_of(config, agent), clock),
         board,
         keeper,
         level=level,
@@ -141,6 +144,17 @@ def agent_of(config: QueryConfig, clock: Clock) -> DegradationAgent:
         ignore,
         memory_limit_bytes=config.memory_limit_bytes,
         clock=clock,
+    )
+
+
+def admission_of(config: QueryConfig, agent: DegradationAgent) -> Admission:
+    policy = load_policy(config.priority_policy)
+    exchanges = sorted({exchange_of(topic) for topic in config.topics})
+    return Admission(
+        lambda: agent.applied.memory_level,
+        is_critical=critical_by(policy, exchanges),
+        heavy_bytes=config.heavy_bytes,
+        retry_after_s=lambda: agent.cooldown_s,
     )
 
 

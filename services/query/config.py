@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from libs.degradation.policy import DEFAULT_POLICY
 from libs.kafka.topics import TRADES_BINANCE
 from libs.runtime.config import Address, Bytes, CommaList, ServiceConfig, grpc_field, metrics_field
 
@@ -54,6 +55,18 @@ class QueryConfig(ServiceConfig):
         validation_alias="K2_QUERY_HELD_BYTES",
         ge=MIB,
         description="shed rows kept until they are stored; beyond it the oldest are lacking",
+    )
+    heavy_bytes: Bytes = Field(
+        Bytes(64 * MIB),
+        validation_alias="K2_QUERY_HEAVY_BYTES",
+        ge=KIB,
+        description="short of memory, queries that would read more are refused first",
+    )
+    priority_policy: str = Field(
+        DEFAULT_POLICY,
+        min_length=1,
+        validation_alias="K2_PRIORITY_POLICY",
+        description="which symbols are answered when memory is very short: a file, or a name",
     )
     spill_dir: Path = Field(
         Path(".k2/query-spill"),

@@ -13,7 +13,6 @@ from itertools import chain
 import pyarrow as pa
 from pyiceberg.table import Table
 
-from libs.degradation.level import Level
 from libs.lake.completeness.scope import Scope
 from libs.lake.files.index import SnapshotIndex
 from libs.lake.ledger.claims import KEYS, claims_of
@@ -22,12 +21,13 @@ from libs.lake.ledger.ledger import PartitionBook
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import NotFoundError
 from services.query.added import answered
-from services.query.admission import Weight, admit
+from services.query.admission import Admission, Asked
 from services.query.as_of import offsets_as_of
 from services.query.asked import Order, Selection
 from services.query.completeness.certifying import Bound, passes
+from services.query.cost import cost_of, cost_of_footers, newest_times
 from services.query.pages import PageToken, read_token
-from services.query.reading.bars import BarsAsked, newest_bars
+from services.query.reading.bars import INPUTS, BarsAsked, newest_bars
 from services.query.reading.engine import Pool
 from services.query.reading.rows import (
     Listing,
@@ -54,6 +54,7 @@ FOLLOW_PAUSE_S = 0.01
 WAIT_FOR_STATE_S = 5.0
 # Some 0.3 s of reading, to know which ids were brought later than a bound in the past.
 MOST_LATER_ROWS = 5_000_000
+NOTHING_NAMED = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,20 @@ class Queries:
         board: Board,
         points: Pool,
         scans: Pool,
-        level: Callable[[], Level],
+        admission: Admission,
         clock: Clock | None = None,
     ) -> None:
         self._board = board
         self._clock = clock or SystemClock()
         self._points = points
         self._scans = scans
-        self._level = level
+        self._admission = admission
         self._symbols = FileSymbols()
         self._indexes: OrderedDict[int, SnapshotIndex] = OrderedDict()
+
+    def admit(self, call: str) -> None:
+        """Let a call in that reads no rows and names no symbol."""
+        self._admission.enter(Asked(call))
 
     async def page(self, asked: PageAsked, token_text: str) -> Page:
         """Return a page and what its next one needs to know.
@@ -93,7 +98,7 @@ class Queries:
             InvalidError: the token is garbage or of another query.
             UnavailableError: this service has not read as far as the page before.
         """
-        admit(self._level(), Weight.POINT if asked.listing.wanted.symbol else Weight.RANGE)
+        admitted = self._enter("ListTrades", asked.listing.wanted)
         token = read_token(token_text, asked.query_hash, PageToken)
         state = await self._state_for(asked.at, token)
         listing = answered(asked.listing, state)
@@ -101,6 +106,7 @@ class Queries:
             listing = replace(listing, after=token.last_key)
         if token is not None or asked.at.as_of_us is not None:
             listing = replace(listing, wanted=replace(listing.wanted, ceiling=state.high))
+        self._admission.weigh(admitted, lambda: cost_of(state, listing, asked.rows + 1))
         rows = await self._first_rows(state, listing, asked.rows + 1)
         shown = rows.slice(0, asked.rows)
 
@@ -111,29 +117,43 @@ class Queries:
         return Page(shown, listing, state, next_page, more=more, whole=whole)
 
     async def bands(
-        self, listing: Listing, at: At
+        self, listing: Listing, at: At, most_rows: int | None = None
     ) -> tuple[State, Listing, AsyncIterator[pa.Table]]:
-        """Return the state, its columns and, band by band, every row; all of one state."""
-        admit(self._level(), Weight.RANGE if listing.wanted.symbol else Weight.SCAN)
+        """Return the state, its columns and, band by band, every row; all of one state.
+
+        `most_rows` is how many the caller is going to take.
+        """
+        admitted = self._enter("ReadTrades", listing.wanted)
         state = await self._state_for(at, None)
         listing = answered(listing, state)
         if at.as_of_us is not None:
             listing = replace(listing, wanted=replace(listing.wanted, ceiling=state.high))
+        self._admission.weigh(admitted, lambda: cost_of(state, listing, most_rows))
         return state, listing, self._read_bands(state, listing)
 
     async def bars(self, asked: BarsAsked, at: At) -> tuple[State, pa.Table]:
         short = span_us(asked) <= MOST_POINT_SPAN_US
-        admit(self._level(), Weight.POINT if short else Weight.RANGE)
+        admitted = self._enter("GetBars", asked.wanted)
         state = await self._state_for(at, None)
         if at.as_of_us is not None:
             asked = replace(asked, wanted=replace(asked.wanted, ceiling=state.high))
+        self._admission.weigh(admitted, lambda: cost_of(state, bars_listing(state, asked)))
         pool = self._points if short else self._scans
         return state, await pool.run(lambda reader: newest_bars(state, asked, reader))
 
     async def symbols(self) -> tuple[State, Activities]:
-        admit(self._level(), Weight.RANGE)
+        admitted = self._enter("ListSymbols", NOTHING_NAMED)
         state = self._board.state
+        self._admission.weigh(admitted, lambda: cost_of_footers(state))
+        return await self._known_symbols(state)
+
+    async def _known_symbols(self, state: State) -> tuple[State, Activities]:
         return state, await self._scans.run(lambda reader: self._symbols.of(state, reader))
+
+    def _enter(self, call: str, wanted: Selection) -> Asked:
+        asked = Asked(call, wanted.symbol, wanted.exchange)
+        self._admission.enter(asked)
+        return asked
 
     async def bound_of(self, state: State, wanted: Selection) -> Bound | None:
         """Return an answer's upper bound with what the table has past it, None without one.
@@ -165,9 +185,10 @@ class Queries:
         Raises:
             NotFoundError: nothing is.
         """
+        self._admission.enter(Asked("CheckCompleteness", scope.symbol, scope.exchange))
         state = self._board.state
         if not knows(state, scope):
-            _, found = await self.symbols()
+            _, found = await self._known_symbols(state)
             if not any(scope.covers(Series(*name, epoch=0)) for name in found):
                 at = f" at {scope.exchange}" if scope.exchange else ""
                 raise NotFoundError(
@@ -182,9 +203,10 @@ class Queries:
 
         Each comes once; what the state that comes with them lacks is left out for good.
         """
-        admit(self._level(), Weight.POINT)
+        admitted = self._enter("FollowTrades", wanted)
         state = self._board.state
         newest = answered(Listing(wanted, (), Order.NEWEST_FIRST), state)
+        self._admission.weigh(admitted, lambda: cost_of(state, newest, last))
         rows = await self._first_rows(state, newest, last)
         yield state, rows.take(pa.array(range(rows.num_rows - 1, -1, -1), pa.int64()))
         while True:
@@ -295,6 +317,12 @@ def table_of(state: State) -> Table:
     if state.table is None:
         raise NotFoundError("nothing is committed yet")
     return state.table
+
+
+def bars_listing(state: State, asked: BarsAsked) -> Listing:
+    """Return what the bars read: the newest that many intervals, while trades are dense."""
+    times = newest_times(state, asked.wanted, span_us(asked))
+    return Listing(replace(asked.wanted, times=times), INPUTS, Order.NEWEST_FIRST)
 
 
 def span_us(asked: BarsAsked) -> int:

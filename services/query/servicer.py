@@ -93,7 +93,8 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     ) -> AsyncIterator[query_pb2.ReadTradesResponse]:
         listing = listing_of(request.filter, request.order, request.columns)
         left = bounded(request.limit, "limit", MOST_LIMIT, MOST_LIMIT)
-        state, listing, bands = await self._queries.bands(listing, at_of(request.at))
+        most_rows = left if request.limit else None
+        state, listing, bands = await self._queries.bands(listing, at_of(request.at), most_rows)
         bound = await self._queries.bound_of(state, listing.wanted)
         told = False
         async for band in bands:
@@ -170,6 +171,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     async def ListSnapshots(
         self, request: query_pb2.ListSnapshotsRequest, context: Context
     ) -> query_pb2.ListSnapshotsResponse:
+        self._queries.admit("ListSnapshots")
         most = page_size(request.page_size, default=100, most=1_000)
         asked = hash_of("ListSnapshots")
         token = read_token(request.page_token, asked, SequenceToken)
@@ -189,6 +191,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     ) -> query_pb2.GetSnapshotResponse:
         if request.snapshot_id <= 0:
             raise InvalidError("snapshot_id is required and positive", field="snapshot_id")
+        self._queries.admit("GetSnapshot")
         state = self._board.state
         found = snapshots.named(state.table, request.snapshot_id)
         info = snapshots.info(table_of(state), found)

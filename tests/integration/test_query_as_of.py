@@ -16,6 +16,7 @@ from libs.lake.maintenance.rewriting import Pace
 from libs.lake.maintenance.upkeep import Maintenance, MaintenanceOptions
 from libs.lake.table.tables import TRADES, bucket_of
 from libs.market.errors import InvalidError, NotFoundError, UnavailableError
+from services.query.admission import Admission
 from services.query.asked import ANSWER_COLUMNS, Order, Selection
 from services.query.keeper import Committed, Keeper, Read
 from services.query.queries import Queries
@@ -52,7 +53,7 @@ class World:
         self.points = Pool("point", self.engine, workers=1, most_waiting=4)
         self.scans = Pool("scan", self.engine, workers=1, most_waiting=4)
         self.queries = Queries(
-            self.board, self.points, self.scans, lambda: Level.NORMAL, self.clock
+            self.board, self.points, self.scans, Admission(lambda: Level.NORMAL), self.clock
         )
 
     def stop(self) -> None:

@@ -17,6 +17,7 @@ from libs.lake.commits.seam import TopicPartition
 from libs.lake.ledger.ledger import Dead
 from libs.lake.table.tables import bucket_of
 from libs.market.errors import NotFoundError
+from services.query.admission import Admission
 from services.query.keeper import Committed, Keeper, Read
 from services.query.queries import Queries
 from services.query.reading.engine import Pool
@@ -47,7 +48,9 @@ class World:
         self.points, self.scans = (
             Pool(name, self.engine, workers=1, most_waiting=4) for name in ("point", "scan")
         )
-        queries = Queries(self.board, self.points, self.scans, lambda: Level.NORMAL, self.clock)
+        queries = Queries(
+            self.board, self.points, self.scans, Admission(lambda: Level.NORMAL), self.clock
+        )
         self.service: Any = QueryServicer(
             queries,
             self.board,

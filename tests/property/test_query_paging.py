@@ -16,6 +16,7 @@ from libs.degradation.level import Level
 from libs.kafka.topics import TRADES_BINANCE
 from libs.lake.table.tables import bucket_of
 from libs.market.clock import SystemClock
+from services.query.admission import Admission
 from services.query.asked import Order, RowKey, Selection
 from services.query.keeper import Committed, Keeper, Read, Target
 from services.query.queries import Queries
@@ -59,7 +60,7 @@ class World:
         )
         self.points = Pool("point", self.engine, workers=1, most_waiting=4)
         self.scans = Pool("scan", self.engine, workers=1, most_waiting=4)
-        self.queries = Queries(self.board, self.points, self.scans, lambda: Level.NORMAL)
+        self.queries = Queries(self.board, self.points, self.scans, Admission(lambda: Level.NORMAL))
         await self.see_head()
         await self.begin()
         reached, self.read = self.read, dict(self.committed)

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.degradation.level import Level
 from libs.market.errors import ExhaustedError
-from services.query.admission import Weight, admit
 from services.query.reading.engine import Engine, Pool, Reader
 from tests.support.polling import eventually
 from tests.support.query import engine_in
@@ -60,23 +58,3 @@ async def test_too_many_waiting_are_refused(engine: Engine) -> None:
     assert await asyncio.gather(*waiting) == [True, True]
     assert await pool.run(lambda reader: reader.read("SELECT 1 AS x")["x"].to_pylist()) == [1]
     pool.close()
-
-
-@pytest.mark.parametrize(
-    ("level", "heaviest"),
-    [
-        (Level.NORMAL, Weight.SCAN),
-        (Level.SOFT, Weight.SCAN),
-        (Level.GRACEFUL, Weight.RANGE),
-        (Level.AGGRESSIVE, Weight.POINT),
-        (Level.CIRCUIT_BREAK, None),
-    ],
-)
-def test_levels_refuse_the_heavy_first(level: Level, heaviest: Weight | None) -> None:
-    """Each level refuses more, and what is refused says when to come back."""
-    for weight in Weight:
-        if heaviest is not None and weight <= heaviest:
-            admit(level, weight)
-        else:
-            with pytest.raises(ExhaustedError):
-                admit(level, weight)

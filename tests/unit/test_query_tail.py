@@ -114,6 +114,7 @@ def test_the_newest_rows_of_a_symbol_are_its_slices_end() -> None:
     tail = tail_of(trade_rows("A", range(5), times_us=times, partition=1))
     assert offsets(tail, Selection(symbol="A"), most=2, newest=True) == [2, 4]
     assert offsets(tail, Selection(symbol="A"), most=2, newest=False) == [1, 3]
+    assert offsets(tail, Selection(symbol="A"), most=0, newest=True) == []
 
 
 @given(

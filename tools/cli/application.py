@@ -79,8 +79,15 @@ def run(words: Sequence[str]) -> None:
             variables.check(os.environ)
         application(words)(words)
     except K2Error as error:
-        say_error(error.message)
+        say_error(sentence_of(error))
         sys.exit(exit_code(error))
+
+
+def sentence_of(error: K2Error) -> str:
+    """Say what went wrong and, where a bound was reached, when to try again."""
+    if isinstance(error, ExhaustedError):
+        return f"{error.message}; try again in {error.retry_after_s:g} s"
+    return error.message
 
 
 def exit_code(error: K2Error) -> int:

@@ -26,6 +26,8 @@ def rows_of(
     With `most`, at least the so many nearest to the newest or oldest end, of each symbol; their
     columns must have the timestamp.
     """
+    if most == 0:
+        return []
     floor = wanted.floor
     chunks = [chunk for chunk in tail.answering if floor is None or reaches_past(chunk, floor)]
     if most is not None and wanted.symbol:
