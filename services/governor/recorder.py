@@ -16,6 +16,7 @@ from libs.runtime.faultpoint import reach
 from libs.runtime.mailbox import Mailbox
 from services.governor import leadership as leading
 from services.governor.board import Board, Recorded, Term
+from services.governor.fleet import Member
 from services.governor.following import not_leading
 from services.governor.govern import Orders, Standing
 from services.governor.leadership import RECORDS_PER_TTL, Leader, Leadership, Proof
@@ -201,7 +202,8 @@ class Recorder(Actor):
         RECORD_SECONDS.observe(self._clock.monotonic_s() - began_s)
         await reach("governor.after_record")
         heard_ms = {name: m.report.said_at_ms for name, m in fleet.members.items()}
-        self._board.recorded.publish(Recorded(standing.orders, Proof(began_s, heard_ms)))
+        proof = Proof(began_s, heard_ms)
+        self._board.recorded.publish(Recorded(standing.orders, proof, record.explanation))
 
     def _standing(self, now_s: float) -> Standing:
         """Return what stands; before the controller has begun the term, what was taken over."""
@@ -233,7 +235,7 @@ class Recorder(Actor):
 
     def _hear_reports(self) -> None:
         members = self._board.fleet.value.members.values()
-        newest = max((member.report.epoch for member in members), default=0)
+        newest = max((epoch_known_by(member) for member in members), default=0)
         self._publish(leading.obeyed(self._state, newest))
 
     def _say_lost(self, error: K2Error, failures: int) -> None:
@@ -246,3 +248,14 @@ class Recorder(Actor):
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def epoch_known_by(member: Member) -> int:
+    """Return the newest epoch that a process has obeyed.
+
+    One that refuses by sequence has obeyed another leader of the same epoch: the topic was made
+    anew, and nobody remembered.
+    """
+    said = member.acknowledged
+    refused = said is not None and said.refused_because.startswith("stale sequence")
+    return max(member.report.epoch, said.epoch + 1 if said and refused else 0)

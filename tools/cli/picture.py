@@ -11,7 +11,7 @@ from math import ceil, log10
 
 WIDTH = 960
 LEFT, RIGHT = 124, 24
-TITLE, GAP, FOOT = 58, 40, 34
+TITLE, GAP, FOOT = 72, 40, 34
 LEVEL_HEIGHT, LAG_HEIGHT, MEMORY_HEIGHT = 104, 190, 150
 LEVELS = ("NORMAL", "SOFT", "GRACEFUL", "AGGRESSIVE", "CIRCUIT_BREAK")
 LEVEL_COLOURS = ("#3f9e6b", "#e2b33c", "#e0863a", "#d2514a", "#8f2d56")
@@ -196,7 +196,9 @@ def thresholds(values: Sequence[float], up: Place, most: float) -> Iterator[str]
             y, colour = up(value), LEVEL_COLOURS[level]
             yield line(LEFT, y, WIDTH - RIGHT, y, colour, dashes="5 4", opacity=0.7)
             name = LEVELS[level].replace("_", " ").lower()
-            yield text(LEFT + 6, y - 3, name, colour=colour, size=10)
+            # Side by side, for some are close to each other.
+            x = LEFT + 6 + (level - 1) % 2 * 66
+            yield text(x, y - 3, name, colour=colour, size=10)
 
 
 def curve(series: Series, across: Place, up: Place, colour: str) -> Iterator[str]:
