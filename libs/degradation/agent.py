@@ -9,13 +9,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 import structlog
-from prometheus_client import Gauge
 
 from libs.degradation.level import Level, Rules
 from libs.degradation.memory import MemoryUse, memory_now
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
 from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, recovering, watch
 from libs.degradation.search import Search, failed, rested
+from libs.degradation.shown import DIRECTED, show_levels, show_memory, tell_of_change
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
@@ -32,12 +32,6 @@ BACKOFF = Backoff(first_s=0.2, most_s=3.0)
 LONGEST_SILENCE_S = 6.0
 SILENT_SHARE = 0.6
 WAITING_MESSAGES = 8
-
-LEVEL = Gauge("k2_level", "Level acted on, 0 NORMAL to 4 CIRCUIT_BREAK", ["process"])
-CAUSE_LEVEL = Gauge("k2_cause_level", "Level acted on, by what causes it", ["process", "cause"])
-MEMORY_USED = Gauge("k2_memory_used_bytes", "Memory that counts against the limit", ["process"])
-MEMORY_LIMIT = Gauge("k2_memory_limit_bytes", "Memory this process may use", ["process"])
-DIRECTED = Gauge("k2_directed", "1 while a governor's directive holds", ["process"])
 
 
 class GovernorStream(Protocol):
@@ -149,8 +143,7 @@ class DegradationAgent(Actor):
         memory = self._measure(self._memory_limit_bytes)
         self._state = watch(self._state, memory, own, now_s)
         self._follow()
-        MEMORY_USED.labels(self._process).set(memory.used_bytes)
-        MEMORY_LIMIT.labels(self._process).set(memory.limit_bytes)
+        show_memory(self._process, memory)
         return self._report_of(own, memory)
 
     def obey(self, directive: Directive) -> Acknowledgement | None:
@@ -196,22 +189,9 @@ class DegradationAgent(Actor):
 
     def _conclude(self, now: Applied) -> None:
         before, self._applied = self._applied, now
-        LEVEL.labels(self._process).set(now.level)
-        CAUSE_LEVEL.labels(self._process, "LAG").set(now.lag_level)
-        CAUSE_LEVEL.labels(self._process, "MEMORY").set(now.memory_level)
+        show_levels(self._process, now)
         if _to_do(before) != _to_do(now):
-            self._tell_of_change(now)
-
-    def _tell_of_change(self, now: Applied) -> None:
-        log.info(
-            "level_applied",
-            level=now.level.name,
-            lag_level=now.lag_level.name,
-            memory_level=now.memory_level.name,
-            causes=sorted(map(str, now.causes)),
-            authority=now.authority,
-            because=now.explanation,
-        )
+            tell_of_change(now)
 
     def _report_of(self, own: OwnReport, memory: MemoryUse) -> Report:
         return Report(
