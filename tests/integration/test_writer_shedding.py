@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from libs.degradation.level import Level
+from libs.degradation.policy import load_policy
 from tests.support.polling import eventually
 from tests.support.processes import Process
 from tests.support.shedding import CRITICAL, HIGH, LOW, NORMAL, PARTITION, Shedding
@@ -47,6 +48,23 @@ async def test_a_batch_that_waits_whole_is_committed_without_a_file(shedding: Sh
         await shedding.committed()
         shedding.prove_stored_or_owed()
         assert len(shedding.index().files) == len(files)
+
+
+async def test_an_order_by_another_policy_is_refused(shedding: Shedding) -> None:
+    """What was obeyed before goes on; the writer's own version is obeyed."""
+    own = load_policy(str(shedding.policy())).version
+    director = shedding.director
+    with shedding.writer() as writer:
+        await shedding.order(writer, lag=Level.AGGRESSIVE)
+        director.order(policy="other@0123456789ab")
+        await eventually(lambda: director.refusals, 30, what="the order refused")
+        assert own in director.refusals[0]
+        await shedding.produce(400)
+        await shedding.committed()
+        assert [r.records for r in shedding.owed()] == [300]
+        sequence = director.order(lag=Level.GRACEFUL, policy=own)
+        await eventually(lambda: director.applied["writer-1"] >= sequence, 30, what="obeyed")
+        assert (await status(writer)).level == "GRACEFUL"
 
 
 async def test_memory_pauses_what_can_wait_and_nothing_is_lost_by_it(shedding: Shedding) -> None:

@@ -33,9 +33,12 @@ class Director(governor_pb2_grpc.GovernorServiceServicer):
         self.applied: dict[str, int] = {}
         self._directive = Directive(1, 1, TTL_S, Level.NORMAL, Level.NORMAL)
 
-    def order(self, *, lag: Level = Level.NORMAL, memory: Level = Level.NORMAL) -> int:
+    def order(
+        self, *, lag: Level = Level.NORMAL, memory: Level = Level.NORMAL, policy: str = ""
+    ) -> int:
         """Order levels; return the order's sequence."""
-        return self.say(replace(self._directive, lag_level=lag, memory_level=memory))
+        order = replace(self._directive, lag_level=lag, memory_level=memory, policy=policy)
+        return self.say(order)
 
     def say(self, directive: Directive) -> int:
         """Order this, with the next sequence."""
