@@ -27,6 +27,8 @@ def board_state(board: Board, now: Now) -> pb.State:
     override = standing.overriding(now.monotonic_s)
     if override is not None:
         shown.override.CopyFrom(override_to_pb(override))
+        shown.directive.override = override.reason
+    shown.directive.policy = standing.policy
     if not leadership.leading:
         shown.ClearField("directive")
         shown.directive.explanation = f"{standing_by(leadership)}."
