@@ -28,6 +28,7 @@ class Recorded:
 
     orders: Orders | None
     proof: Proof
+    explanation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ class ReportCollector(MailboxActor[Heard]):
     async def handle(self, message: Heard) -> None:
         fleet = self._taken_in(self._fleet.value, message)
         self._fleet.publish(fleet)
-        ATTACHED.set(sum(member.attached for member in fleet.members.values()))
+        if not isinstance(message, Reported | Acknowledged):
+            ATTACHED.set(sum(member.attached for member in fleet.members.values()))
 
     def _taken_in(self, fleet: Fleet, message: Heard) -> Fleet:
         now_s = self._clock.monotonic_s()

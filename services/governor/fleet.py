@@ -63,12 +63,10 @@ class Fleet:
         Where two speak of one, as when it moves, the later word counts.
         """
         fresh = [m for m in self.of(group).values() if m.attached and m.said_at_s >= since_s]
-        positions: dict[Partition, Reported] = {}
+        newest: dict[Partition, Member] = {}
         for member in sorted(fresh, key=lambda member: member.said_at_s):
-            own, at_s = member.report.own, member.said_at_s
-            for place, offset in own.positions.items():
-                positions[place] = Reported(offset, at_s, place in own.held)
-        return positions
+            newest.update(dict.fromkeys(member.report.own.positions, member))
+        return {place: _reported(member, place) for place, member in newest.items()}
 
 
 def report(fleet: Fleet, stream: int, said: Report, now_s: float, now_us: int) -> Fleet:
@@ -114,6 +112,11 @@ def _offset_s(before: Member | None, said: Report, now_s: float) -> float:
     if before is None:
         return offset_s
     return min(offset_s, before.offset_s + MOST_DRIFT * (now_s - before.reported_at_s))
+
+
+def _reported(member: Member, place: Partition) -> Reported:
+    own = member.report.own
+    return Reported(own.positions[place], member.said_at_s, place in own.held)
 
 
 def _with(fleet: Fleet, process: str, member: Member) -> Fleet:

@@ -45,6 +45,7 @@ class KafkaOffsets:
         self._admin: AIOKafkaAdminClient | None = None
         self._begins: dict[str, dict[int, int]] = {}
         self._begins_read_s = float("-inf")
+        self._coordinators: dict[str, int] = {}
 
     async def read(self) -> Offsets:
         """Look now.
@@ -65,6 +66,7 @@ class KafkaOffsets:
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         admin, self._admin = self._admin, None
+        self._coordinators.clear()
         for client in (consumer, admin):
             if client is not None:
                 with suppress(UnavailableError):
@@ -105,7 +107,7 @@ class KafkaOffsets:
         async with deadline(f"Kafka did not tell the offsets of {group}", READ_TIMEOUT_S):
             # Also without a topic: a new broker takes seconds to have a coordinator at all, and
             # the first records should not meet a governor that cannot read their lag.
-            coordinator = await admin.find_coordinator(group)
+            coordinator = await self._coordinator(admin, group)
             if not wanted:
                 return {}
             found = await admin.list_consumer_group_offsets(group, coordinator, wanted)
@@ -114,3 +116,9 @@ class KafkaOffsets:
         if len(found) < len(wanted):
             raise UnavailableError(f"Kafka did not tell every offset of {group}", group=group)
         return {(tp.topic, tp.partition): at.offset for tp, at in found.items() if at.offset >= 0}
+
+    async def _coordinator(self, admin: AIOKafkaAdminClient, group: str) -> int:
+        """Ask once for each pair of connections: one that has moved answers with an error."""
+        if group not in self._coordinators:
+            self._coordinators[group] = await admin.find_coordinator(group)
+        return self._coordinators[group]

@@ -9,7 +9,6 @@ from libs.degradation.messages import Directive, Report
 from libs.market.clock import Clock
 from libs.runtime.faultpoint import reach
 from services.governor.board import Board, Recorded
-from services.governor.explain import explain
 from services.governor.following import not_leading
 from services.governor.govern import directive
 
@@ -43,5 +42,4 @@ def _order(board: Board, recorded: Recorded, first: Report, now_s: float) -> Dir
     order = directive(standing, recorded.orders, first)
     if order is None:
         return None
-    because = explain(standing, board.fleet.value, now_s)
-    return replace(order, explanation=because, answers_ms=heard_ms)
+    return replace(order, explanation=recorded.explanation, answers_ms=heard_ms)
