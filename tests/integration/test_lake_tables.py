@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import numpy as np
@@ -18,31 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.catalog.memory import InMemoryCatalog
-from pyiceberg.io.pyarrow import (
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-    parquet_path_to_id_mapping,
-)
 from pyiceberg.manifest import ManifestContent
-from pyiceberg.table import Table
 
-from libs.lake.commits.commit import LakeFile, Prepared
-from libs.lake.commits.committer import Committer, Landed, Patience
+from libs.lake.commits.commit import Prepared
+from libs.lake.commits.committer import Committer, Landed
 from libs.lake.commits.seam import MissingSeamError, OffsetRange, TopicPartition, seam_of
-from libs.lake.files.datafile import SHARED_GROUP_ROWS, STATISTICS_COLUMNS, write_trades
+from libs.lake.files.datafile import write_trades
 from libs.lake.files.index import SnapshotIndex, UnsupportedDeletesError, refuse_deletes
 from libs.lake.maintenance.retention import Retention
-from libs.lake.table.catalog import Lake, open_lake
-from libs.lake.table.tables import TRADES, TRADES_SCHEMA, bucket_of, ensure_trades
+from libs.lake.table.catalog import Lake
+from libs.lake.table.tables import TRADES, ensure_trades
 from libs.market.errors import (
     ConfigError,
-    CorruptError,
-    K2Error,
     NotFoundError,
-    UnavailableError,
 )
 from libs.wire.schema import TRADE_SCHEMA
+from tests.support.committing import commit_rows, covering, open_here, ordered, scan
 from tests.support.trades import DAY_US, FIRST_DAY_US, SYMBOLS, TOPIC, trade_rows
 
 
@@ -51,47 +38,6 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
     opened = open_here(tmp_path)
     yield opened
     opened.close()
-
-
-def open_here(folder: Path, *, timeout_s: float = 10) -> Lake:
-    return open_lake(
-        f"sqlite:///{folder}/data/catalog.db", folder / "warehouse", timeout_s=timeout_s
-    )
-
-
-def commit_rows(lake: Lake, rows: pa.Table) -> Landed:
-    """Write and commit rows whose offsets follow on the table's."""
-    table = ensure_trades(lake)
-    files = write_trades(table, rows)
-    landed = Committer(lake, TRADES).commit(covering(files))
-    assert isinstance(landed, Landed)
-    return landed
-
-
-def covering(files: list[LakeFile]) -> Prepared:
-    ranges: dict[TopicPartition, OffsetRange] = {}
-    for file in files:
-        before = ranges.get(file.position, OffsetRange(file.first_offset, 0))
-        ranges[file.position] = OffsetRange(
-            min(before.start, file.first_offset), max(before.end, file.last_offset + 1)
-        )
-    return Prepared(f"commit-{time.monotonic_ns()}", ranges, tuple(files), cluster_id="kafka-1")
-
-
-def ordered(rows: pa.Table) -> list[dict[str, object]]:
-    by_offset = rows.sort_by([("kafka_partition", "ascending"), ("kafka_offset", "ascending")])
-    in_order: list[dict[str, object]] = by_offset.select(TRADE_SCHEMA.names).to_pylist()
-    return in_order
-
-
-def scan(table: Table) -> pa.Table:
-    """Read the table by PyIceberg alone."""
-    found: pa.Table = table.scan().to_arrow()
-    return found.select(TRADE_SCHEMA.names).cast(TRADE_SCHEMA)
-
-
-def stored_at(file: LakeFile) -> Path:
-    return Path(file.data_file.file_path.removeprefix("file://"))
 
 
 def test_tables_read_equal_by_pyiceberg_and_by_duckdb(lake: Lake) -> None:
@@ -119,124 +65,6 @@ def test_iceberg_filters_find_what_the_files_hold(lake: Lake) -> None:
         pc.greater(rows["price"], pa.scalar(Decimal(50_000), pa.decimal128(28, 12))),
     )
     assert 0 < found.num_rows == rows.filter(mask).num_rows
-
-
-def test_files_hold_one_partition_day_and_bucket_each(lake: Lake) -> None:
-    """So that a partition whose fence fails loses only its own files."""
-    table = ensure_trades(lake)
-    rows = trade_rows(2_000, spread_us=3 * DAY_US)
-    seen = set()
-    for file in write_trades(table, rows):
-        found = pq.read_table(stored_at(file), partitioning=None)
-        day, bucket = file.data_file.partition[0], file.data_file.partition[1]
-        assert {bucket_of(symbol) for symbol in found["symbol"].to_pylist()} == {bucket}
-        assert set(found["kafka_partition"].to_pylist()) == {file.position.partition}
-        assert set((pc.cast(found["timestamp"], pa.int64()).to_numpy() // DAY_US).tolist()) == {day}
-        assert pc.min_max(found["kafka_offset"]).as_py() == {
-            "min": file.first_offset,
-            "max": file.last_offset,
-        }
-        seen.add((day, bucket, file.position))
-    assert len(seen) == len(write_trades(table, rows))
-
-
-def test_rows_are_sorted_by_symbol_time_and_offset(lake: Lake) -> None:
-    """Also when they come out of order."""
-    table = ensure_trades(lake)
-    rows = trade_rows(3_000)
-    shuffled = rows.take(pa.array(np.random.default_rng(3).permutation(3_000)))
-    for file in write_trades(table, shuffled):
-        found = pq.read_table(stored_at(file), partitioning=None)
-        keys = list(
-            zip(
-                *(found[name].to_pylist() for name in ("symbol", "timestamp", "kafka_offset")),
-                strict=True,
-            )
-        )
-        assert keys == sorted(keys)
-
-
-def test_large_symbols_have_row_groups_of_their_own(lake: Lake) -> None:
-    """A query for one symbol reads no other's pages; small ones share a group."""
-    table = ensure_trades(lake)
-    same_bucket = [f"S{n}" for n in range(2_000) if bucket_of(f"S{n}") == 3][:30]
-    rows = pa.concat_tables(
-        [
-            trade_rows(40_000, symbols=["BTCUSDT", *same_bucket[:1]]),
-            trade_rows(900, symbols=same_bucket[1:], first_offset=50_000),
-        ]
-    )
-    for file in write_trades(table, rows):
-        footer = pq.read_metadata(stored_at(file))
-        at = footer.schema.to_arrow_schema().names.index("symbol")
-        for group in map(footer.row_group, range(footer.num_row_groups)):
-            bounds = group.column(at).statistics
-            assert group.num_rows <= 16_384
-            assert bounds.min == bounds.max or group.num_rows <= SHARED_GROUP_ROWS
-    small = write_trades(table, trade_rows(900, symbols=same_bucket))
-    assert len(small) == 1
-    assert pq.read_metadata(stored_at(small[0])).num_row_groups == 1
-
-
-def test_columns_are_encoded_for_their_content(lake: Lake) -> None:
-    """The layout is worth as much as the engine; a new pyarrow must not change it in silence."""
-    table = ensure_trades(lake)
-    file = write_trades(table, trade_rows(500))[0]
-    group = pq.read_metadata(stored_at(file)).row_group(0)
-    chunks = {group.column(n).path_in_schema: group.column(n) for n in range(group.num_columns)}
-    for name in ("timestamp", "ingest_timestamp", "source_sequence", "kafka_offset"):
-        assert "DELTA_BINARY_PACKED" in chunks[name].encodings
-        assert not chunks[name].has_dictionary_page
-    assert "DELTA_BYTE_ARRAY" in chunks["trade_id"].encodings
-    assert all(chunks[name].has_dictionary_page for name in ("symbol", "side", "price", "quantity"))
-    assert not chunks["notional"].has_dictionary_page
-    assert {chunk.compression for chunk in chunks.values()} == {"ZSTD"}
-
-
-def by_pyiceberg(table: Table, footer: pq.FileMetaData) -> dict[str, Any]:
-    found: dict[str, Any] = data_file_statistics_from_parquet_metadata(
-        footer,
-        compute_statistics_plan(table.schema(), table.properties),
-        parquet_path_to_id_mapping(table.schema()),
-    ).to_serialized_dict()
-    return found
-
-
-def test_statistics_equal_those_pyiceberg_computes(lake: Lake, tmp_path: Path) -> None:
-    """Ours come from the columns, PyIceberg's from the footer: of some columns in our file."""
-    table = ensure_trades(lake)
-    for file in write_trades(table, trade_rows(1_000)):
-        ours = file.data_file
-        theirs = by_pyiceberg(table, pq.read_metadata(stored_at(file)))
-        pq.write_table(pq.ParquetFile(stored_at(file)).read(), tmp_path / "all.parquet")
-        of_all = by_pyiceberg(table, pq.read_metadata(tmp_path / "all.parquet"))
-        for name in ("record_count", "column_sizes", "value_counts", "split_offsets"):
-            assert getattr(ours, name) == theirs[name]
-        kept = {table.schema().find_field(name).field_id for name in STATISTICS_COLUMNS}
-        for name in ("lower_bounds", "upper_bounds"):
-            assert theirs[name].keys() == kept
-            assert getattr(ours, name) == of_all[name]
-        nulls = {key: of_all["null_value_counts"][key] for key in ours.null_value_counts}
-        assert ours.null_value_counts == nulls
-        assert ours.file_size_in_bytes == stored_at(file).stat().st_size
-
-
-def test_field_ids_are_those_of_the_catalog(lake: Lake) -> None:
-    """A column dropped and added again has another id than K2's own list says."""
-    table = ensure_trades(lake)
-    with table.update_schema() as change:
-        change.delete_column("notional")
-    with lake.load_table(TRADES).update_schema() as change:
-        change.add_column("notional", TRADES_SCHEMA.find_type("notional"))
-    table = ensure_trades(lake)
-    field_id = table.schema().find_field("notional").field_id
-    assert field_id != TRADES_SCHEMA.find_field("notional").field_id
-    rows = trade_rows(100)
-    commit_rows(lake, rows)
-    path = SnapshotIndex.build(lake.load_table(TRADES)).files[0].path
-    stored = pq.read_schema(path).field("notional")
-    assert stored.metadata[b"PARQUET:field_id"] == str(field_id).encode()
-    assert ordered(scan(lake.load_table(TRADES))) == ordered(rows)
 
 
 def test_index_reads_only_manifests_it_has_not_seen(lake: Lake) -> None:
@@ -407,131 +235,3 @@ def test_processes_that_start_together_make_one_table(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(start, range(4)))) == 1
-
-
-def test_table_of_another_shape_is_refused(lake: Lake) -> None:
-    """A table of the same name that is not K2's is named as such."""
-    table = ensure_trades(lake)
-    with table.update_schema() as change:
-        change.delete_column("side")
-    with pytest.raises(ConfigError, match="side"):
-        ensure_trades(lake)
-
-
-def test_corrupt_catalog_file_is_named(tmp_path: Path) -> None:
-    """One sentence, and what to do."""
-    path = tmp_path / "data" / "catalog.db"
-    path.parent.mkdir()
-    path.write_bytes(b"not a database at all" * 100)
-    with pytest.raises(CorruptError, match="restore it, or move it away") as caught:
-        open_here(tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_damaged_and_missing_metadata_files_are_named(tmp_path: Path) -> None:
-    """The catalog is sound, what it points at is not."""
-    lake = open_here(tmp_path)
-    ensure_trades(lake)
-    path = Path(lake.metadata_location(TRADES).removeprefix("file://"))
-    path.write_text('{"format-version": 2, ')
-    with pytest.raises(CorruptError):
-        lake.load_table(TRADES)
-    path.unlink()
-    with pytest.raises(CorruptError):
-        lake.load_table(TRADES)
-
-
-def test_catalog_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
-    """A folder where the file should be."""
-    (tmp_path / "data" / "catalog.db").mkdir(parents=True)
-    with pytest.raises(UnavailableError, match="catalog"):
-        open_here(tmp_path)
-
-
-class HangingCatalog:
-    """A catalog that takes a call and never answers."""
-
-    def __init__(self) -> None:
-        self.released = threading.Event()
-
-    def load_table(self, _identifier: str) -> Table:
-        self.released.wait(30)
-        raise OSError("released")
-
-
-@pytest.mark.parametrize(
-    ("uri", "kind", "said"),
-    [
-        ("http://reader:secret@127.0.0.1:1", UnavailableError, "cannot open the catalog http://"),
-        ("carrier-pigeon://u:secret@h/k2", ConfigError, "carrier-pigeon://u:\\*\\*\\*@h/k2 is no"),
-        ("postgresql+none://u:secret@h/k2", ConfigError, "postgresql\\+none://.* is no catalog"),
-    ],
-)
-def test_catalog_server_that_cannot_be_had_is_one_sentence(
-    tmp_path: Path, uri: str, kind: type[K2Error], said: str
-) -> None:
-    """Naming its address, but never its password."""
-    with pytest.raises(kind, match=said) as refusal:
-        open_lake(uri, tmp_path)
-    assert "secret" not in f"{refusal.value.message} {refusal.value.facts}"
-
-
-def test_a_catalogs_password_is_in_no_error(tmp_path: Path) -> None:
-    """The errors of calls name the catalog, in logs and to callers."""
-    empty = InMemoryCatalog("k2", warehouse=tmp_path.as_uri())
-    lake = Lake(empty, uri="postgresql://k2:secret@db/k2")
-    with pytest.raises(K2Error) as refusal:
-        lake.load_table(TRADES)
-    assert refusal.value.facts == {"catalog": "postgresql://k2:***@db/k2"}
-    lake.close()
-
-
-def test_catalog_that_hangs_is_unavailable_within_its_bound() -> None:
-    """Nobody waits for it longer than told, and calls do not pile up without end."""
-    catalog = HangingCatalog()
-    lake = Lake(catalog, uri="test", timeout_s=0.02)  # type: ignore[arg-type]
-    started_s = time.monotonic()
-    for _ in range(20):
-        with pytest.raises(UnavailableError):
-            lake.load_table(TRADES)
-    assert time.monotonic() - started_s < 5
-    assert sum(thread.name == "catalog-call" for thread in threading.enumerate()) <= 16
-    catalog.released.set()
-
-
-def test_commit_that_waits_for_a_lock_lands_once(tmp_path: Path) -> None:
-    """The catalog did not answer in time, and the commit landed after the writer gave up on it."""
-    lake = open_here(tmp_path, timeout_s=0.5)
-    ensure_trades(lake)
-    at = TopicPartition(TOPIC, 0)
-    buffer = Prepared("mine", {at: OffsetRange(0, 5)})
-    committer = Committer(lake, TRADES, patience=Patience(give_up_after_s=0))
-    with closing(sqlite3.connect(tmp_path / "data" / "catalog.db")) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(UnavailableError):
-            committer.commit(buffer)
-        other.rollback()
-    landed = Committer(lake, TRADES).commit(buffer)
-    assert isinstance(landed, Landed)
-    metadata = lake.load_table(TRADES).metadata
-    assert len(metadata.snapshots) == 1
-    assert seam_of(metadata) == {TOPIC: {0: 5}}
-
-
-def test_pointer_moves_with_each_commit(lake: Lake) -> None:
-    """A watcher polls it without reading the metadata."""
-    ensure_trades(lake)
-    before = lake.metadata_location(TRADES)
-    commit_rows(lake, trade_rows(10, symbols=SYMBOLS[:1]))
-    assert lake.metadata_location(TRADES) == lake.load_table(TRADES).metadata_location != before
-    with pytest.raises(NotFoundError):
-        lake.metadata_location("market.nothing")
-
-
-def test_table_known_already_is_read_again_only_where_it_has_moved(lake: Lake) -> None:
-    """A commit moves it, and then it is the new one."""
-    known = ensure_trades(lake)
-    assert lake.load_table_after(TRADES, known) is known
-    commit_rows(lake, trade_rows(10))
-    moved = lake.load_table_after(TRADES, known)
-    assert moved.metadata_location == lake.metadata_location(TRADES) != known.metadata_location

@@ -22,7 +22,8 @@ from libs.lake.maintenance.content import Content, content_of
 from libs.lake.maintenance.expiry import reached_by_kept
 from libs.lake.maintenance.reach import Reach
 from libs.lake.maintenance.retention import Retention
-from libs.lake.maintenance.rewriting import Pace
+from libs.lake.maintenance.rewrite import Rewrite
+from libs.lake.maintenance.rewriting import Pace, rewrite_files
 from libs.lake.maintenance.upkeep import Compacted, Maintenance, MaintenanceOptions
 from libs.lake.table.tables import TRADES, bucket_of
 from tests.support.clock import ManualClock
@@ -116,3 +117,10 @@ def everything(_: Partition) -> bool:
 
 def kept_in(folder: Path, options: MaintenanceOptions = SOON) -> Kept:
     return Kept(history_in(folder), ManualClock(time.time_ns() // 1_000), options)
+
+
+def rewritten(kept: Kept, job: Job) -> Rewrite:
+    target = kept.options.compaction.target_bytes
+    return rewrite_files(
+        kept.table, job, target_bytes=target, pace=Pace(), now_us=kept.clock.now_us
+    )

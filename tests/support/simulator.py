@@ -131,3 +131,8 @@ async def post(
     data = msgspec.json.encode(body)
     async with aiohttp.ClientSession(timeout=timeout) as client, client.post(url, data=data) as a:
         return a.status, msgspec.json.decode(await a.read())
+
+
+def messages(session: Session) -> list[bytes]:
+    """Return what a session sends, without the times."""
+    return [message for _, message in session]
