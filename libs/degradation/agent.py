@@ -222,10 +222,9 @@ class DegradationAgent(Actor):
     def _pressed(self, report: Report) -> bool:
         return pressed(self._state, report.own, self._clock.monotonic_s())
 
-    def _post(self, message: Report | Acknowledgement) -> None:
+    def _post(self, message: Report | Acknowledgement) -> bool:
         """Leave a message for the stream; where it is stuck, a later one says it all again."""
-        if self._outbox is not None:
-            self._outbox.offer(message)
+        return self._outbox is not None and self._outbox.offer(message)
 
     async def _stay_connected(self, addresses: str) -> None:
         search, rounds = Search.among(addresses), 0
@@ -264,7 +263,8 @@ class DegradationAgent(Actor):
             self._outbox = self._owed = None
 
     async def _receive(self, stream: GovernorStream) -> None:
-        silence_s = LONGEST_SILENCE_S
+        """Obey what comes; what only renews a directive was acknowledged before."""
+        silence_s, said = LONGEST_SILENCE_S, None
         while True:
             try:
                 async with asyncio.timeout(silence_s):
@@ -274,8 +274,8 @@ class DegradationAgent(Actor):
                 raise UnavailableError(silent) from error
             silence_s = directive.ttl_s * SILENT_SHARE
             acknowledgement = self.obey(directive)
-            if acknowledgement is not None:
-                self._post(acknowledgement)
+            if acknowledgement is not None and acknowledgement != said:
+                said = acknowledgement if self._post(acknowledgement) else None
 
 
 async def _send(stream: GovernorStream, outbox: Mailbox[Report | Acknowledgement]) -> None:

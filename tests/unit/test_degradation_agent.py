@@ -307,3 +307,41 @@ async def _end(world: World, running: asyncio.Task[None]) -> None:
     await world.agent.stop()
     async with asyncio.timeout(5):
         await running
+
+
+async def test_renewed_directive_is_not_acknowledged_again() -> None:
+    """From a hundred processes that would be a quarter of what a governor hears."""
+    governor = FakeGovernor()
+    world = World(governor.connect)
+    running = asyncio.create_task(world.agent.run())
+    stream = await governor.stream(0)
+    for sequence in (7, 7, 7, 8):
+        await stream.directives.put(told(sequence, lag=Level.SOFT))
+    await eventually(lambda: Acknowledgement(1, 8) in stream.sent)
+    said = [message for message in stream.sent if isinstance(message, Acknowledgement)]
+    assert said == [Acknowledgement(1, 7), Acknowledgement(1, 8)]
+    await _end(world, running)
+
+
+async def test_lag_that_presses_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the next report is due, here never: the governor counts from what it hears."""
+    monkeypatch.setattr("libs.degradation.agent.LOOKS_PER_REPORT", 10**9)
+    governor = FakeGovernor()
+    world = World(governor.connect)
+    running = asyncio.create_task(world.agent.run())
+    stream = await governor.stream(0)
+    await stream.directives.put(told(writers=2))
+    world.own = OwnReport(lag=50)
+    await eventually(lambda: any(isinstance(m, Report) and m.own.lag == 50 for m in stream.sent))
+    await _end(world, running)
+
+
+def test_process_alone_knows_that_its_sink_is_down() -> None:
+    """Then it sheds nothing, whatever its lag: what it shed could not be committed either."""
+    world = World()
+    world.own = OwnReport(lag=2_000, commit_failures=3)
+    world.pass_s(3)
+    assert (world.level, Cause.SINK_DOWN in world.agent.applied.causes) == (Level.AGGRESSIVE, True)
+    world.own = OwnReport(lag=2_000)
+    world.pass_s(1)
+    assert Cause.SINK_DOWN not in world.agent.applied.causes
