@@ -53,6 +53,9 @@ def up(
     ] = "",
     pace: Annotated[str, typer.Option(help=PACES)] = "1",
     flush_after_s: Annotated[float, typer.Option(min=0.1, help="Seconds between commits.")] = 10,
+    governors: Annotated[
+        int, typer.Option(min=1, max=5, help="Governors; one leads, the others stand by.")
+    ] = 1,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Go on in the background.")
     ] = False,
@@ -71,10 +74,10 @@ def up(
     if detach:
         _detach(layout)
     else:
-        asyncio.run(until_interrupted(_stay_up(source, layout, flush_after_s)))
+        asyncio.run(until_interrupted(_stay_up(source, layout, flush_after_s, governors)))
 
 
-async def _stay_up(source: Source, layout: Layout, flush_after_s: float) -> None:
+async def _stay_up(source: Source, layout: Layout, flush_after_s: float, governors: int) -> None:
     console = Console(highlight=False)
     _refuse_a_second(layout)
     plan = Plan(
@@ -82,6 +85,7 @@ async def _stay_up(source: Source, layout: Layout, flush_after_s: float) -> None
         source.exchange(),
         flush_after_s,
         restarts=RestartPolicy(),
+        governors=governors,
         on_step=lambda step: console.print(f"[dim]starting {step}[/]"),
     )
     async with running(plan) as (fleet, task):

@@ -130,6 +130,9 @@ async def _ask_governor(address: str) -> Answer:
         except K2Error:
             return {}
     directive = answer.state.directive
+    if answer.state.HasField("leader") and not answer.state.leading:
+        # The leader says it all; a standby sees no process.
+        return {}
     return {
         "level": governor_pb2.Level.Name(directive.level).removeprefix("LEVEL_"),
         "explanation": directive.explanation,
