@@ -59,7 +59,7 @@ lock: setup ## Resolve the dependencies again and lock them with their hashes
 	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o requirements.lock
 
-bench: setup ## Throughput, latency, freshness and memory, measured now
+bench: setup ## Throughput, latency, freshness, control and memory, measured now
 	@$(PY) -m tests.benchmarks
 
 # COMMITS=2000 is a try; SVG=curve.svg draws it

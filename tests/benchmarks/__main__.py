@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from libs.market.errors import K2Error
-from tests.benchmarks import freshness, latency, throughput
+from tests.benchmarks import control, freshness, latency, throughput
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.report import Report, Seen, as_json, show
 from tests.benchmarks.run import Run
@@ -30,6 +30,7 @@ class Only(StrEnum):
     THROUGHPUT = "throughput"
     LATENCY = "latency"
     FRESHNESS = "freshness"
+    CONTROL = "control"
 
 
 class Output(StrEnum):
@@ -41,6 +42,7 @@ MEASUREMENTS: dict[Only, Callable[[Run], Awaitable[list[Figure]]]] = {
     Only.THROUGHPUT: throughput.measure,
     Only.LATENCY: latency.measure,
     Only.FRESHNESS: freshness.measure,
+    Only.CONTROL: control.measure,
 }
 
 
@@ -49,7 +51,7 @@ def bench(
     output: Annotated[Output, typer.Option("--output", "-o")] = Output.TABLE,
     scale: Annotated[float, typer.Option(min=0.001, help="Sizes times this: 0.1 is a try.")] = 1,
 ) -> None:
-    """Measure throughput, query latency, freshness and memory; some five minutes on two cores.
+    """Measure throughput, query latency, freshness, control and memory; some five minutes.
 
     Aims for throughput are per second of CPU time, so they hold on a busy machine too; latency and
     freshness need an idle one: the load average is shown.
