@@ -60,7 +60,14 @@ async def build(config: QueryConfig) -> Service:
         lake.close()
 
     servicer = QueryServicer(
-        Queries(board, points, scans, admission_of(config, agent), clock),
+        Queries(
+            board,
+            points,
+            scans,
+            admission_of(config, agent),
+            clock,
+            catalog_problem=lambda: watcher.problem,
+        ),
         board,
         keeper,
         level=level,

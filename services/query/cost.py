@@ -7,12 +7,13 @@ many as the ledger says are held of it in these times.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from libs.lake.files.index import FileEntry
 from libs.lake.ledger.coverage import Coverage, Ids
 from libs.wire.schema import TRADE_SCHEMA
-from services.query.asked import Selection, Times
+from services.query.asked import Order, Selection, Times
+from services.query.reading.bars import INPUTS, BarsAsked
 from services.query.reading.plan import Density
 from services.query.reading.rows import FIRST_BAND_FACTOR, Listing, files_of, tail_sources
 from services.query.state import State
@@ -76,6 +77,18 @@ def cost_of_footers(state: State) -> Cost:
     """Estimate what naming every symbol reads."""
     files = len(state.index.files)
     return Cost(0, files * FOOTER_BYTES, files)
+
+
+def cost_of_bars(state: State, asked: BarsAsked) -> Cost:
+    """Estimate bars: as many intervals from the newest end, for while trades are dense."""
+    times = newest_times(state, asked.wanted, span_us(asked))
+    return cost_of(state, Listing(replace(asked.wanted, times=times), INPUTS, Order.NEWEST_FIRST))
+
+
+def span_us(asked: BarsAsked) -> int:
+    """Return the longest time the bars can reach over, gaps aside."""
+    times = asked.wanted.times
+    return min(times.end_us - times.start_us, asked.interval_us * asked.limit)
 
 
 def newest_times(state: State, wanted: Selection, span_us: int) -> Times:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 
 import pyarrow as pa
-from pyiceberg.table import Table
 
 from libs.lake.completeness.scope import Scope
 from libs.lake.files.index import SnapshotIndex
 from libs.lake.ledger.claims import KEYS, claims_of
 from libs.lake.ledger.coverage import EMPTY_COVERAGE, Series
-from libs.lake.ledger.ledger import PartitionBook
 from libs.market.clock import Clock, SystemClock
-from libs.market.errors import NotFoundError
+from libs.market.errors import NotFoundError, UnavailableError
 from services.query.added import answered
 from services.query.admission import Admission, Asked
 from services.query.as_of import offsets_as_of
 from services.query.asked import Order, Selection
 from services.query.completeness.certifying import Bound, passes
-from services.query.cost import cost_of, cost_of_footers, newest_times
+from services.query.cost import cost_of, cost_of_bars, cost_of_footers, span_us
+from services.query.known import knows
 from services.query.pages import PageToken, read_token
-from services.query.reading.bars import INPUTS, BarsAsked, newest_bars
+from services.query.reading.bars import BarsAsked, newest_bars
 from services.query.reading.engine import Pool
 from services.query.reading.rows import (
     Listing,
@@ -42,7 +40,7 @@ from services.query.reading.rows import (
     tail_rows,
 )
 from services.query.requests import At, PageAsked
-from services.query.snapshots import named
+from services.query.snapshots import index_at, named, table_of
 from services.query.state import Board, State
 from services.query.symbols import Activities, FileSymbols
 
@@ -78,12 +76,14 @@ class Queries:
         scans: Pool,
         admission: Admission,
         clock: Clock | None = None,
+        catalog_problem: Callable[[], str] = lambda: "",
     ) -> None:
         self._board = board
         self._clock = clock or SystemClock()
         self._points = points
         self._scans = scans
         self._admission = admission
+        self._catalog_problem = catalog_problem
         self._symbols = FileSymbols()
         self._indexes: OrderedDict[int, SnapshotIndex] = OrderedDict()
 
@@ -137,7 +137,7 @@ class Queries:
         state = await self._state_for(at, None)
         if at.as_of_us is not None:
             asked = replace(asked, wanted=replace(asked.wanted, ceiling=state.high))
-        self._admission.weigh(admitted, lambda: cost_of(state, bars_listing(state, asked)))
+        self._admission.weigh(admitted, lambda: cost_of_bars(state, asked))
         pool = self._points if short else self._scans
         return state, await pool.run(lambda reader: newest_bars(state, asked, reader))
 
@@ -268,7 +268,14 @@ class Queries:
         return State.at_snapshot(index, current.log_ends)
 
     async def _state_as_of(self, time_us: int) -> State:
-        """Return the head's rows that had been received by a time."""
+        """Return the head's rows that had been received by a time.
+
+        Raises:
+            UnavailableError: the catalog cannot be read: an older head knows less of that time, and
+                the answer would be another one later.
+        """
+        if problem := self._catalog_problem():
+            raise UnavailableError(f"as_of needs the newest snapshot: {problem}")
         current = self._board.state
         io, lines = table_of(current).io, current.index.ledger.lines
         now_us = self._clock.now_us()
@@ -287,45 +294,3 @@ class Queries:
         while len(self._indexes) > KEPT_INDEXES:
             self._indexes.popitem(last=False)
         return self._indexes[snapshot_id]
-
-
-def index_at(current: State, snapshot_id: int) -> SnapshotIndex:
-    try:
-        return SnapshotIndex.build(table_of(current), current.index, snapshot_id=snapshot_id)
-    except FileNotFoundError as error:
-        raise NotFoundError(
-            f"snapshot {snapshot_id} is expired and its files are gone", snapshot_id=snapshot_id
-        ) from error
-
-
-def knows(state: State, scope: Scope) -> bool:
-    """Say whether trades of a symbol are held, by id, or records of its key are told of."""
-    ledger = state.index.ledger
-    known = chain(ledger.coverage, ledger.holes, state.tail.ids)
-    books = (book for at, book in ledger.partitions.items() if scope.concerns(at))
-    keys = (key for book in books for key in named_in(book))
-    return any(scope.covers(series) for series in known) or scope.symbol in keys
-
-
-def named_in(book: PartitionBook) -> Iterator[str]:
-    yield from (dead.symbol for dead in book.dead)
-    yield from (symbol for shed in book.shed for symbol in shed.symbols)
-    yield from (symbol for lost in book.lost for symbol in lost.symbols)
-
-
-def table_of(state: State) -> Table:
-    if state.table is None:
-        raise NotFoundError("nothing is committed yet")
-    return state.table
-
-
-def bars_listing(state: State, asked: BarsAsked) -> Listing:
-    """Return what the bars read: the newest that many intervals, while trades are dense."""
-    times = newest_times(state, asked.wanted, span_us(asked))
-    return Listing(replace(asked.wanted, times=times), INPUTS, Order.NEWEST_FIRST)
-
-
-def span_us(asked: BarsAsked) -> int:
-    """Return the longest time the bars can reach over, gaps aside."""
-    times = asked.wanted.times
-    return min(times.end_us - times.start_us, asked.interval_us * asked.limit)

@@ -30,7 +30,7 @@ from services.query.completeness.judging import (
 from services.query.completeness.provenance import provenance
 from services.query.keeper import Keeper
 from services.query.pages import NameToken, SequenceToken, hash_of, read_token
-from services.query.queries import Queries, table_of
+from services.query.queries import Queries
 from services.query.requests import (
     at_of,
     bars_asked,
@@ -177,7 +177,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         token = read_token(request.page_token, asked, SequenceToken)
         state = self._board.state
         kept = snapshots.newest_first(state.table)
-        infos = [snapshots.info(table_of(state), snapshot) for snapshot in kept]
+        infos = [snapshots.info(snapshots.table_of(state), snapshot) for snapshot in kept]
         if token is not None:
             infos = [found for found in infos if found.sequence_number < token.last]
         last = infos[most - 1].sequence_number if infos[most:] else None
@@ -194,7 +194,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
         self._queries.admit("GetSnapshot")
         state = self._board.state
         found = snapshots.named(state.table, request.snapshot_id)
-        info = snapshots.info(table_of(state), found)
+        info = snapshots.info(snapshots.table_of(state), found)
         return query_pb2.GetSnapshotResponse(snapshot=answers.snapshot(info))
 
     async def GetStatus(

@@ -15,7 +15,9 @@ from libs.lake.commits.seam import (
     seam_at,
     summary_text,
 )
+from libs.lake.files.index import SnapshotIndex
 from libs.market.errors import NotFoundError
+from services.query.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +81,18 @@ def seam_or_none(table: Table, snapshot: Snapshot) -> Seam:
 
 def count(snapshot: Snapshot, key: str) -> int:
     return int(summary_text(snapshot, key) or 0)
+
+
+def index_at(current: State, snapshot_id: int) -> SnapshotIndex:
+    try:
+        return SnapshotIndex.build(table_of(current), current.index, snapshot_id=snapshot_id)
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"snapshot {snapshot_id} is expired and its files are gone", snapshot_id=snapshot_id
+        ) from error
+
+
+def table_of(state: State) -> Table:
+    if state.table is None:
+        raise NotFoundError("nothing is committed yet")
+    return state.table

@@ -177,11 +177,28 @@ def test_a_wrong_question_is_told_what_is_wrong(
     assert "Traceback" not in answer.said
 
 
-def test_an_unknown_symbol_has_no_rows(k2_up: Home) -> None:
-    """That is an answer: code 0, and a hint at the symbols there are."""
-    answer = k2_up.k2("trades", "DOGEBTC")
-    assert (answer.code, answer.output) == (0, b"")
-    assert "k2 symbols" in answer.said
+@pytest.mark.parametrize(
+    ("question", "symbol", "code", "hint"),
+    [
+        ("trades", "QQQ", NOT_FOUND, "k2 symbols"),
+        ("trades", "btcusdt", NOT_FOUND, "did you mean BTCUSDT?"),
+        ("bars", "BTCUSD", NOT_FOUND, "did you mean BTCUSDT?"),
+        ("trades", "", USAGE, "name a symbol"),
+    ],
+)
+def test_an_unknown_symbol_is_said_to_be_unknown(
+    k2_up: Home, question: str, symbol: str, code: int, hint: str
+) -> None:
+    """Not an empty and complete answer: nothing is known of it, or it is spelt another way."""
+    answer = k2_up.k2(question, symbol, "-o", "json")
+    assert (answer.code, answer.output) == (code, b""), answer
+    assert hint in answer.said
+
+
+def test_a_known_symbol_without_trades_in_a_time_has_no_rows(k2_up: Home) -> None:
+    """That is an answer: code 0."""
+    answer = k2_up.k2("trades", "BTCUSDT", "--to", "2001-01-01", "-o", "json")
+    assert (answer.code, answer.output) == (0, b""), answer
 
 
 def test_what_is_missing_has_an_exit_code_of_its_own(k2_up: Home) -> None:

@@ -46,6 +46,7 @@ class World:
         self.start()
 
     def start(self) -> None:
+        self.catalog_problem = ""
         self.board = Board()
         self.keeper = Keeper(
             self.board, self.clock, memory_bytes=2**30, spill_dir=self.history.folder
@@ -53,7 +54,12 @@ class World:
         self.points = Pool("point", self.engine, workers=1, most_waiting=4)
         self.scans = Pool("scan", self.engine, workers=1, most_waiting=4)
         self.queries = Queries(
-            self.board, self.points, self.scans, Admission(lambda: Level.NORMAL), self.clock
+            self.board,
+            self.points,
+            self.scans,
+            Admission(lambda: Level.NORMAL),
+            self.clock,
+            catalog_problem=lambda: self.catalog_problem,
         )
 
     def stop(self) -> None:
@@ -154,6 +160,18 @@ async def test_the_same_time_is_answered_alike_for_ever(world: World) -> None:
     world.start()
     await world.see_head()
     await check()
+
+
+async def test_a_catalog_that_cannot_be_read_answers_no_time(world: World) -> None:
+    """An older head may know less of that minute: it would be another answer later."""
+    await world.see_head()
+    await world.read(*rows(0, 10))
+    await world.commit(pa.concat_batches(rows(0, 10)), 0, 10)
+    world.clock.advance(2 * MINUTE_S)
+    assert await world.as_of(START_US + 30_000_000) == received(0, 10)
+    world.catalog_problem = "no catalog at sqlite"
+    with pytest.raises(UnavailableError, match="no catalog at sqlite"):
+        await world.as_of(START_US + 30_000_000)
 
 
 def received(start: int, end: int) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.market.errors import ExhaustedError
+from libs.market.errors import CorruptError, ExhaustedError, K2Error, UnavailableError
 from services.query.reading.engine import Engine, Pool, Reader
 from tests.support.polling import eventually
 from tests.support.query import engine_in
@@ -58,3 +58,23 @@ async def test_too_many_waiting_are_refused(engine: Engine) -> None:
     assert await asyncio.gather(*waiting) == [True, True]
     assert await pool.run(lambda reader: reader.read("SELECT 1 AS x")["x"].to_pylist()) == [1]
     pool.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "what"),
+    [(None, UnavailableError, "is gone"), (b"PAR1 and no more", CorruptError, "is damaged")],
+)
+def test_a_data_file_that_cannot_be_read_is_named(
+    engine: Engine, tmp_path: Path, content: bytes | None, kind: type[K2Error], what: str
+) -> None:
+    """In one sentence of ours; what DuckDB said is among the facts."""
+    path = tmp_path / "gone or damaged.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    cursor = engine.cursor()
+    with pytest.raises(kind, match=what) as told:
+        cursor.read(f"SELECT * FROM read_parquet(['{path}'])")
+    cursor.close()
+    assert str(path) in told.value.message
+    assert "LINE 1" not in told.value.message
+    assert "Error" in str(told.value.facts["detail"])

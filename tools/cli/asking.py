@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,8 +14,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from k2.query.v1 import query_pb2 as pb
 from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
-from libs.market.errors import InvalidError
-from libs.rpc.client import stream
+from libs.market.errors import InvalidError, NotFoundError
+from libs.rpc.client import call, stream
 from tools.cli.reaching import service_channel
 
 if TYPE_CHECKING:
@@ -62,13 +63,47 @@ async def _next(batches: AsyncIterator[pa.RecordBatch]) -> pa.RecordBatch:
 def trade_filter(
     symbol: str, exchange: str, since: str | None, until: str | None
 ) -> pb.TradeFilter:
-    """Build the filter of a question from what was typed."""
+    """Build the filter of a question from what was typed.
+
+    Raises:
+        InvalidError: no symbol was named; without one the question is of all of them.
+    """
+    if not symbol.strip():
+        raise InvalidError("name a symbol: `k2 symbols` lists what there is", field="symbol")
     return pb.TradeFilter(
         symbol=symbol,
         exchange=exchange,
         start_time=timestamp(since, "--from"),
         end_time=timestamp(until, "--to"),
     )
+
+
+async def ensure_known(symbol: str, exchange: str) -> None:
+    """Tell a symbol without trades in these times from one that nobody has heard of.
+
+    Raises:
+        NotFoundError: no trade of it is known; names those that are spelt like it.
+    """
+    known = set()
+    async with query_service() as service:
+        request = pb.ListSymbolsRequest(exchange=exchange, page_size=10_000)
+        while True:
+            answer = await call(service.ListSymbols, request, timeout_s=ANSWER_TIMEOUT_S)
+            known |= {found.symbol for found in answer.symbols}
+            request.page_token = answer.next_page_token
+            if symbol in known or not request.page_token:
+                break
+    if symbol not in known:
+        raise NotFoundError(unknown(symbol, exchange, known), symbol=symbol)
+
+
+def unknown(symbol: str, exchange: str, known: Collection[str]) -> str:
+    """Say that nobody knows the symbol, and which are nearest."""
+    same = [name for name in known if name.upper() == symbol.upper()]
+    near = same or get_close_matches(symbol.upper(), known, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`k2 symbols` lists what there is"
+    at = f" at {exchange}" if exchange else ""
+    return f"no trade of {symbol}{at} is known: {hint}"
 
 
 def time_travel(snapshot_id: int | None, as_of: str | None) -> pb.TimeTravel | None:

@@ -19,6 +19,7 @@ from libs.rpc.client import call, stream
 from tools.cli.asking import (
     ANSWER_TIMEOUT_S,
     drained,
+    ensure_known,
     query_service,
     read_trades,
     time_travel,
@@ -89,6 +90,8 @@ def trades(
     provenance: list[pb.Provenance] = []
     batches = drained(read_trades(request, provenance))
     first = next(batches)
+    if not first.num_rows and not any(batch.num_rows for batch in batches):
+        asyncio.run(ensure_known(symbol, exchange))
     # The service answers in its table's order, people read in theirs.
     names = asked or (COLUMNS_FOR_PEOPLE if form is Output.TABLE else first.schema.names)
     ordered = (batch.select(list(names)) for batch in chain([first], batches))
@@ -121,6 +124,8 @@ def bars(
         at=time_travel(snapshot_id, as_of),
     )
     answer = asyncio.run(_bars(request))
+    if not answer.bars:
+        asyncio.run(ensure_known(symbol, exchange))
     form = chosen(output, file)
     if form is Output.TABLE:
         write_rows([_bar_for_people(bar) for bar in answer.bars], _BAR_SHOWN, form, file)

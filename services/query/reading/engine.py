@@ -7,6 +7,7 @@ client is gone, the deadline has passed) is interrupted.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -18,12 +19,13 @@ import duckdb
 import pyarrow as pa
 from prometheus_client import Gauge
 
-from libs.market.errors import ExhaustedError, UnavailableError
+from libs.market.errors import CorruptError, ExhaustedError, UnavailableError
 from services.query.reading.sql import text
 
 R = TypeVar("R")
 
 RETRY_AFTER_S = 0.5
+QUOTED = re.compile(r"""["'](?P<path>[^"']+\.parquet)["']""")
 WAITING = Gauge("k2_query_waiting", "Queries admitted but not yet running", ["pool"])
 
 
@@ -57,7 +59,11 @@ class Cursor:
         except duckdb.InterruptException as error:
             raise AbandonedError("the query was abandoned before it ended") from error
         except duckdb.IOException as error:
-            raise UnavailableError(f"a data file cannot be read: {error}") from error
+            raise unreadable(error) from error
+        except duckdb.InvalidInputException as error:
+            if QUOTED.search(str(error)) is None:
+                raise
+            raise damaged(error) from error
         finally:
             for name in tables or {}:
                 self._connection.unregister(name)
@@ -68,6 +74,31 @@ class Cursor:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def unreadable(error: duckdb.IOException) -> UnavailableError:
+    """Say which data file it is, and whether it is there at all."""
+    path = file_in(error)
+    if path is None:
+        return UnavailableError("a data file cannot be read", detail=str(error))
+    what = "cannot be read" if path.exists() else "is gone"
+    text = f"the data file {path} {what}: nothing that needs it can be answered"
+    return UnavailableError(text, file=str(path), detail=str(error))
+
+
+def damaged(error: duckdb.InvalidInputException) -> CorruptError:
+    path = file_in(error)
+    return CorruptError(
+        f"the data file {path} is damaged: nothing that needs it can be answered",
+        file=str(path),
+        detail=str(error),
+    )
+
+
+def file_in(error: duckdb.Error) -> Path | None:
+    """Return the data file that DuckDB names in quotes."""
+    named = QUOTED.search(str(error))
+    return Path(named["path"]) if named else None
 
 
 class Engine:
