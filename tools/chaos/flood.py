@@ -30,13 +30,18 @@ SYMBOLS: Mapping[Priority, tuple[str, ...]] = {
     Priority.NORMAL: ("NORMAL1USDT", "NORMAL2USDT", "NORMAL3USDT", "NORMAL5USDT"),
     Priority.LOW: ("LOW1USDT", "LOW2USDT", "LOW3USDT", "LOW4USDT"),
 }
-ALL_SYMBOLS = tuple(symbol for symbols in SYMBOLS.values() for symbol in symbols)
-# What a market in turmoil trades most is what matters most, and that never waits.
-SHARES: Mapping[Priority, float] = {
-    Priority.CRITICAL: 0.4,
-    Priority.HIGH: 0.2,
-    Priority.NORMAL: 0.2,
-    Priority.LOW: 0.2,
+# Critical too: what a market in turmoil trades most is what matters most, and that never waits.
+SURGE = (
+    *("SURGE3USDT", "SURGE4USDT", "SURGE5USDT", "SURGE7USDT"),
+    *("SURGE9USDT", "SURGE11USDT", "SURGE13USDT", "SURGE15USDT"),
+)
+BY_CLASS = tuple(symbol for symbols in SYMBOLS.values() for symbol in symbols)
+ALL_SYMBOLS = (*BY_CLASS, *SURGE)
+# Of each symbol so large a part: all classes alike, or nearly nothing that can be put off.
+ALIKE: Mapping[str, float] = {symbol: 1 / len(BY_CLASS) for symbol in BY_CLASS}
+SURGING: Mapping[str, float] = {
+    **{symbol: 0.1 / len(BY_CLASS) for symbol in BY_CLASS},
+    **{symbol: 0.9 / len(SURGE) for symbol in SURGE},
 }
 FIRST_ID = 1
 EXCHANGE = "BINANCE"
@@ -44,32 +49,35 @@ EXCHANGE = "BINANCE"
 
 @dataclass(slots=True)
 class Flood:
-    """Sends trades of each symbol in the order of their ids; `sent` counts what Kafka has."""
+    """Sends trades of each symbol in the order of their ids; `sent` counts what Kafka has.
+
+    `_ready` are values made beforehand, of the ids that follow those sent.
+    """
 
     producer: AIOKafkaProducer
     topic: str
     schema_id: int
     start_us: int
-    shares: Mapping[Priority, float] = field(default_factory=lambda: SHARES)
     sent: dict[str, int] = field(default_factory=dict)
+    _ready: dict[str, list[bytes]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         return sum(self.sent.values())
 
-    async def send(self, rows: int) -> None:
+    async def make(self, rows: int, mix: Mapping[str, float]) -> None:
+        """Make about so many trades beforehand: then they can be sent much faster."""
+        for symbol, share in mix.items():
+            await self._make(symbol, round(rows * share))
+
+    async def send(self, rows: int, mix: Mapping[str, float]) -> None:
         """Send about so many trades, and wait until Kafka has them.
 
         Raises:
             UnavailableError: Kafka did not take them; then what is in it is not known any more.
         """
-        await asyncio.gather(
-            *(
-                self._send(symbol, max(1, round(rows * self.shares[priority] / len(symbols))))
-                for priority, symbols in SYMBOLS.items()
-                for symbol in symbols
-            )
-        )
+        shares = ((symbol, max(1, round(rows * share))) for symbol, share in mix.items())
+        await asyncio.gather(*(self._send(symbol, count) for symbol, count in shares))
 
     def expected(self, symbol: str) -> ExpectedTrades:
         """Return what must come back of a symbol."""
@@ -79,11 +87,19 @@ class Flood:
         columns = [text["source_sequence"], text["price"], text["quantity"], text["timestamp_us"]]
         return digest(symbol, pa.table([*columns, same], names=CONTENT.names))
 
+    async def _make(self, symbol: str, rows: int) -> None:
+        """Have the values of the next ids ready."""
+        ready = self._ready.setdefault(symbol, [])
+        missing = rows - len(ready)
+        if missing > 0:
+            first = FIRST_ID + self.sent.get(symbol, 0) + len(ready)
+            ids = np.arange(first, first + missing)
+            encode = partial(encoded, symbol, ids, self.start_us, self.schema_id)
+            ready += await asyncio.to_thread(encode)
+
     async def _send(self, symbol: str, rows: int) -> None:
-        first = FIRST_ID + self.sent.get(symbol, 0)
-        ids = np.arange(first, first + rows)
-        encode = partial(encoded, symbol, ids, self.start_us, self.schema_id)
-        values = await asyncio.to_thread(encode)
+        await self._make(symbol, rows)
+        values, self._ready[symbol] = self._ready[symbol][:rows], self._ready[symbol][rows:]
         keys = [symbol.encode()] * rows
         await send_values(self.producer, self.topic, bucket_of(symbol), keys, values)
         self.sent[symbol] = self.sent.get(symbol, 0) + rows

@@ -11,6 +11,7 @@ from libs.degradation.level import Level
 from libs.market.errors import UnavailableError
 from tools.chaos import promises
 from tools.chaos.aftermath import Findings, common
+from tools.chaos.flood import ALIKE, SURGING
 from tools.chaos.ground import Ground
 from tools.chaos.promises import Promise
 from tools.chaos.story import Kind
@@ -25,6 +26,9 @@ WAIT_S = 0.05
 
 async def harm(ground: Ground) -> None:
     """Flood until each level has been shown, then stop, and wait for NORMAL."""
+    last = aim(ground, Level.CIRCUIT_BREAK)
+    ground.story.begins(f"makes {last:,} trades to flood with")
+    await ground.flood.make(last, SURGING)
     for level in list(Level)[1:]:
         await flood_until(ground, level)
     ground.story.note(Kind.SEEN, f"{ground.flood.total:,} trades flooded; the flood stops")
@@ -34,10 +38,13 @@ async def harm(ground: Ground) -> None:
 async def flood_until(ground: Ground, level: Level) -> None:
     """Keep the writer behind by what demands this level and no higher one, until it is shown.
 
+    At the last level what is critical surges: of all else the writer disposes faster than it comes.
+
     Raises:
         UnavailableError: the writer takes all that this machine can send.
     """
     wanted = aim(ground, level)
+    mix = SURGING if level is Level.CIRCUIT_BREAK else ALIKE
     ground.story.begins(f"floods until the writer is {wanted:,} records behind: {level.name}")
     began_s = time.monotonic()
     while (ground.sight.level or Level.NORMAL) < level:
@@ -48,7 +55,7 @@ async def flood_until(ground: Ground, level: Level) -> None:
             )
         missing = wanted - ground.sight.behind
         if missing > 0:
-            await ground.flood.send(min(max(missing, LEAST_A_BURST), MOST_A_BURST))
+            await ground.flood.send(min(max(missing, LEAST_A_BURST), MOST_A_BURST), mix)
         else:
             await asyncio.sleep(WAIT_S)
 

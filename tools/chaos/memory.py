@@ -14,6 +14,7 @@ from libs.degradation.level import MEMORY_THRESHOLDS, Level
 from libs.market.errors import UnavailableError
 from tools.chaos import promises
 from tools.chaos.aftermath import Findings, common, flush_writers
+from tools.chaos.flood import ALIKE
 from tools.chaos.ground import POLL_S, Ground
 from tools.chaos.kill import back
 from tools.chaos.promises import Promise
@@ -78,7 +79,7 @@ async def by_load(ground: Ground) -> None:
     while ground.flood.total < goal or ground.sight.tail_rows > STORED_BUT_FOR:
         most_bytes = max(most_bytes, used_bytes(ground))
         if ground.flood.total < goal:
-            await ground.flood.send(A_BURST)
+            await ground.flood.send(A_BURST, ALIKE)
         elif ground.sight.behind == 0:
             await flush_writers(ground)
         else:

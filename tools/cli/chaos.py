@@ -16,17 +16,18 @@ import structlog
 import typer
 from rich.console import Console
 
+from libs.market.errors import InvalidError, K2Error
 from tools.chaos import show
 from tools.chaos.ground import Setting
 from tools.chaos.scale import Scale
 from tools.chaos.scenario import Scenario, Show, play, verdict
 from tools.chaos.scenarios import SCENARIOS
 from tools.chaos.story import Event, Story
-from tools.cli.children import ChildError
 from tools.cli.fleet import Layout
 from tools.cli.home import home
 from tools.cli.interrupts import until_interrupted
 from tools.cli.output import Output, chosen
+from tools.cli.saying import warn
 
 PROMISE_BROKEN = 1
 HELP = (
@@ -199,28 +200,38 @@ def run_each(
 
 
 def run_one(scenario: Scenario, options: Options) -> bool:
-    """Run a scenario in a folder of its own; return whether every promise held."""
+    """Run a scenario in a folder of its own; return whether every promise held.
+
+    The folder stays where one did not, or K2 itself failed, until the next run.
+    """
+    if os.environ.get("K2_KAFKA_BOOTSTRAP"):
+        text = "chaos harms a Kafka of its own: unset K2_KAFKA_BOOTSTRAP"
+        raise InvalidError(text, field="K2_KAFKA_BOOTSTRAP")
     remove_dead()
-    layout = Layout(home() / "chaos" / str(os.getpid()))
-    setting = Setting(
-        layout, options.scale, options.seed, options.rate, options.writers, options.governors
-    )
+    layout = Layout(home() / "chaos" / f"{os.getpid()}-{scenario.name}")
     keep = options.keep
     try:
-        with (
-            logs_in(layout.logs / "k2.log"),
-            shown(scenario.name, options.output) as (where, tell),
-        ):
-            story = Story(scenario.name, lambda: 0.0, tell)
-            promises = asyncio.run(until_interrupted(play(scenario, setting, story, where)))
-            return verdict(story, promises)
-    except ChildError:
-        # The error names a log, which the next run removes.
+        held = asyncio.run(until_interrupted(played(scenario, options, layout)))
+        keep = keep or not held
+    except K2Error:
         keep = True
         raise
+    else:
+        return held
     finally:
-        if not keep:
+        if keep:
+            warn(f"its data and logs stay in {layout.root} until the next run")
+        else:
             shutil.rmtree(layout.root, ignore_errors=True)
+
+
+async def played(scenario: Scenario, options: Options, layout: Layout) -> bool:
+    """Play it, and show it where its output goes."""
+    scale, seed, rate = options.scale, options.seed, options.rate
+    setting = Setting(layout, scale, seed, rate, options.writers, options.governors)
+    with logs_in(layout.logs / "k2.log"), shown(scenario.name, options.output) as (where, tell):
+        story = Story(scenario.name, lambda: 0.0, tell)
+        return verdict(story, await play(scenario, setting, story, where))
 
 
 @contextmanager
@@ -249,7 +260,9 @@ def shown(scenario: str, output: Output | None) -> Iterator[tuple[Show, Callable
 
 
 def remove_dead() -> None:
-    """Remove what runs left that were killed before they could clean up."""
+    """Remove what runs left that ended some other way than in order."""
     for folder in home().glob("chaos/*"):
-        if not (folder.name.isdigit() and psutil.pid_exists(int(folder.name))):
+        owner = folder.name.partition("-")[0]
+        alive = owner.isdigit() and psutil.pid_exists(int(owner))
+        if not alive:
             shutil.rmtree(folder, ignore_errors=True)

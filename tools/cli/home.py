@@ -4,7 +4,7 @@
 ├── tools/         downloads, shared by every run
 ├── up/            data/ and run/ of `k2 up`
 ├── demo/<pid>/    data/ and run/ of one `k2 demo`
-└── chaos/<pid>/   data/ and run/ of one `k2 chaos`
+└── chaos/<pid>-…/ data/ and run/ of one `k2 chaos`
 """
 
 from __future__ import annotations
