@@ -1,0 +1,71 @@
+"""A TCP proxy that can lose everything, as a network does that is cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+CHUNK_BYTES = 65_536
+
+
+class Proxy:
+    """Passes on what comes to `address`; while `cut` nothing arrives, and nobody is told."""
+
+    def __init__(self, target: str) -> None:
+        self.address = ""
+        self._target = target
+        self._cut = False
+        self._open: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        self._cut = True
+
+    def heal(self) -> None:
+        """Let new connections through; the old ones have lost bytes and end."""
+        self._cut = False
+        self.end()
+
+    def end(self) -> None:
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self._target.rpartition(":")
+        with suppress(OSError, asyncio.IncompleteReadError):
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
+            ends = {writer, far_writer}
+            self._open |= ends
+            try:
+                await asyncio.gather(
+                    self._pass_on(reader, far_writer), self._pass_on(far_reader, writer)
+                )
+            finally:
+                self._open -= ends
+                for end in ends:
+                    end.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(CHUNK_BYTES):
+            if not self._cut:
+                writer.write(chunk)
+                await writer.drain()
+        if not self._cut:
+            writer.close()
+
+
+@asynccontextmanager
+async def proxy(target: str) -> AsyncIterator[Proxy]:
+    """Run a proxy to an address while the body runs."""
+    one = Proxy(target)
+    server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    one.address = f"{host}:{port}"
+    try:
+        yield one
+    finally:
+        server.close()
+        one.end()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await server.wait_closed()
