@@ -102,3 +102,5 @@ def test_restart_that_cannot_be_counted_is_refused(tmp_path: Path) -> None:
     past = PastRestarts("writer-1", tmp_path / "file")
     with pytest.raises(UnavailableError, match="cannot be counted"):
         past.add(NOW_US)
+    with pytest.raises(UnavailableError, match="cannot be counted"):
+        past.times_us()

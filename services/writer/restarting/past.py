@@ -23,17 +23,24 @@ class PastRestarts:
         self._path = folder / f"{process}.restarts"
 
     def times_us(self) -> tuple[int, ...]:
-        """Return those known; a line that is damaged counts for none."""
-        if not self._path.exists():
+        """Return those known; a line that is damaged counts for none.
+
+        Raises:
+            UnavailableError: they cannot be read.
+        """
+        try:
+            lines = self._path.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
             return ()
-        lines = self._path.read_text(errors="replace").splitlines()
+        except OSError as error:
+            raise UnavailableError(f"the restarts cannot be counted: {error}") from error
         return tuple(int(line) for line in lines if line.isdigit())
 
     def add(self, time_us: int) -> None:
         """Count one more, on the disk when done.
 
         Raises:
-            UnavailableError: it cannot be written; a restart that nobody counts might never end.
+            UnavailableError: it cannot be written; restarts that nobody counts might never end.
         """
         times = (*self.times_us(), time_us)[-KEPT:]
         try:

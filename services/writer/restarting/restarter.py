@@ -90,9 +90,13 @@ class Restarter(Actor):
             # Again and again: what is freed meanwhile would look like what is never freed.
             await asyncio.get_running_loop().run_in_executor(self._executor, self._around.give_back)
         if self._need.wanted:
-            self._act(now_s)
+            try:
+                self._act(now_s)
+            except UnavailableError as error:
+                self._give_up(error.message)
 
     def _act(self, now_s: float) -> None:
+        """Restart, wait for that, or give up. Raises UnavailableError: nobody could count it."""
         left = restarts_left(self._past.times_us(), self._clock.now_us())
         if not left:
             self._give_up(f"{MOST_RESTARTS} restarts in {WITHIN_S / 60:g} minutes did not help")
@@ -105,11 +109,7 @@ class Restarter(Actor):
         return demanded.restart if demanded.authority == "governor" else None
 
     def _restart(self, left: int) -> None:
-        try:
-            self._past.add(self._clock.now_us())
-        except UnavailableError as error:
-            self._give_up(error.message)
-            return
+        self._past.add(self._clock.now_us())
         log.warning(
             "restarting",
             because="its memory stays short with nothing buffered",
