@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from libs.market.trade import DAY_US, EARLIEST_US, LATEST_RECEIPT_US
 from libs.wire.codes import codes
 from libs.wire.decimals import parse_decimals
-from libs.wire.notional import notional
+from libs.wire.notional import no_notional, notional
 from libs.wire.plain import ASSET_CLASSES, ORIGINS, REQUIRED_TEXTS, SIDES
-from libs.wire.schema import NOTIONAL, NUMBER, TIMESTAMP, VENDOR_DATA
+from libs.wire.schema import NUMBER, TIMESTAMP, VENDOR_DATA
 
 Mask = npt.NDArray[np.bool_]
 
@@ -54,7 +54,7 @@ def trade_columns(batch: pa.RecordBatch, *, enrich: bool) -> Columns:
         "trade_conditions": batch["trade_conditions"],
         "origin": origin,
         "vendor_data": _last_wins(batch["vendor_data"]),
-        "notional": notional(price, quantity) if enrich else pa.nulls(len(batch), NOTIONAL),
+        "notional": notional(price, quantity) if enrich else no_notional(len(batch)),
     }
     return Columns(arrays, refused)
 

@@ -19,6 +19,17 @@ _ONE = np.uint64(10**DECIMALS)
 _HALF = np.uint64(10**DECIMALS // 2)
 _WORD_LIMIT = np.uint64(2**62)
 _LARGEST = pa.scalar(Decimal(10**38 - 1).scaleb(-DECIMALS), pa.decimal256(76, DECIMALS))
+# Read by all columns of nulls: pages that nobody writes to take no memory.
+_NULLS = 1 << 16
+_VALIDITY = pa.py_buffer(np.zeros(_NULLS // 8, np.uint8))
+_NOTHING = pa.py_buffer(np.zeros(_NULLS * 2, np.uint64))
+
+
+def no_notional(rows: int) -> pa.Array:
+    """Return a column of nulls, which shares its memory with others."""
+    if rows > _NULLS:
+        return pa.nulls(rows, NOTIONAL)
+    return pa.Array.from_buffers(NOTIONAL, rows, [_VALIDITY, _NOTHING])
 
 
 def notional(price: pa.Array, quantity: pa.Array) -> pa.Array:

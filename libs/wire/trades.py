@@ -119,6 +119,8 @@ class TradeDecoder:
     def __init__(self, registry: SchemaRegistry, *, coded: bool = False) -> None:
         self._registry = registry
         self._schema = with_codes(TRADE_SCHEMA) if coded else TRADE_SCHEMA
+        # The columns that come from the value.
+        self._own = pa.schema(list(self._schema)[:-_KAFKA_COLUMNS])
         self._readers: dict[int, SchemaReader] = {}
         self._refused: dict[int, RejectedError] = {}
 
@@ -139,25 +141,20 @@ class TradeDecoder:
         framed = values if isinstance(values, pa.Array) else pa.array(values, pa.binary())
         positions = np.asarray(offsets, np.int64)
         parts = [
-            _read(reader, framed, rows, self._own_schema, enrich=enrich)
+            _read(reader, framed, rows, self._own, enrich=enrich)
             for schema_id, rows in _by_schema(framed)
             if (reader := self._reader(schema_id)) is not None
         ]
-        decoded, rows = _in_order(parts, self._own_schema)
+        decoded, rows = _in_order(parts, self._own)
         return Decoded(
             self._with_kafka(decoded, topic, partition, positions[rows]),
             self._rejected(framed, positions, rows),
         )
 
-    @property
-    def _own_schema(self) -> pa.Schema:
-        """Return the columns that come from the value."""
-        return pa.schema(list(self._schema)[:-_KAFKA_COLUMNS])
-
     def _with_kafka(
         self, batch: pa.RecordBatch, topic: str, partition: int, offsets: Rows
     ) -> pa.RecordBatch:
-        rows, own = batch.num_rows, len(self._schema) - _KAFKA_COLUMNS
+        rows, own = batch.num_rows, len(self._own)
         kafka = [
             constant(topic, rows).cast(self._schema.field("kafka_topic").type),
             pa.repeat(pa.scalar(partition, pa.int32()), rows),
@@ -189,6 +186,8 @@ class TradeDecoder:
         return SchemaReader(schema, added_fields(self._registry.before(schema_id), schema))
 
     def _rejected(self, framed: pa.Array, positions: Rows, kept: Rows) -> tuple[Rejected, ...]:
+        if len(kept) == len(framed):
+            return ()
         left = np.setdiff1d(np.arange(len(framed)), kept, assume_unique=True)
         raws = framed.take(pa.array(left)).to_pylist()
         return tuple(
@@ -233,7 +232,11 @@ def _by_schema(framed: pa.Array) -> Iterator[tuple[int, Rows]]:
             schema_id, _ = unframe(candidate)
         except RejectedError:
             continue
-        yield schema_id, np.flatnonzero(_starts_with(framed, candidate))
+        of_all = len(candidates) == 1 and not framed.null_count
+        yield (
+            schema_id,
+            np.arange(len(framed)) if of_all else np.flatnonzero(_starts_with(framed, candidate)),
+        )
 
 
 def _starts_with(framed: pa.Array, prefix: bytes) -> pa.Array:
@@ -246,15 +249,15 @@ def _read(
     """Decode some rows; return the good ones, and which they were."""
     whole = len(rows) == len(framed)
     batch, undecodable = reader.read(framed if whole else framed.take(pa.array(rows)))
-    decoded = np.delete(rows, undecodable)
+    decoded = np.delete(rows, undecodable) if len(undecodable) else rows
     columns = trade_columns(batch, enrich=enrich)
     arrays = [as_typed(columns.arrays[field.name], field.type) for field in own]
     arrays += [batch[added.name] for added in reader.added]
     schema = with_added(own, reader.added)
     trades = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    if columns.refused.any():
-        trades = trades.filter(pa.array(~columns.refused))
-    return trades, decoded[~columns.refused]
+    if not columns.refused.any():
+        return trades, decoded
+    return trades.filter(pa.array(~columns.refused)), decoded[~columns.refused]
 
 
 def _in_order(parts: Sequence[_Part], own: pa.Schema) -> _Part:

@@ -20,7 +20,8 @@ from pyiceberg.types import StringType
 
 from libs.lake.commits.commit import LakeFile
 from libs.lake.files.arrange import arrange, dense
-from libs.lake.files.datafile import ROW_GROUP_ROWS, row_groups, write_trades
+from libs.lake.files.datafile import write_trades
+from libs.lake.files.layout import ROW_GROUP_ROWS, row_groups
 from libs.lake.table.catalog import open_lake
 from libs.lake.table.tables import TRADES_SPEC, bucket_of, ensure_trades
 from libs.wire.schema import NUMBER, VENDOR_DATA, with_codes

@@ -22,13 +22,8 @@ from pyiceberg.types import PrimitiveType
 
 from libs.lake.commits.seam import TopicPartition
 from libs.lake.files.arrange import FilePart, SymbolRun, coded, run_starts
-from libs.lake.files.datafile import (
-    ROW_GROUP_ROWS,
-    coded_columns,
-    described,
-    parquet_writer,
-    row_groups,
-)
+from libs.lake.files.datafile import described
+from libs.lake.files.layout import ROW_GROUP_ROWS, coded_columns, parquet_writer, row_groups
 from libs.lake.files.reading import WholeRows
 from libs.lake.files.statistics import FileStatistics, chunk_totals, encoded_bounds, leaf_ids
 from libs.lake.table.durable import make_durable
