@@ -68,6 +68,10 @@ def test_where_nothing_runs_it_says_how_to_start(
         (("up", "--recording", "not-there.gz"), "not-there.gz"),
         (("record", "BTCUSDT", "--out", "a.gz", "--streams", "trades"), "bookTicker"),
         (("record", "BTCUSDT", "--out", "not-there/a.gz"), "folder that is there"),
+        (("chaos", "flood"), "flood"),
+        (("chaos", "lag", "--scale", "0"), "--scale"),
+        (("chaos", "memory", "--limit-mib", "100"), "--limit-mib"),
+        (("demo", "degradation", "--fast"), "--fast"),
         (("dlq", "replay"), "--all"),
         (("dlq", "replay", "a/0/1", "--all"), "--reason"),
         (("dlq", "resume", "--partition", "3"), "--topic"),
@@ -83,6 +87,15 @@ def test_wrong_usage_is_told_what_is_wrong(
     assert answer.out == ""
     assert hint in answer.err
     assert not [path for path in empty_home.rglob("*") if path.is_file()]
+
+
+def test_a_kafka_of_somebody_else_is_never_harmed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a chaos run kills is its own."""
+    monkeypatch.setenv("K2_KAFKA_BOOTSTRAP", "kafka.example:9092")
+    assert ended(("chaos", "broker")) == USAGE
+    assert "K2_KAFKA_BOOTSTRAP" in capsys.readouterr().err
 
 
 def test_down_where_nothing_is_up_is_done(capsys: pytest.CaptureFixture[str]) -> None:

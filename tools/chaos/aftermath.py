@@ -67,8 +67,10 @@ async def come_to_rest(ground: Ground) -> int:
 
 
 def drained(sight: Sight) -> bool:
-    """Say whether all that the log has is decoded, and nothing waits."""
-    return sight.log_end > 0 and sight.behind == 0 and sight.written.open_records == 0
+    """Say whether all that was sent is in the log and decoded, and nothing waits anywhere."""
+    received = sight.received
+    on_its_way = received.gaps_open + received.waiting + sight.behind + sight.written.open_records
+    return sight.log_end > 0 and on_its_way == 0
 
 
 async def paused(ground: Ground) -> int:

@@ -1,0 +1,95 @@
+"""`k2 chaos` and `k2 demo degradation` as people run them: every promise held, nothing left."""
+
+from __future__ import annotations
+
+import signal
+
+import msgspec
+import pytest
+
+from tests.support.cli import Answer, Home
+from tests.support.polling import eventually_sync
+
+RUN_TIMEOUT_S = 600.0
+INTERRUPTED = 130
+LAG = ("chaos", "lag", "--scale", "0.04", "--cooldown", "2")
+HA = ("--writers", "2", "--governors", "2")
+
+pytestmark = [pytest.mark.whole, pytest.mark.timeout(1_300)]
+
+
+class Event(msgspec.Struct):
+    """A line that a run writes for programs."""
+
+    scenario: str
+    at_s: float
+    event: str
+    text: str
+    held: bool = True
+    passed: bool = False
+
+
+def events_of(answer: Answer) -> list[Event]:
+    return [msgspec.json.decode(line, type=Event) for line in answer.output.splitlines()]
+
+
+def assert_nothing_is_left(home: Home) -> None:
+    assert home.processes() == []
+    assert list((home.root / "chaos").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        LAG,
+        (*LAG, *HA),
+        ("chaos", "memory", "--cooldown", "2"),
+        ("chaos", "kill"),
+        ("chaos", "kill", *HA),
+        ("chaos", "broker"),
+        ("chaos", "catalog"),
+        ("chaos", "exchange"),
+    ],
+    ids=" ".join,
+)
+def test_every_promise_holds(home: Home, words: tuple[str, ...]) -> None:
+    """Each line is JSON, the last one is the verdict, and no process or folder stays."""
+    answer = home.k2(*words, timeout_s=RUN_TIMEOUT_S)
+    events = events_of(answer)
+    assert [event.text for event in events if not event.held] == []
+    assert (answer.code, events[-1].event, events[-1].passed) == (0, "verdict", True), answer
+    assert {event.scenario for event in events} == {words[1]}
+    assert_nothing_is_left(home)
+
+
+def test_the_demonstration_shows_both_ways_to_bend(home: Home) -> None:
+    """Lag, then memory; ends with 0 where both held."""
+    answer = home.k2("demo", "degradation", "--quick", timeout_s=RUN_TIMEOUT_S)
+    verdicts = [event for event in events_of(answer) if event.event == "verdict"]
+    assert [(event.scenario, event.passed) for event in verdicts] == [
+        ("lag", True),
+        ("memory", True),
+    ], answer
+    assert answer.code == 0
+    assert_nothing_is_left(home)
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "levels by lag"),
+        (signal.SIGTERM, "waits until trades flow"),
+        (signal.SIGINT, "floods until"),
+        (signal.SIGTERM, "waits for NORMAL"),
+        (signal.SIGINT, "reads every trade back"),
+    ],
+)
+def test_a_signal_leaves_nothing(home: Home, number: signal.Signals, moment: str) -> None:
+    """At any moment: no process, no port, no folder, no traceback."""
+    with home.started(*LAG) as run:
+        run.until(moment)
+        ports = home.listening()
+        assert run.end(number) == INTERRUPTED
+        assert "Traceback" not in run.text
+    eventually_sync(lambda: not home.listening(), what=f"none of {ports} listens")
+    assert_nothing_is_left(home)
