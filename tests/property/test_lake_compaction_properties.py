@@ -139,7 +139,9 @@ def merged_entries(files: list[FileEntry], number: int) -> list[FileEntry]:
     whole, rest = divmod(size_bytes, POLICY.target_bytes)
     parts = [POLICY.target_bytes] * whole + ([rest] if rest else [])
     first = replace(files[0], rows=sum(file.rows for file in files))
-    return [replace(first, path=f"/{number}-{n}", size_bytes=size) for n, size in enumerate(parts)]
+    # By a file of its own each, for other jobs of the round make files too.
+    path = f"{files[0].path}-{number}"
+    return [replace(first, path=f"{path}-{n}", size_bytes=size) for n, size in enumerate(parts)]
 
 
 @given(sizes, st.booleans())
