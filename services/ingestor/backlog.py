@@ -112,7 +112,7 @@ class Backlog:
                 self._queued_records -= sum(map(len, records))
                 self._room.set()
                 return Portion(records)
-            if (taken := await self._blocking(self._spool.take)) is not None:
+            if not self._spool.empty and (taken := await self._blocking(self._spool.take)):
                 return Portion(taken[1], taken[0])
             if self._ending and not self._queue:
                 return None

@@ -12,11 +12,9 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 from libs.rpc.client import call, channel
 from tests.support.holes import never_issued
 from tests.support.polling import eventually
-from tests.support.whole import whole_k2
+from tests.support.whole import all_arrived, whole_k2
 from tools.cli.proof import prove
-from tools.cli.session_progress import progress_of
 from tools.cli.source import Source
-from tools.cli.watching import flow_of
 from tools.simulator import truth
 from tools.simulator.session import generated
 
@@ -44,15 +42,10 @@ async def test_what_connections_missed_is_healed_and_what_never_was_is_declared(
     ):
         service = QueryServiceStub(connection)
 
-        async def healed() -> bool:
-            progress = await progress_of(fleet.door("simulator"))
-            flow = await flow_of(fleet.doors().values())
-            return progress.done and flow.open_gaps == 0
-
         async def complete() -> bool:
             return all([(await certified(service, each)).complete for each in expected])
 
-        await eventually(healed, 60, poll_s=0.2)
+        await all_arrived(fleet, sum(each.count for each in expected.values()))
         await eventually(complete, 30, poll_s=0.2)
         certificate = await certified(service, SYMBOL)
         proof = await prove(expected, fleet.door("query").grpc or "")

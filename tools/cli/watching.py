@@ -80,6 +80,7 @@ async def _ask_ingestor(address: str) -> Answer:
         "spooled_bytes": answer.spool.spooled_bytes,
         "not_taking": not answer.intake.taking,
         "reconnects": answer.reconnects,
+        "dead_lettered": answer.malformed_frames,
     }
 
 

@@ -1,0 +1,170 @@
+"""The healer against an exchange that refuses, fails, forgets and never had."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from libs.market.clock import SystemClock
+from libs.market.errors import InvalidError, UnavailableError
+from libs.runtime.backoff import Backoff
+from libs.runtime.mailbox import Mailbox
+from services.ingestor.healing.healer import Healer, HealingRules
+from services.ingestor.healing.rest import Answer, RestTrade, TradesApi
+from services.ingestor.messages import Healed, Message, NeverWere
+from services.ingestor.publisher import OpenGap
+from services.ingestor.sequence import Gap, SymbolSequence
+from tests.support.polling import eventually
+
+SYMBOL = "BTCUSDT"
+
+
+def trade(id_: int, price: str = "1.5") -> RestTrade:
+    return RestTrade(id_, price, "2", 1_723_161_255_342_000, is_buyer_maker=True)
+
+
+class Api(TradesApi):
+    """Lists `ids`; first it gives what `script` says."""
+
+    def __init__(self, *ids: int, script: tuple[Answer | Exception, ...] = ()) -> None:
+        super().__init__("http://nowhere", "MICROSECOND", None)
+        self.trades = {id_: trade(id_) for id_ in ids}
+        self.script = list(script)
+        self.asked: list[tuple[int, int]] = []
+
+    async def historical_trades(self, symbol: str, from_id: int, limit: int) -> Answer:
+        self.asked.append((from_id, limit))
+        if self.script:
+            step = self.script.pop(0)
+            if isinstance(step, Exception):
+                raise step
+            return step
+        found = [self.trades[id_] for id_ in sorted(self.trades) if id_ >= from_id]
+        return Answer(200, tuple(found[:limit]), used_weight=25 * len(self.asked))
+
+
+@dataclass
+class World:
+    """A healer, and a publisher's sequence state that takes what it brings."""
+
+    api: Api
+    refusals: list[Exception] = field(default_factory=list)
+    held_because: str = ""
+    declared: list[tuple[int, int]] = field(default_factory=list)
+    brought: list[int] = field(default_factory=list)
+    state: SymbolSequence = field(default_factory=SymbolSequence)
+    mailbox: Mailbox[Message] = field(default_factory=lambda: Mailbox("publisher", 8))
+
+    def __post_init__(self) -> None:
+        self.healer = Healer(
+            self.api,
+            HealingRules(after_s=0, most_weight=6_000, backoff=Backoff(0.01, 0.01)),
+            gaps=lambda: [OpenGap(0, SYMBOL, gap) for gap in self.state.gaps],
+            held_because=lambda: self.held_because,
+            publisher=self.mailbox,
+            declare=self.declare,
+            clock=SystemClock(),
+        )
+
+    async def declare(self, symbol: str, first: int, last: int) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.declared.append((first, last))
+
+    def gap(self, first: int, last: int) -> None:
+        self.state.missing += last - first + 1
+        self.state.gaps.append(Gap(first, last, 0))
+
+    async def publish(self) -> None:
+        while True:
+            match await self.mailbox.get():
+                case Healed(_, trades):
+                    wanted = self.state.heal(trades.ids.tolist())
+                    self.brought += [i for i, w in zip(trades.ids, wanted, strict=True) if w]
+                case NeverWere(_, first, last):
+                    self.state.close(first, last)
+
+    @asynccontextmanager
+    async def healing(self) -> AsyncIterator[None]:
+        await self.healer.start()
+        tasks = [asyncio.create_task(self.healer.run()), asyncio.create_task(self.publish())]
+        try:
+            yield
+        finally:
+            await self.healer.stop()
+            await tasks[0]
+            tasks[1].cancel()
+            await self.healer.close()
+
+
+async def test_gaps_are_filled_page_by_page_and_holes_declared() -> None:
+    """What the exchange skips is closed; the pages of a long gap follow each other."""
+    world = World(Api(*range(1, 1_500), *range(1_502, 3_001)))
+    world.gap(10, 2_500)
+    async with world.healing():
+        await eventually(lambda: world.state.missing == 0)
+    assert sorted(world.brought) == [*range(10, 1_500), *range(1_502, 2_501)]
+    assert world.declared == [(1_500, 1_501)]
+    assert world.api.asked[0] == (9, 1_000)
+
+
+async def test_failures_and_refusals_are_followed_by_another_try() -> None:
+    """Nothing there, then a 429 without a time to wait for, then trades."""
+    script = (
+        UnavailableError("no exchange"),
+        Answer(500, problem="500"),
+        Answer(429, retry_after_s=0, problem="429"),
+    )
+    world = World(Api(*range(1, 30), script=script))
+    world.gap(10, 12)
+    async with world.healing():
+        await eventually(lambda: world.state.missing == 0)
+    assert world.brought == [10, 11, 12]
+    assert world.declared == []
+
+
+async def test_a_hole_that_nobody_records_stays_open_and_says_so() -> None:
+    """Until the writer takes it: a table that has no trade of the symbol yet refuses."""
+    world = World(Api(*range(1, 10), *range(13, 20)))
+    world.refusals = [InvalidError("there is: none", field="symbol")] * 3
+    world.gap(10, 12)
+    async with world.healing():
+        await eventually(lambda: "there is: none" in world.healer.reason(0, 10))
+        await eventually(lambda: world.state.missing == 0)
+    assert (world.brought, world.declared) == ([], [(10, 12)])
+
+
+async def test_an_exchange_that_forgot_leaves_the_gap_open() -> None:
+    """REST begins after the trade before the gap: what it does not list may have been."""
+    world = World(Api(*range(12, 20)))
+    world.gap(10, 13)
+    async with world.healing():
+        await eventually(lambda: world.brought == [12, 13])
+        await eventually(lambda: "no trade before 12" in world.healer.reason(0, 10))
+    assert [(gap.first, gap.last) for gap in world.state.gaps] == [(10, 11)]
+    assert world.declared == []
+
+
+async def test_a_trade_the_table_cannot_hold_is_named_and_the_rest_is_brought() -> None:
+    """It stays a gap."""
+    world = World(Api(*range(1, 20)))
+    world.api.trades[11] = trade(11, price="1e40")
+    world.gap(10, 12)
+    async with world.healing():
+        await eventually(lambda: "trade 11 does not fit" in world.healer.reason(0, 11))
+        await eventually(lambda: world.state.missing == 1)
+    assert world.brought == [10, 12]
+
+
+async def test_nothing_is_asked_while_kafka_has_enough_to_take() -> None:
+    """Healed trades would only lengthen the spool."""
+    world = World(Api(*range(1, 20)), held_because="Kafka first")
+    world.gap(10, 12)
+    async with world.healing():
+        await asyncio.sleep(0)
+        assert world.healer.waits_because == "Kafka first"
+        assert world.api.asked == []
+        world.held_because = ""
+        await eventually(lambda: world.state.missing == 0)
