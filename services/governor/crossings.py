@@ -32,7 +32,7 @@ def above_since(
         for name, group in after.groups.items()
         if group.known
         and name in before.ladders
-        and before.rules.lag.demanded(group.lag) > before.ladders[name].level
+        and before.rules.lag.demanded(group.pressing) > before.ladders[name].level
     }
 
 
