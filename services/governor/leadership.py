@@ -29,7 +29,8 @@ class Leadership:
     """What one governor knows. `own_epoch` is the one it leads under; None: it stands by.
 
     `fresh` until the first claim: a governor that comes back under the name of the last leader
-    need not wait for that one to fall silent.
+    need not wait for that one to fall silent. Nor need one that lost Kafka and still is the last
+    that led, under `led_epoch`.
     """
 
     process: str
@@ -40,6 +41,7 @@ class Leadership:
     own_epoch: int | None = None
     caught_up: bool = False
     fresh: bool = True
+    led_epoch: int = 0
 
     @property
     def leading(self) -> bool:
@@ -99,7 +101,9 @@ def deaf(state: Leadership) -> Leadership:
 def may_claim(state: Leadership, now_s: float) -> bool:
     if state.leading or not state.caught_up:
         return False
-    if state.leader is None or (state.fresh and state.leader.process == state.process):
+    if state.leader is None or state.leader.epoch == state.led_epoch:
+        return True
+    if state.fresh and state.leader.process == state.process:
         return True
     return now_s - state.heard_at_s >= state.patience_s
 
@@ -112,6 +116,7 @@ def claimed(state: Leadership, epoch: int, address: str) -> Leadership:
         own_epoch=epoch,
         newest_epoch=max(state.newest_epoch, epoch),
         fresh=False,
+        led_epoch=epoch,
     )
 
 

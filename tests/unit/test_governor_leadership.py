@@ -68,8 +68,9 @@ def test_governor_that_cannot_read_the_topic_never_claims() -> None:
         standby(),
         leading.heard(standby(), OTHER, 100.0, resigned=True),
         leading.heard(standby(), replace(OTHER, process="governor-2"), 100.0),
+        leading.heard(standby(fresh=False, led_epoch=40), OTHER, 100.0),
     ],
-    ids=["nobody led", "resigned", "it was this one"],
+    ids=["nobody led", "resigned", "it was this name", "it was this one"],
 )
 def test_governor_claims_at_once_where_nobody_can_lead(state: Leadership) -> None:
     """No waiting for who is known to be gone."""
