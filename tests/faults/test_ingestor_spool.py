@@ -79,6 +79,7 @@ async def full(ingestor: Ingesting) -> str:
     return await eventually(why, 60, what="a full spool")
 
 
+@pytest.mark.whole
 async def test_a_flood_while_kafka_sleeps_arrives_once_and_in_order(
     broker: LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
