@@ -90,26 +90,26 @@ async def test_memory_of_one_process_is_shown_and_directed_to_it_alone(
 async def test_restarted_governor_keeps_the_highest_applied_level(
     kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
-    """SIGKILL at AGGRESSIVE: the process holds it, the successor starts from it, newer."""
+    """SIGKILL at CIRCUIT_BREAK: the process holds it, the successor starts from it, newer."""
     slow = {"K2_GOVERNOR_COOLDOWN_S": "60", "K2_GOVERNOR_TTL_S": "20"}
     with governor(kafka, topic, tmp_path, slow) as (process, address):
         await process.serving()
         async with attached(address, topic) as writer:
-            await produce(producer, topic, 350)
-            await writer.at(Level.AGGRESSIVE)
+            await produce(producer, topic, 450)
+            await writer.at(Level.CIRCUIT_BREAK)
             epoch = (await state_at(address)).directive.epoch
 
             process.kill()
-            await commit_everything(kafka, topic, 350)
+            await commit_everything(kafka, topic, 450)
             process.restart()
             await process.serving()
 
-            state = await shows(address, Level.AGGRESSIVE)
+            state = await shows(address, Level.CIRCUIT_BREAK)
             assert state.groups[0].lag == 0
             assert state.directive.epoch > epoch
-            assert writer.agent.level is Level.AGGRESSIVE
+            assert writer.agent.level is Level.CIRCUIT_BREAK
             await eventually(lambda: _acknowledged(address))
-            assert {heard.level for heard in writer.heard} == {Level.AGGRESSIVE}
+            assert {heard.level for heard in writer.heard} == {Level.CIRCUIT_BREAK}
 
 
 async def test_process_goes_its_own_way_while_the_governor_is_stopped(
