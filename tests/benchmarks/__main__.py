@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from libs.market.errors import K2Error
-from tests.benchmarks import control, freshness, latency, throughput
+from tests.benchmarks import control, freshness, latency, stages, throughput
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.report import Report, Seen, as_json, show
 from tests.benchmarks.run import Run
@@ -31,6 +31,7 @@ class Only(StrEnum):
     LATENCY = "latency"
     FRESHNESS = "freshness"
     CONTROL = "control"
+    STAGES = "stages"
 
 
 class Output(StrEnum):
@@ -43,6 +44,7 @@ MEASUREMENTS: dict[Only, Callable[[Run], Awaitable[list[Figure]]]] = {
     Only.LATENCY: latency.measure,
     Only.FRESHNESS: freshness.measure,
     Only.CONTROL: control.measure,
+    Only.STAGES: stages.measure,
 }
 
 

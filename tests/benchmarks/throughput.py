@@ -25,7 +25,7 @@ from tools.cli.fleet import Exchange, Layout, Plan
 TRADES = 2_200_000
 WARM_UP_TRADES = 200_000
 SYMBOLS = 20
-INGESTOR_AIM, WRITER_AIM = 200_000, 300_000
+INGESTOR_AIM, WRITER_AIM = 200_000, 400_000
 FLUSH_AFTER_S = 10.0
 # Each question costs the process that is measured about a millisecond.
 POLL_S = 0.2
