@@ -164,3 +164,25 @@ def test_writers_whose_commits_fail_shed_nothing() -> None:
         writer.outside.sink_up = True
     assert recovers(promises)
     assert sum(writer.done.shed for writer in world.writers) > 0
+
+
+def test_hot_partition_has_only_its_own_writer_shed() -> None:
+    """The others read other partitions, and lose nothing for it."""
+    world = World(SMALL, 4)
+    promises = Promises(world)
+    world.ingress_per_s = world.capacity_per_s * CALM_SHARE
+    promises.run(12)
+    hot = world.log.hot = world.log.partitions[0]
+    world.ingress_per_s = world.capacity_per_s * 0.9
+    while world.level < Level.GRACEFUL:
+        promises.step()
+    promises.run(30)
+    owner = world.by_name[hot.owner or ""]
+    now = owner.applied(world.now_s)
+    assert Cause.HOT_PARTITION in now.causes
+    assert set(now.hot_partitions) == {hot.place}
+    assert [writer.name for writer in world.writers if writer.done.shed] == [owner.name]
+    world.log.hot = None
+    world.ingress_per_s = world.capacity_per_s * CALM_SHARE
+    assert recovers(promises)
+    assert promises.broken == []
