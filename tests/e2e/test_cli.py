@@ -35,6 +35,7 @@ QUESTIONS = (
     ("snapshots",),
     ("completeness", "BTCUSDT"),
     ("governor", "state"),
+    ("governor", "explain"),
     ("status",),
 )
 COMPARED = ["trade_id", "price", "quantity"]
