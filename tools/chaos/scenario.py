@@ -37,8 +37,16 @@ class Show(Protocol):
     def look(self, ground: Ground) -> None: ...
 
 
-async def play(scenario: Scenario, setting: Setting, story: Story, show: Show) -> Sequence[Promise]:
+async def play(
+    scenario: Scenario,
+    setting: Setting,
+    story: Story,
+    show: Show,
+    in_the_end: Callable[[], Awaitable[None]],
+) -> Sequence[Promise]:
     """Bring a K2 up, harm it, let it come to rest, and hold it to its promises.
+
+    `in_the_end` is done before it is ended.
 
     Raises:
         K2Error: a part of it did not start, or did not stay up.
@@ -50,6 +58,7 @@ async def play(scenario: Scenario, setting: Setting, story: Story, show: Show) -
         broken = await harmed(scenario, ground)
         findings = await found(ground, await come_to_rest(ground))
         judged = [*broken, *scenario.judged(ground, findings)]
+        await in_the_end()
         return [tell(ground, promise) for promise in judged]
 
 

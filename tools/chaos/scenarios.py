@@ -11,7 +11,8 @@ from tools.chaos.scenario import Scenario
 SCENARIOS: Mapping[str, Scenario] = {
     scenario.name: scenario
     for scenario in (
-        Scenario("lag", lag.harm, lag.judged, Scale()),
+        # More memory than a writer takes under any load: so that its share of it can be seen.
+        Scenario("lag", lag.harm, lag.judged, Scale(writer_limit_mib=1_024)),
         # Lag levels as in production: what a pause leaves behind is to show none of them.
         Scenario(
             "memory",

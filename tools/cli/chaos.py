@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +19,15 @@ import typer
 from rich.console import Console
 
 from libs.market.errors import InvalidError, K2Error
+from libs.runtime.doors import find
 from tools.chaos import show
 from tools.chaos.ground import Setting
 from tools.chaos.scale import Scale
 from tools.chaos.scenario import Scenario, Show, play, verdict
 from tools.chaos.scenarios import SCENARIOS
-from tools.chaos.story import Event, Story
+from tools.chaos.story import Event, Kind, Story
 from tools.cli.fleet import Layout
+from tools.cli.governor_plot import draw_into
 from tools.cli.home import home
 from tools.cli.interrupts import until_interrupted
 from tools.cli.output import Output, chosen
@@ -52,6 +56,7 @@ Cooldown = Annotated[float, typer.Option(min=0.5, help="Seconds of rest before e
 Writers = Annotated[int, typer.Option(min=1, max=8, help="Writers that share the work.")]
 Governors = Annotated[int, typer.Option(min=1, max=3, help="Governors, of which one leads.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the data folder and the logs.")]
+Plot = Annotated[Path | None, typer.Option(help="Draw level, lag and memory of the run: FILE.svg.")]
 Form = Annotated[Output | None, typer.Option("--output", "-o", help="table or json.")]
 
 
@@ -71,6 +76,7 @@ def lag(
     seed: Seed = 7,
     rate: Rate = 500,
     keep: Keep = False,
+    plot: Plot = None,
     output: Form = None,
 ) -> None:
     """A producer floods until the writer truly falls behind: SOFT to CIRCUIT_BREAK and back.
@@ -82,7 +88,7 @@ def lag(
     k2 chaos lag --scale 0.05 --cooldown 2
     """
     scaled = replace(SCENARIOS["lag"].scale, lag=scale, cooldown_s=cooldown)
-    _run("lag", writers, governors, seed, rate, keep, output, scaled)
+    _run("lag", writers, governors, seed, rate, keep, output, scaled, plot)
 
 
 def memory(
@@ -95,6 +101,7 @@ def memory(
     seed: Seed = 7,
     rate: Rate = 500,
     keep: Keep = False,
+    plot: Plot = None,
     output: Form = None,
 ) -> None:
     """A writer truly reaches its memory limit: by load, by ballast, and by one it never gives back.
@@ -103,7 +110,7 @@ def memory(
     keeps what it has, is cured by a restart.
     """
     scaled = replace(SCENARIOS["memory"].scale, writer_limit_mib=limit, cooldown_s=cooldown)
-    _run("memory", writers, governors, seed, rate, keep, output, scaled)
+    _run("memory", writers, governors, seed, rate, keep, output, scaled, plot)
 
 
 def kill(
@@ -168,6 +175,7 @@ class Options:
     rate: float = 500.0
     keep: bool = False
     output: Output | None = None
+    plot: Path | None = None
 
 
 def _run(
@@ -179,9 +187,10 @@ def _run(
     keep: bool,
     output: Output | None,
     scale: Scale | None = None,
+    plot: Path | None = None,
 ) -> None:
     scenario = SCENARIOS[name]
-    options = Options(scale or scenario.scale, writers, governors, seed, rate, keep, output)
+    options = Options(scale or scenario.scale, writers, governors, seed, rate, keep, output, plot)
     if not run_one(scenario, options):
         raise typer.Exit(PROMISE_BROKEN)
 
@@ -231,7 +240,18 @@ async def played(scenario: Scenario, options: Options, layout: Layout) -> bool:
     setting = Setting(layout, scale, seed, rate, options.writers, options.governors)
     with logs_in(layout.logs / "k2.log"), shown(scenario.name, options.output) as (where, tell):
         story = Story(scenario.name, lambda: 0.0, tell)
-        return verdict(story, await play(scenario, setting, story, where))
+        draw = partial(drawn, options.plot, layout, datetime.now(UTC), story)
+        return verdict(story, await play(scenario, setting, story, where, draw))
+
+
+async def drawn(file: Path | None, layout: Layout, start: datetime, story: Story) -> None:
+    """Draw what the governor has recorded of the run, where that is wanted."""
+    if file is None:
+        return
+    doors = [door for door in find(layout.run).values() if door.service == "governor"]
+    governors = [door.grpc for door in doors if door.grpc]
+    count = await draw_into(file, start, datetime.now(UTC), governors)
+    story.note(Kind.SEEN, f"drawn from {count:,} records of the governor: {file}")
 
 
 @contextmanager

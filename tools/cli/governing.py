@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -18,13 +18,17 @@ ASK_TIMEOUT_S = 3.0
 
 
 @asynccontextmanager
-async def governor_channel(*, leading: bool = False) -> AsyncIterator[grpc.aio.Channel]:
+async def governor_channel(
+    *, leading: bool = False, among: Sequence[str] = ()
+) -> AsyncIterator[grpc.aio.Channel]:
     """Open a channel to the governor that leads; where none does, to any unless `leading`.
+
+    `among` are addresses; without them those of the running K2.
 
     Raises:
         UnavailableError: none runs here, none answers, or none leads.
     """
-    addresses = _known()
+    addresses = list(among) or _known()
     if not addresses:
         # Says what is wrong, and waits where `k2 up` just starts it again.
         async with service_channel("governor") as connection:

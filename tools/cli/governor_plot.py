@@ -44,25 +44,39 @@ def plot(
     now = datetime.now(UTC)
     end = moment(to, now, field="to") if to else now
     start = moment(from_, now, field="from") if from_ else end - USUAL
-    records = asyncio.run(_records(start, end))
+    count = asyncio.run(draw_into(file, start, end))
+    Console(highlight=False).print(f"drawn from {count:,} records: {file}")
+
+
+async def draw_into(
+    file: Path, start: datetime, end: datetime, governors: Sequence[str] = ()
+) -> int:
+    """Draw what was recorded in a time; return of how many records.
+
+    `governors` are addresses; without them those of the running K2 are asked.
+
+    Raises:
+        NotFoundError: nothing was recorded then.
+        InvalidError: the file cannot be written.
+    """
+    records = [record async for record in _pages(start, end, governors)]
     if not any(record.groups or record.processes for record in records):
         raise NotFoundError("nothing was recorded in that time")
+    picture = draw(story_of(records))
     try:
-        file.write_text(draw(story_of(records)))
+        await asyncio.to_thread(file.write_text, picture)
     except OSError as error:
         raise InvalidError(f"cannot write {file}: {error.strerror}", field="file") from error
-    Console(highlight=False).print(f"drawn from {len(records):,} records: {file}")
+    return len(records)
 
 
-async def _records(start: datetime, end: datetime) -> list[pb.Record]:
-    return [record async for record in _pages(start, end)]
-
-
-async def _pages(start: datetime, end: datetime) -> AsyncIterator[pb.Record]:
+async def _pages(
+    start: datetime, end: datetime, governors: Sequence[str]
+) -> AsyncIterator[pb.Record]:
     request = pb.ListRecordsRequest(page_size=PAGE_RECORDS)
     request.from_time.CopyFrom(_timestamp(start))
     request.to_time.CopyFrom(_timestamp(end))
-    async with governor_channel() as connection:
+    async with governor_channel(among=governors) as connection:
         stub = GovernorServiceStub(connection)
         while True:
             page = await call(stub.ListRecords, request, timeout_s=PAGE_TIMEOUT_S)
