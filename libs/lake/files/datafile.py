@@ -41,25 +41,27 @@ def write_trades(
     table: Table,
     rows: pa.Table | pa.RecordBatch,
     *,
+    own: Schema | None = None,
     claims: Coverage | None = None,
     on_row_group: Callable[[], None] = nothing,
 ) -> list[LakeFile]:
     """Write rows of TRADE_SCHEMA as data files of `table`, on the disk when this returns.
 
-    One file per (topic, partition, bucket, day). `claims` are the rows' ids, where they are known.
-    `on_row_group` is told of each row group, while its file is still being written.
+    One file per (topic, partition, bucket, day). `claims` are the rows' ids, and `own` K2's columns
+    of this table, where they are known. `on_row_group` is told of each row group, while its file is
+    still being written.
 
     Raises:
         ConfigError: the table's columns or partitions are not K2's.
     """
     if rows.num_rows == 0:
         return []
-    own = refuse_other_shape(table)
+    columns = own or refuse_other_shape(table)
     unsorted = pa.table(rows) if isinstance(rows, pa.RecordBatch) else rows
     order, parts = arrange(unsorted)
-    arranged = reordered(coded_columns(unsorted, own), order)
+    arranged = reordered(coded_columns(unsorted, columns), order)
     known = claims if len(parts) == 1 else None
-    files = [write_part(table, own, arranged, part, known, on_row_group) for part in parts]
+    files = [write_part(table, columns, arranged, part, known, on_row_group) for part in parts]
     make_durable(file.data_file.file_path for file in files)
     return files
 

@@ -131,6 +131,8 @@ def primitive(field: NestedField) -> PrimitiveType:
 def used_values(column: pa.ChunkedArray) -> pa.Array:
     """Return the distinct values that a slice of a coded column really holds."""
     encoded = column.combine_chunks()
+    if len(encoded) and len(encoded.dictionary) == 1:
+        return encoded.dictionary
     return encoded.dictionary.take(pc.unique(encoded.indices))
 
 

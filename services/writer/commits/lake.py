@@ -8,6 +8,7 @@ from functools import reduce
 
 import pyarrow as pa
 from pyiceberg.expressions import And, BooleanExpression, EqualTo, Or
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 
 from libs.kafka.same_log import IDENTITY
@@ -21,7 +22,7 @@ from libs.lake.files.reading import read_rows, whole_rows
 from libs.lake.maintenance.upkeep import MaintenanceOptions
 from libs.lake.table.catalog import Lake
 from libs.lake.table.evolution import added_columns, ensure_columns
-from libs.lake.table.tables import TRADES, trades_columns
+from libs.lake.table.tables import TRADES, refuse_other_shape, trades_columns
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.faultpoint import reach_sync
@@ -57,7 +58,9 @@ class TradesTable:
     ) -> None:
         self._lake = lake
         self._encode = encode
+        # The parts of one commit go by the head that the first of them found.
         self._known: Table | None = None
+        self._columns: tuple[Table, Schema] | None = None
         self._index: SnapshotIndex | None = None
         self._clock = SystemClock()
         self.turn = Turn()
@@ -83,9 +86,12 @@ class TradesTable:
         }
 
     def write(self, batches: list[pa.RecordBatch], beside: Sequence[LakeFile]) -> Written:
-        """Write what is new of a part's rows."""
+        """Write what is new of a part's rows; `beside` are files of the same commit."""
         rows = stacked(batches)
-        return self._write(self._table_with(added_columns(rows.schema)), rows, beside)
+        added = added_columns(rows.schema)
+        if added or not beside or self._known is None:
+            self._known = self._table_with(added)
+        return self._write(self._known, rows, beside)
 
     def rewrite(self, file: LakeFile, beside: Sequence[LakeFile]) -> Written:
         """Write a file's rows anew, without those that the table holds by now."""
@@ -106,7 +112,13 @@ class TradesTable:
         ledger = self._committer.ledger_of(table)
         sieve = Sieve(table, ledger, lambda: self._indexed(table), self._encode, beside)
         sifted, began_us = sieve.sift(rows), self._clock.now_us()
-        files = write_trades(table, sifted.kept, claims=sifted.claims, on_row_group=hold_mid_file)
+        files = write_trades(
+            table,
+            sifted.kept,
+            own=self._columns_of(table),
+            claims=sifted.claims,
+            on_row_group=hold_mid_file,
+        )
         return replace(
             sifted.others, files=tuple(replace(file, written_us=began_us) for file in files)
         )
@@ -115,8 +127,13 @@ class TradesTable:
         """Return the table with these columns, read anew only where it has moved."""
         if added:
             return ensure_columns(self._lake, TRADES, added, patience=ONE_CALL, on_added=hold_added)
-        self._known = self._lake.load_table_after(TRADES, self._known)
-        return self._known
+        return self._lake.load_table_after(TRADES, self._known)
+
+    def _columns_of(self, table: Table) -> Schema:
+        """Return K2's columns of a table, looked up once as long as it is the same."""
+        if self._columns is None or self._columns[0] is not table:
+            self._columns = table, refuse_other_shape(table)
+        return self._columns[1]
 
     def _indexed(self, table: Table) -> SnapshotIndex:
         self._index = SnapshotIndex.build(table, self._index)
