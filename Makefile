@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 PYTHON ?= python3
 PROTOS := $(shell find protos -name '*.proto')
 
-.PHONY: help setup demo test faults soak check lint types imports protos lock bench bench-commits simulate clean
+.PHONY: help setup demo demo-degradation test faults soak check lint types imports protos lock bench bench-commits simulate clean
 
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -24,6 +24,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 # DURATION=60 ends by itself, RECORDING="a.gz b.gz" replays, PACE=1|10|max, SEED=7
 demo: setup ## The whole system on a generated session, with a proof at the end
 	@$(VENV)/bin/k2 demo $(if $(DURATION),--duration $(DURATION)) $(if $(SEED),--seed $(SEED)) $(if $(PACE),--pace $(PACE)) $(foreach f,$(RECORDING),--recording $(f))
+
+demo-degradation: setup ## All five levels by lag, then by memory, and back, with a proof (three minutes)
+	@$(VENV)/bin/k2 demo degradation --quick --output table
 
 # Two files at a time: most tests wait for processes more than they compute
 test: setup ## Every test but the long faults

@@ -24,6 +24,7 @@ class Scenario:
     """What is done to K2, what must be so afterwards, and how its K2 is scaled."""
 
     name: str
+    says: str
     harm: Callable[[Ground], Awaitable[None]]
     judged: Callable[[Ground, Findings], Iterator[Promise]]
     scale: Scale
@@ -51,7 +52,7 @@ async def play(
     Raises:
         K2Error: a part of it did not start, or did not stay up.
     """
-    for sentence in setting.scale.sentences():
+    for sentence in (f"{scenario.name}: {scenario.says}", *setting.scale.sentences()):
         story.note(Kind.SETTING, sentence)
     async with standing(setting, story, on_step=show.starting, on_look=show.look) as ground:
         await at_rest(ground)
