@@ -32,6 +32,8 @@ BACKOFF = Backoff(first_s=0.2, most_s=2.0)
 FOLLOW_S = 0.2
 CLAIM_TIMEOUT_S = 10.0
 ASK_TIMEOUT_S = 5.0
+# A Kafka that is slow for so long need not cost the lead: meanwhile nothing is pushed beyond a TTL.
+LEAST_PATIENCE_S = 5.0
 WAITING_REQUESTS = 8
 # What a new leader takes over is among the last records; more are not kept.
 KEPT_RECORDS = 64
@@ -52,6 +54,7 @@ class Recorder(Actor):
         self.name = "recorder"
         self.address = ""
         self._board, self._topic, self._ttl_s, self._clock = board, topic, ttl_s, clock
+        self._patience_s = max(ttl_s, LEAST_PATIENCE_S)
         self._requests: Mailbox[Request] = Mailbox("override requests", WAITING_REQUESTS)
         self._heard: list[Placed] = []
         self._stopping = asyncio.Event()
@@ -149,7 +152,7 @@ class Recorder(Actor):
         self._hear_reports()
         state = self._state
         claim = Record(kind="claim", process=state.process, address=self.address, epoch=state.floor)
-        offset = await writer.write(claim, timeout_s=self._ttl_s)
+        offset = await writer.write(claim, timeout_s=self._patience_s)
         epoch = max(offset, claim.epoch)
         self._publish(leading.claimed(state, epoch, self.address))
         TERMS.inc()
@@ -198,7 +201,7 @@ class Recorder(Actor):
         began_s, fleet = self._clock.monotonic_s(), self._board.fleet.value
         standing = self._standing(began_s)
         record = snapshot(kind, standing, fleet, self._me, began_s)
-        await writer.write(record, timeout_s=self._ttl_s / 2)
+        await writer.write(record, timeout_s=self._patience_s)
         RECORD_SECONDS.observe(self._clock.monotonic_s() - began_s)
         await reach("governor.after_record")
         heard_ms = {name: m.report.said_at_ms for name, m in fleet.members.items()}
@@ -216,7 +219,7 @@ class Recorder(Actor):
     async def _grant(self, writer: TopicWriter, request: Request) -> None:
         before = self._board.override.value
         try:
-            await writer.write(self._say("override", request.override), timeout_s=self._ttl_s / 2)
+            await writer.write(self._say("override", request.override), timeout_s=self._patience_s)
         except K2Error as error:
             refuse(request.reply, error)
             raise

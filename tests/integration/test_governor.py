@@ -109,7 +109,8 @@ async def test_restarted_governor_keeps_the_highest_applied_level(
             assert state.directive.epoch > epoch
             assert writer.agent.level is Level.CIRCUIT_BREAK
             await eventually(lambda: _acknowledged(address))
-            assert {heard.level for heard in writer.heard} == {Level.CIRCUIT_BREAK}
+            levels = [heard.level for heard in writer.heard]
+            assert levels == sorted(levels)
 
 
 async def test_process_goes_its_own_way_while_the_governor_is_stopped(

@@ -83,13 +83,18 @@ class Subject:
         return self.agent.applied.authority
 
     async def directed_by(self, epoch: int, level: Level, timeout_s: float = 15) -> None:
-        """Wait until this epoch directs it, at this level."""
+        """Wait until this epoch directs it, or a newer one, at this level."""
 
         def so() -> bool:
             newest = self.epochs[-1] if self.epochs else -1
-            return newest == epoch and self.authority == "governor" and self.agent.level is level
+            return newest >= epoch and self.authority == "governor" and self.agent.level is level
 
         await eventually(so, timeout_s, what=f"{level.name} by epoch {epoch}")
+
+    def never_fell(self) -> bool:
+        """Whether no level that it acted on was lower than the one before."""
+        levels = [heard.level for heard in self.heard]
+        return levels == sorted(levels)
 
     def never_went_back(self) -> bool:
         obeyed = [(one.epoch, one.sequence) for one in self.told if not one.refused_because]
