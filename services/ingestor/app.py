@@ -134,6 +134,7 @@ def _healer(config: IngestorConfig, publisher: Publisher, backlog: Backlog) -> H
         TradesApi(config.rest_url, config.time_unit, key),
         HealingRules(config.heal_after_s, config.heal_weight),
         gaps=publisher.open_gaps,
+        quiet=publisher.quiet,
         held_because=held_because,
         publisher=publisher.mailbox,
         declare=None if address is None else declare_to(address),

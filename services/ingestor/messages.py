@@ -41,4 +41,12 @@ class NeverWere:
     last: int
 
 
-Message = Received | Ended | Healed | NeverWere
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """The exchange lists trades of a symbol up to this id."""
+
+    code: int
+    last: int
+
+
+Message = Received | Ended | Healed | NeverWere | Listed

@@ -26,7 +26,7 @@ from services.ingestor.columns import TradeColumns
 from services.ingestor.dead_letters import DeadLetters
 from services.ingestor.encoding import encode
 from services.ingestor.feeds import Feed, FeedState, Rates
-from services.ingestor.messages import Ended, Healed, Message, NeverWere, Received
+from services.ingestor.messages import Ended, Healed, Listed, Message, NeverWere, Received
 from services.ingestor.records import Records
 from services.ingestor.sequence import Gap, SequenceCheck, Step, Verdict
 from services.ingestor.spool.entries import IdRun
@@ -55,6 +55,15 @@ class OpenGap:
     code: int
     symbol: str
     gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class QuietSymbol:
+    """A symbol that has not traded since the start; `last` is the newest id known of it."""
+
+    code: int
+    symbol: str
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,15 @@ class Publisher(Actor):
             for gap in state.gaps
         ]
 
+    def quiet(self) -> list[QuietSymbol]:
+        """Name the symbols that an earlier process saw and this one has not."""
+        by_symbol = zip(self._table.symbols, self._sequence.by_code, strict=True)
+        return [
+            QuietSymbol(code, symbol, state.before)
+            for code, (symbol, state) in enumerate(by_symbol)
+            if state.last is None and state.before is not None
+        ]
+
     def feeds(
         self,
         exchange: str,
@@ -180,6 +198,9 @@ class Publisher(Actor):
                     self._checked = self._check_healed(message)
                 case NeverWere(code, first, last):
                     self._sequence.by_code[code].close(first, last)
+                    self._count_missing()
+                case Listed(code, last):
+                    self._sequence.by_code[code].listed(last, self._clock.now_us())
                     self._count_missing()
         return True
 

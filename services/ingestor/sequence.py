@@ -108,6 +108,12 @@ class SymbolSequence:
         self._remove(first, last)
         self.before = last if self.before is None else max(self.before, last)
 
+    def listed(self, last: int, now_us: int) -> None:
+        """Hear of trades of a symbol that has not traded since the start."""
+        if self.last is None and self.before is not None and last > self.before:
+            self._open_gap(Gap(self.before + 1, last, now_us))
+            self.before = last
+
     def heal(self, ids: Sequence[int]) -> list[bool]:
         """Take trades that were asked for; says of each whether it was missing still."""
         wanted = [self._remove(id_, id_) == 1 for id_ in ids]

@@ -13,8 +13,8 @@ from libs.runtime.backoff import Backoff
 from libs.runtime.mailbox import Mailbox
 from services.ingestor.healing.healer import Healer, HealingRules
 from services.ingestor.healing.rest import Answer, RestTrade, TradesApi
-from services.ingestor.messages import Healed, Message, NeverWere
-from services.ingestor.publisher import OpenGap
+from services.ingestor.messages import Healed, Listed, Message, NeverWere
+from services.ingestor.publisher import OpenGap, QuietSymbol
 from services.ingestor.sequence import Gap, SymbolSequence
 from tests.support.polling import eventually
 
@@ -60,8 +60,9 @@ class World:
     def __post_init__(self) -> None:
         self.healer = Healer(
             self.api,
-            HealingRules(after_s=0, most_weight=6_000, backoff=Backoff(0.01, 0.01)),
+            HealingRules(0, most_weight=6_000, backoff=Backoff(0.01, 0.01), quiet_after_s=0),
             gaps=lambda: [OpenGap(0, SYMBOL, gap) for gap in self.state.gaps],
+            quiet=self.quiet,
             held_because=lambda: self.held_because,
             publisher=self.mailbox,
             declare=self.declare,
@@ -72,6 +73,14 @@ class World:
         if self.refusals:
             raise self.refusals.pop(0)
         self.declared.append((first, last))
+
+    def quiet(self) -> list[QuietSymbol]:
+        before = self.state.before
+        return (
+            []
+            if before is None or self.state.last is not None
+            else [QuietSymbol(0, SYMBOL, before)]
+        )
 
     def gap(self, first: int, last: int) -> None:
         self.state.missing += last - first + 1
@@ -85,6 +94,8 @@ class World:
                     self.brought += [i for i, w in zip(trades.ids, wanted, strict=True) if w]
                 case NeverWere(_, first, last):
                     self.state.close(first, last)
+                case Listed(_, last):
+                    self.state.listed(last, now_us=0)
 
     @asynccontextmanager
     async def healing(self) -> AsyncIterator[None]:
@@ -168,3 +179,23 @@ async def test_nothing_is_asked_while_kafka_has_enough_to_take() -> None:
         assert world.api.asked == []
         world.held_because = ""
         await eventually(lambda: world.state.missing == 0)
+
+
+async def test_a_symbol_quiet_since_the_start_is_looked_up() -> None:
+    """What it traded while nobody listened is healed without waiting for it to trade again."""
+    world = World(Api(*range(1, 1_300), script=(UnavailableError("not yet"),)))
+    world.state.resume(40, (), now_us=0)
+    async with world.healing():
+        await eventually(lambda: world.brought == list(range(41, 1_300)))
+        await eventually(lambda: world.api.asked[-1][0] == 1_299)
+    assert (world.state.missing, world.state.before) == (0, 1_299)
+
+
+async def test_an_exchange_that_counts_anew_makes_no_gap_of_a_quiet_symbol() -> None:
+    """It does not list the newest trade known."""
+    world = World(Api(*range(5_000, 5_100)))
+    world.state.resume(40, (), now_us=0)
+    async with world.healing():
+        await eventually(lambda: world.api.asked)
+    assert (world.state.missing, world.state.before) == (0, 40)
+    assert world.mailbox.depth == 0

@@ -20,6 +20,7 @@ from services.ingestor import measures
 from services.ingestor.healing.budget import Budget
 from services.ingestor.healing.holes import Declare
 from services.ingestor.healing.plan import (
+    MOST_ROWS,
     Answered,
     Attempt,
     GapKey,
@@ -30,14 +31,16 @@ from services.ingestor.healing.plan import (
     rows_to_ask,
 )
 from services.ingestor.healing.rest import Answer, TradesApi, to_columns
-from services.ingestor.messages import Healed, Message, NeverWere
-from services.ingestor.publisher import OpenGap
+from services.ingestor.messages import Healed, Listed, Message, NeverWere
+from services.ingestor.publisher import OpenGap, QuietSymbol
 from services.ingestor.validation import misfits
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.1
 BACKOFF = Backoff(first_s=1, most_s=120)
+# A symbol that has not traded for so long after the start is looked up, once.
+QUIET_AFTER_S = 10.0
 # Then other gaps have their turn.
 MOST_PAGES_A_TURN = 20
 REFUSALS = (418, 429)
@@ -51,12 +54,13 @@ class HealingRules:
     after_s: float
     most_weight: int
     backoff: Backoff = BACKOFF
+    quiet_after_s: float = QUIET_AFTER_S
 
 
 class Healer(Actor):
     """Owns the request budget, and what came of each gap it asked for.
 
-    `gaps` tells what is missing now; `may_heal` is empty where trades may be brought, else why not.
+    `gaps` tells what is missing now; `held_because` is empty where trades may be brought.
     """
 
     name = "healer"
@@ -67,6 +71,7 @@ class Healer(Actor):
         rules: HealingRules,
         *,
         gaps: Callable[[], Sequence[OpenGap]],
+        quiet: Callable[[], Sequence[QuietSymbol]],
         held_because: Callable[[], str],
         publisher: Mailbox[Message],
         declare: Declare | None,
@@ -77,10 +82,14 @@ class Healer(Actor):
         self._api = api
         self._rules = rules
         self._gaps = gaps
+        self._quiet = quiet
+        self._looked_up: set[tuple[int, int]] = set()
+        self._look_up_from_s = clock.monotonic_s() + rules.quiet_after_s
         self._held_because = held_because
         self._publisher = publisher
         self._declare = declare
         self._clock = clock
+        self._idle = True
         self._attempts: dict[GapKey, Attempt] = {}
         self._stopping = asyncio.Event()
 
@@ -98,17 +107,49 @@ class Healer(Actor):
 
     async def run(self) -> None:
         while not self._stopping.is_set():
-            gap = None if self.waits_because else self._next()
-            if gap is None:
-                await self._pause(LOOK_EVERY_S)
-            else:
-                await self._heal(gap)
+            if not self.waits_because:
+                await self._work()
+            await self._pause(LOOK_EVERY_S if self._idle else 0)
 
     async def stop(self) -> None:
         self._stopping.set()
 
     async def close(self) -> None:
         await self._api.close()
+
+    async def _work(self) -> None:
+        """Heal a gap; with none due, look after a symbol that has been quiet since the start."""
+        gap = self._next()
+        quiet = self._next_quiet() if gap is None else None
+        self._idle = gap is None and quiet is None
+        if gap is not None:
+            await self._heal(gap)
+        elif quiet is not None:
+            await self._look_up(quiet)
+
+    def _next_quiet(self) -> QuietSymbol | None:
+        if self._clock.monotonic_s() < self._look_up_from_s:
+            return None
+        return next((q for q in self._quiet() if (q.code, q.last) not in self._looked_up), None)
+
+    async def _look_up(self, quiet: QuietSymbol) -> None:
+        """Ask whether a symbol traded while nobody listened; where it did, that is a gap.
+
+        An exchange that does not list the newest trade known has forgotten it, or counts anew.
+        """
+        try:
+            answer = await self._api.historical_trades(quiet.symbol, quiet.last, MOST_ROWS)
+        except UnavailableError as error:
+            log.warning("quiet_symbol_not_looked_up", symbol=quiet.symbol, error=error.message)
+            self._look_up_from_s = self._clock.monotonic_s() + self._rules.backoff.most_s
+            return
+        self._count(answer)
+        if answer.status in REFUSALS:
+            return
+        self._looked_up.add((quiet.code, quiet.last))
+        ids = [trade.id for trade in answer.trades]
+        if len(ids) > 1 and ids[0] == quiet.last:
+            await self._tell(Listed(quiet.code, ids[-1]))
 
     def _next(self) -> OpenGap | None:
         gaps = self._gaps()
