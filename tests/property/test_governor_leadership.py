@@ -36,11 +36,9 @@ class Kafka:
     holder: int = 0
     log: list[Leader] = field(default_factory=list)
     fenced_at_s: dict[int, float] = field(default_factory=dict)
-    epochs_of: dict[int, list[int]] = field(default_factory=dict)
 
     def take(self, now_s: float) -> int:
-        for epoch in self.epochs_of.get(self.holder, []):
-            self.fenced_at_s[epoch] = now_s
+        self.fenced_at_s[self.holder] = now_s
         self.holder += 1
         return self.holder
 
@@ -82,7 +80,9 @@ class TwoGovernors(RuleBasedStateMachine):
         }
         self.process = Obedience()
         self.obeyed: list[tuple[int, int]] = []
-        self.directives: list[Directive] = []
+        # Not by epoch alone: that of a topic made anew may come again. So each with its sender.
+        self.directives: list[tuple[int, Directive]] = []
+        self.obeys = 0
 
     @rule(seconds=st.sampled_from((0.1, 3.0, 6.0)))
     def time_passes(self, seconds: float) -> None:
@@ -114,7 +114,6 @@ class TwoGovernors(RuleBasedStateMachine):
         governor.read = len(self.kafka.log)
         governor.state = leading.claimed(governor.state, epoch, name)
         governor.proof, governor.begun = Proof(), None
-        self.kafka.epochs_of.setdefault(governor.token, []).append(epoch)
 
     def begins_a_record(self, name: str) -> None:
         governor = self.governors[name]
@@ -142,7 +141,7 @@ class TwoGovernors(RuleBasedStateMachine):
             epoch = governor.state.own_epoch or 0
             levels = (Level.SOFT, Level.NORMAL)
             order = Directive(epoch, governor.sequence, TTL_S, *levels, answers_ms=heard_ms)
-            self.directives.append(order)
+            self.directives.append((governor.token, order))
 
     def hears_a_report(self, name: str) -> None:
         governor = self.governors[name]
@@ -171,9 +170,10 @@ class TwoGovernors(RuleBasedStateMachine):
     @precondition(lambda self: self.directives)
     @rule(newest=st.booleans())
     def process_hears(self, newest: bool) -> None:
-        order = self.directives.pop(-1 if newest else 0)
+        sender, order = self.directives.pop(-1 if newest else 0)
         self.process, answer = hear(self.process, order, self.now_s)
         if not answer.refused_because:
+            self.obeys = sender
             self.obeyed.append((order.epoch, order.sequence))
 
     @rule(name=governors, anew=st.booleans())
@@ -192,7 +192,7 @@ class TwoGovernors(RuleBasedStateMachine):
 
     @invariant()
     def nobody_obeys_a_fenced_governor_beyond_a_ttl(self) -> None:
-        fenced_at_s = self.kafka.fenced_at_s.get(self.process.epoch)
+        fenced_at_s = self.kafka.fenced_at_s.get(self.obeys)
         if self.process.directed(self.now_s) and fenced_at_s is not None:
             assert self.now_s <= fenced_at_s + TTL_S
 
