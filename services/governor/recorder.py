@@ -136,6 +136,7 @@ class Recorder(Actor):
             # Whoever led is fenced by now: what it has recorded is all there will ever be.
             self._hear(await reader.to_end())
             before = restored(self._heard)
+            await reader.close()
             epoch = await self._claim(writer)
             await reach("governor.after_claim")
             self._board.override.publish(before.override)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 
 import msgspec
 from k2.governor.v1 import governor_pb2 as pb
@@ -87,6 +87,7 @@ def line_of(state: pb.State) -> Row:
     directive = state.directive
     proven = state.proven_time.ToDatetime(tzinfo=UTC) if state.HasField("proven_time") else None
     return {
+        "time": datetime.now(UTC),
         "level": level_name(directive.level),
         "lag_level": level_name(directive.lag_level),
         "memory_level": level_name(directive.memory_level),
