@@ -81,6 +81,7 @@ def taken_over(
     return replace(
         blank,
         epoch=epoch,
+        orders=None,
         ladders={name: Ladder(level) for name, level in before.ladders.items()},
         restored_level=before.level,
         level_since_us=before.level_since_us,

@@ -130,6 +130,16 @@ def test_new_leader_takes_over_levels_and_override_from_the_record() -> None:
     assert cleared.override is None
 
 
+def test_leader_that_lost_its_term_orders_nothing_of_it_in_the_next() -> None:
+    """Its controller may not have looked since: what stands there is of the term before."""
+    state = Standing(Rules(), 10.0, epoch=40)
+    for now_s in (0.0, 0.3):
+        state = govern(state, lag(600_000), Fleet(), now_s, 0)
+    assert state.orders is not None
+    again = taken_over(state, 44, restored([placed("claim", 44)]), now_s=1.0, now_us=0)
+    assert (again.epoch, again.orders) == (44, None)
+
+
 def test_override_sets_the_lag_level_both_ways_and_ends() -> None:
     """Recorded as such; the ladder beneath goes on by the lag."""
     override = Override(int(Level.NORMAL), "planned load test", 0, 10.0)
