@@ -54,5 +54,13 @@ def carry(process: str, directory: Path | None = DIRECTORY) -> None:
 def _carry(order: Path) -> None:
     ballast = Ballast()
     while True:
-        ballast.follow(order.read_text() if order.exists() else "")
+        ballast.follow(read_order(order))
         time.sleep(LOOK_EVERY_S)
+
+
+def read_order(order: Path) -> str:
+    """Return what is ordered; nothing where the file is gone, be it a moment ago."""
+    try:
+        return order.read_text()
+    except FileNotFoundError:
+        return ""

@@ -34,8 +34,9 @@ class Service:
     """What `services/<kind>/app.py` wires together.
 
     `actors` start in this order and stop in reverse: name the downstream one first. `listening`
-    hears the gRPC address before they start. `ready` is polled, cheap and without I/O. `release` runs last, also after a failure. Who sets
-    `restart_asked` has the process stopped in order, and ended with a code that asks for another.
+    hears the gRPC address before they start. `ready` is polled, cheap and without I/O. `release`
+    runs last, also after a failure. Who sets `restart_asked` has the process stopped in order, and
+    ended with a code that asks for another.
     """
 
     name: str

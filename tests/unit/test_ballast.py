@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 import pytest
 
-from libs.runtime.ballast import MIB, Ballast
+from libs.runtime.ballast import MIB, Ballast, read_order
 
 
 def test_what_is_held_is_resident_and_given_back() -> None:
@@ -34,3 +36,12 @@ def test_an_order_half_written_changes_nothing() -> None:
     ballast.follow("3")
     ballast.follow("30 kee")
     assert ballast.held_mib == 3
+
+
+def test_an_order_that_is_gone_is_none(tmp_path: Path) -> None:
+    """Also where it goes while the thread looks: that would hold for ever what it held."""
+    order = tmp_path / "writer-1.ballast"
+    order.write_text("3\n")
+    assert read_order(order) == "3\n"
+    order.unlink()
+    assert read_order(order) == ""
