@@ -22,6 +22,8 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 2.0
 # Retention moves a log's start rarely, and only a group without a position needs it exactly.
 BEGINS_EVERY_S = 10.0
+# As often as writers commit them: they stand in for reports, and cost more than the ends do.
+COMMITTED_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,9 @@ class KafkaOffsets:
         self._begins: dict[str, dict[int, int]] = {}
         self._begins_read_s = float("-inf")
         self._coordinators: dict[str, int] = {}
+        self._committed: dict[str, dict[Partition, int]] = {}
+        self._committed_of: tuple[Partition, ...] = ()
+        self._committed_read_s = float("-inf")
 
     async def read(self) -> Offsets:
         """Look now.
@@ -57,16 +62,17 @@ class KafkaOffsets:
             consumer, admin = await self._connected()
             bounds = await self._bounds(consumer)
             look = Look(time.monotonic(), bounds)
-            committed = {g: await self._committed(admin, g, tuple(bounds)) for g in self._groups}
+            await self._follow_committed(admin, tuple(bounds))
         except UnavailableError:
             await self.close()
             raise
-        return Offsets(look, committed)
+        return Offsets(look, self._committed)
 
     async def close(self) -> None:
         consumer, self._consumer = self._consumer, None
         admin, self._admin = self._admin, None
         self._coordinators.clear()
+        self._committed_read_s = float("-inf")
         for client in (consumer, admin):
             if client is not None:
                 with suppress(UnavailableError):
@@ -100,7 +106,16 @@ class KafkaOffsets:
         ends = await end_offsets(consumer, topic, timeout_s=READ_TIMEOUT_S)
         return {(topic, p): LogBounds(begins.get(p, 0), end) for p, end in ends.items()}
 
-    async def _committed(
+    async def _follow_committed(
+        self, admin: AIOKafkaAdminClient, partitions: tuple[Partition, ...]
+    ) -> None:
+        now_s = time.monotonic()
+        due = now_s - self._committed_read_s >= COMMITTED_EVERY_S
+        if due or partitions != self._committed_of:
+            self._committed = {g: await self._ask(admin, g, partitions) for g in self._groups}
+            self._committed_of, self._committed_read_s = partitions, now_s
+
+    async def _ask(
         self, admin: AIOKafkaAdminClient, group: str, partitions: tuple[Partition, ...]
     ) -> dict[Partition, int]:
         wanted = [TopicPartition(*partition) for partition in partitions]
