@@ -67,10 +67,10 @@ class WriterConfig(MaintenanceConfig, BackfillConfig):
         description="commit after so many seconds",
     )
     flush_after_bytes: Bytes = Field(
-        Bytes(48 * MIB),
+        Bytes(40 * MIB),
         ge=MIB // 16,
         validation_alias="K2_WRITER_FLUSH_AFTER_BYTES",
-        description="commit after so much, decoded, in memory (48MiB)",
+        description="commit after so much, decoded, in memory (40MiB)",
     )
     fetch_bytes: Bytes = Field(
         Bytes(MIB),
