@@ -143,6 +143,15 @@ def test_one_wrong_answer_breaks_the_promise(answer: Answer, *, held: bool) -> N
     assert promises.never_wrong(asked(answer)).held is held
 
 
+def test_a_first_trade_that_was_there_must_stay() -> None:
+    """Of each symbol; an answer that says it lacks something may begin later."""
+    first = Answer("A", [3, 2, 1], complete=True, to_the_first=True)
+    later = Answer("A", [3, 2], complete=True, to_the_first=True)
+    lacking = Answer("A", [3, 2], complete=False, lacks=1, to_the_first=True)
+    assert promises.never_wrong(asked(later, first, lacking)).held
+    assert not promises.never_wrong(asked(first, later)).held
+
+
 def test_a_question_that_is_not_answered_is_counted_and_not_wrong() -> None:
     """A service that is killed answers nobody."""
     judgement = asked()

@@ -14,7 +14,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 from libs.market.errors import K2Error
 from libs.rpc.client import channel
 from tools.chaos.answers import Answer, Judgement
-from tools.chaos.questions import page, sequences
+from tools.chaos.questions import page
 
 ROWS = 300
 PAUSE_S = 0.1
@@ -43,14 +43,29 @@ class Asker:
         service = QueryServiceStub(connection)
         for symbol in cycle(self.symbols):
             for order in (pb.ORDER_NEWEST_FIRST, pb.ORDER_OLDEST_FIRST):
-                found = await page(service, symbol, order=order, rows=ROWS, timeout_s=TIMEOUT_S)
+                found = await page(
+                    service,
+                    symbol,
+                    order=order,
+                    rows=ROWS,
+                    columns=("source_sequence", "timestamp"),
+                    timeout_s=TIMEOUT_S,
+                )
                 self.judgement.take(answer_of(symbol, found, order))
                 await asyncio.sleep(PAUSE_S)
 
 
 def answer_of(symbol: str, found: pb.ListTradesResponse, order: pb.Order.ValueType) -> Answer:
-    """Turn a page into what is judged: newest first."""
-    ids = sequences(found)
-    newest_first = ids if order == pb.ORDER_NEWEST_FIRST else ids[::-1]
+    """Turn a page into what is judged: ids, the highest first.
+
+    Trades of one time come in the order of the log, and what was healed is last in it: a page may
+    end between them, and says nothing of that time's others.
+    """
+    trades = list(found.trades)
+    if len(trades) == ROWS:
+        last = trades[-1].timestamp
+        trades = [trade for trade in trades if trade.timestamp != last]
+    ids = sorted((trade.source_sequence for trade in trades), reverse=True)
+    oldest = order == pb.ORDER_OLDEST_FIRST
     said = found.provenance
-    return Answer(symbol, newest_first, said.complete, said.lacks_total)
+    return Answer(symbol, ids, said.complete, said.lacks_total, oldest)

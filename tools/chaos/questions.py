@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from k2.query.v1 import query_pb2 as pb
@@ -21,13 +22,14 @@ async def page(
     order: pb.Order.ValueType = pb.ORDER_NEWEST_FIRST,
     rows: int,
     token: str = "",
+    columns: Sequence[str] = ("source_sequence",),
     timeout_s: float = TIMEOUT_S,
 ) -> pb.ListTradesResponse:
-    """Return one page of a symbol's trades, their sequence only."""
+    """Return one page of a symbol's trades, their sequence only if not said otherwise."""
     request = pb.ListTradesRequest(
         filter=pb.TradeFilter(symbol=symbol),
         order=order,
-        columns=["source_sequence"],
+        columns=columns,
         page_size=rows,
         page_token=token,
     )
