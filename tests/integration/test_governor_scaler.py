@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from externalscaler import externalscaler_pb2 as pb
 from externalscaler import externalscaler_pb2_grpc as pb_grpc
 
-from libs.market.errors import K2Error, UnavailableError
+from libs.market.errors import K2Error
 from libs.rpc.client import call, channel, stream
 from services.governor.scaler import METRIC, SERVICE
 from tests.support.governor import attached, governor, produce
@@ -36,10 +36,12 @@ async def scaler(address: str) -> AsyncIterator[ExternalScalerAsyncStub]:
 
 
 async def wanted(stub: ExternalScalerAsyncStub) -> float | None:
-    """Ask as KEDA does; None while the governor does not know yet."""
+    """Ask as KEDA does; None while the governor does not know yet, or who leads."""
     try:
         values = (await call(stub.GetMetrics, METRICS)).metricValues
-    except UnavailableError:
+    except K2Error as error:
+        if error.reason not in ("UNAVAILABLE", "NOT_LEADING"):
+            raise
         return None
     assert [(value.metricName, value.metricValue) for value in values] == [
         (METRIC, int(values[0].metricValueFloat))
