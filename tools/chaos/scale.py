@@ -24,7 +24,7 @@ class Scale:
     flush_after_s: float = 2.0
     writer_limit_mib: int | None = None
     # Larger buffers than in peace: what load alone makes of memory is to be seen.
-    writer_buffer_mib: int = 64
+    writer_buffer_mib: int | None = None
 
     def quicker(self) -> Scale:
         """Return what shows the same in half the time."""
@@ -41,7 +41,7 @@ class Scale:
 
     def variables(self) -> dict[str, Mapping[str, str]]:
         """Return the K2_* variables of each service."""
-        limit = self.writer_limit_mib
+        limit, buffer = self.writer_limit_mib, self.writer_buffer_mib
         return {
             "governor": {
                 "K2_GOVERNOR_LAG_SCALE": f"{self.lag:g}",
@@ -51,7 +51,7 @@ class Scale:
                 "K2_PRIORITY_POLICY": str(POLICY),
                 "K2_WRITER_BACKFILL_RECORDS_PER_S": f"{self.backfill_records_per_s:g}",
                 "K2_WRITER_RESTART_JITTER_S": "0",
-                "K2_WRITER_FLUSH_AFTER_BYTES": f"{self.writer_buffer_mib}MiB",
+                **({"K2_WRITER_FLUSH_AFTER_BYTES": f"{buffer}MiB"} if buffer else {}),
                 **({"K2_MEMORY_LIMIT_BYTES": f"{limit}MiB"} if limit else {}),
             },
         }
@@ -61,10 +61,12 @@ class Scale:
         lag = ", ".join(f"{trigger:,.0f}" for trigger in self.lag_thresholds.in_order)
         memory = ", ".join(f"{share:.0%}" for share in MEMORY_THRESHOLDS.in_order)
         limit = f" of {self.writer_limit_mib} MiB" if self.writer_limit_mib else ""
+        buffer = self.writer_buffer_mib
+        larger = f", or at {buffer} MiB: load is to fill the memory" if buffer else ""
         return [
             f"levels by lag from {lag} records (x {self.lag:g})",
             f"levels by memory from {memory}{limit}",
-            f"a commit each {self.flush_after_s:g} s or {self.writer_buffer_mib} MiB (10, 64)",
+            f"a commit each {self.flush_after_s:g} s (10 in production){larger}",
             f"{self.cooldown_s:g} s of rest before each step down (30 in production)",
             f"backfill at {self.backfill_records_per_s:,.0f} records a second at most (50,000)",
         ]
