@@ -59,6 +59,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     causes: tuple[str, ...] = ()
     writers: int = 1
     policy: str = ""
+    restarting: str = ""
     override: Override | None = None
     explanation: str = ""
     lag_thresholds: tuple[float, ...] = ()

@@ -22,6 +22,7 @@ from services.governor.records import (
     RecordedPartition,
     RecordedProcess,
 )
+from services.governor.turns import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Restored:
     level: Level | None = None
     level_since_us: int = 0
     override: Override | None = None
+    restarting: str = ""
 
 
 def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s: float) -> Record:
@@ -51,6 +53,7 @@ def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s
         causes=tuple(map(str, _causes(standing))),
         writers=orders.writers if orders else 1,
         policy=standing.policy,
+        restarting=standing.turn.process if standing.turn else "",
         override=standing.overriding(now_s),
         explanation=explain(standing, fleet, now_s),
         lag_thresholds=standing.rules.lag.in_order,
@@ -70,7 +73,7 @@ def restored(records: Iterable[Placed]) -> Restored:
     if newest is None:
         return Restored({}, override=override)
     ladders = {group.group: Level(group.level) for group in newest.groups}
-    return Restored(ladders, newest.level, newest.level_since_us, override)
+    return Restored(ladders, newest.level, newest.level_since_us, override, newest.restarting)
 
 
 def taken_over(
@@ -87,6 +90,7 @@ def taken_over(
         level_since_us=before.level_since_us,
         override=before.override,
         override_until_s=now_s + left_s,
+        turn=Turn(before.restarting, 0, now_s) if before.restarting else None,
     )
 
 

@@ -12,7 +12,7 @@ LONGEST_TURN_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Given to the process as it was then connected."""
+    """Given to the process as it was then connected; stream 0: by the governor before."""
 
     process: str
     stream: int

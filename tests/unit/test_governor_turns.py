@@ -10,6 +10,9 @@ from services.governor import fleet as fleets
 from services.governor.fleet import Fleet
 from services.governor.govern import Standing, directive, govern
 from services.governor.lag import GroupLag
+from services.governor.leadership import Leader
+from services.governor.records import Placed, decode, encode
+from services.governor.snapshots import restored, snapshot, taken_over
 from services.governor.turns import LONGEST_TURN_S, Turn, next_turn
 
 TTL_S = 10.0
@@ -83,3 +86,24 @@ def test_the_directive_of_one_process_alone_gives_the_turn() -> None:
         one is not None and one.restart
         for one in (directive(early, early.orders, said) for said in (A, B))
     )
+
+
+def test_a_turn_outlives_its_governor() -> None:
+    """Who has it may be away, to begin anew, when another governor takes over."""
+    sample, fleet = {"k2-writer": GroupLag("k2-writer", (), known=True)}, fleet_of(A, B)
+    state = Standing(Rules(), TTL_S, 1)
+    for now_s in (0.0, TTL_S + 1):
+        state = govern(state, sample, fleet, now_s, 0)
+    said = decode(encode(snapshot("directive", state, fleet, Leader("g", "g:1", 1), 11.0)))
+    assert said is not None
+    after = taken_over(
+        Standing(Rules(), TTL_S, 0), 9, restored([Placed(1, 0, said)]), now_s=50.0, now_us=0
+    )
+    for now_s in (50.0, 50.0 + TTL_S + 1):
+        after = govern(after, sample, fleet_of(A), now_s, 0)
+        assert after.orders is not None
+        assert after.orders.restarting == "writer-2"
+    back = replace(B, own=replace(B.own, restart_wanted=False))
+    after = govern(after, sample, fleet_of(A, back), 62.0, 0)
+    assert after.orders is not None
+    assert after.orders.restarting == "writer-1"
