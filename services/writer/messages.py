@@ -88,8 +88,7 @@ class Flush:
 class Commit:
     """To the committer: one buffer, one commit-id for ever.
 
-    As parts are written they give up their batches for files, so that memory falls meanwhile. What
-    they free is kept for the next buffer where `another_follows` at once.
+    As parts are written they give up their batches for files, so that memory falls meanwhile.
     """
 
     commit_id: str
@@ -97,7 +96,6 @@ class Commit:
     done: asyncio.Future[Flushed]
     kind: Kind = Kind.APPEND
     written: dict[TopicPartition, Written] = field(default_factory=dict)
-    another_follows: bool = False
 
     @property
     def files(self) -> tuple[LakeFile, ...]:

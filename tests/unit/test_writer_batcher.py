@@ -201,25 +201,6 @@ async def test_commits_have_ids_of_their_own(eager: Bench) -> None:
     assert second.parts[0].start == 3
 
 
-@pytest.mark.parametrize("memory", [Level.NORMAL, Level.SOFT])
-async def test_memory_is_kept_for_the_buffer_that_follows_a_full_one(
-    eager: Bench, memory: Level
-) -> None:
-    """Not where memory is short."""
-    eager.levels = Applied(memory_level=memory)
-    await eager.fetched(0, 3)
-    await eventually(lambda: eager.committer.commits)
-    assert eager.committer.commits[0].another_follows is (memory is Level.NORMAL)
-
-
-async def test_memory_is_given_back_after_a_buffer_that_was_not_full(patient: Bench) -> None:
-    """The backlog has an end."""
-    await patient.fetched(0, 3)
-    await patient.flush()
-    await eventually(lambda: patient.committer.commits)
-    assert not patient.committer.commits[0].another_follows
-
-
 async def test_decoded_positions_are_shown_by_placing(patient: Bench) -> None:
     """The gauge of lag goes by what is decoded, not by what is committed."""
     await patient.fetched(0, 3)

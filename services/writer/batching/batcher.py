@@ -175,8 +175,7 @@ class Batcher(MailboxActor[ToBatcher]):
 
     async def _flush_if_due(self) -> None:
         levels = self._levels()
-        rule = self._rule.under(lag=levels.lag_level, memory=levels.memory_level)
-        decision = rule.decide(
+        decision = self._rule.under(lag=levels.lag_level, memory=levels.memory_level).decide(
             size_bytes=self._buffer.size_bytes,
             age_s=self._buffer.age_s(self._clock.monotonic_s()),
             committing=self._committing,
@@ -184,11 +183,9 @@ class Batcher(MailboxActor[ToBatcher]):
         if decision is Decision.HOLD:
             await self._commit_done()
         if decision is not Decision.GATHER:
-            # What fills a buffer fills another; where memory is short, none is kept for it.
-            is_full = self._buffer.size_bytes >= rule.after_bytes
-            await self._flush(another_follows=is_full and levels.memory_level is Level.NORMAL)
+            await self._flush()
 
-    async def _flush(self, *, another_follows: bool = False) -> None:
+    async def _flush(self) -> None:
         """Send the buffer on its way. The commit before is done by now, or given up."""
         if not self._buffer:
             return
@@ -197,8 +194,7 @@ class Batcher(MailboxActor[ToBatcher]):
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
         parts = self._buffer.take()
         self._bursts.flushed()
-        commit = Commit(self._commit_id(), parts, done, another_follows=another_follows)
-        await self._committer.tell(commit)
+        await self._committer.tell(Commit(self._commit_id(), parts, done))
         self._under_way = done
 
     async def _flush_for(self, flush: Flush) -> None:

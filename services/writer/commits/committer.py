@@ -140,8 +140,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
             outcome = await self._land(message)
             span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(message.files)})
         await self._tell_fenced(message.parts, outcome)
-        if not message.another_follows:
-            await self._blocking(give_back)
+        await self._blocking(give_back)
         self._tally.conclude(message, outcome)
         return flushed_by(outcome)
 
