@@ -70,20 +70,34 @@ def test_decimal_text_survives_parquet(table: Table, prices: list[str]) -> None:
 def test_coded_rows_are_stored_as_plain_ones_are(
     table: Table, count: int, symbols: list[str], entries: int, batches: int
 ) -> None:
-    """Batches with values of their own; a row group holds the values of its own symbols alone."""
+    """Batches with values of their own; a row group holds the values of its own symbols alone.
+
+    Groups are small, so that there are some, and each row comes back as it went in.
+    """
     vendor = [[(f"k{at}", f"{row}") for at in range(entries)] for row in range(count)]
     columns = {"vendor_data": pa.array(vendor, VENDOR_DATA)}
     whole = trade_rows(count, symbols=symbols, columns=columns)
+    whole = whole.take(pa.array(np.random.default_rng(count).permutation(count)))
     ends = [count * at // batches for at in range(batches + 1)]
     parts = [whole.slice(start, stop - start) for start, stop in pairwise(ends)]
     coded = pa.concat_tables([part.cast(with_codes(part.schema)) for part in parts])
-    stored = [stored_rows(file) for file in write_trades(table, whole)]
-    assert [stored_rows(file) for file in write_trades(table, coded)] == stored
-    for file in write_trades(table, coded):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("libs.lake.files.layout.SHARED_GROUP_ROWS", 16)
+        stored = [stored_rows(file) for file in write_trades(table, whole)]
+        files = write_trades(table, coded)
+    assert [stored_rows(file) for file in files] == stored
+    assert {placed_at(row): row for rows in stored for row in rows} == {
+        placed_at(row): row for row in whole.to_pylist()
+    }
+    for file in files:
         found = pq.ParquetFile(path_of(file), read_dictionary=["symbol"])
         for group in range(found.num_row_groups):
             symbol = found.read_row_group(group)["symbol"].combine_chunks()
             assert set(symbol.dictionary.to_pylist()) == set(symbol.to_pylist())
+
+
+def placed_at(row: dict[str, object]) -> tuple[object, object]:
+    return row["kafka_partition"], row["kafka_offset"]
 
 
 def path_of(file: LakeFile) -> str:
