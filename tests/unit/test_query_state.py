@@ -63,7 +63,7 @@ def test_nothing_is_complete_before_the_logs_end_is_known() -> None:
 
 
 def test_what_is_not_complete_says_why_from_the_first_answer_on() -> None:
-    """Also where nothing is known to be missing: then it is the end of the log that is not known."""
+    """Also where nothing is known to be missing: then the end of the log is not known."""
     index = index_of(7, fresh_columns(TRADES_SCHEMA), offsets(50), {})
     state = State.of(index, EMPTY_TAIL, {})
     for verdict in (Certifier().verdict(state, Scope()), Certifier().still(state, Scope())):
