@@ -24,7 +24,7 @@ from services.governor.metrics import (
     PRODUCED,
 )
 from services.governor.sampler import Sample
-from services.governor.snapshots import taken_over
+from services.governor.snapshots import overridden, taken_over
 
 log = structlog.get_logger()
 
@@ -65,14 +65,7 @@ class Controller(MailboxActor[Sample]):
             )
         else:
             standing = replace(self._board.standing.value, epoch=term.epoch)
-        return self._overridden(standing, now_s, now_us)
-
-    def _overridden(self, standing: Standing, now_s: float, now_us: int) -> Standing:
-        override = self._board.override.value
-        if override == standing.override:
-            return standing
-        left_s = override.left_s(now_us) if override else 0.0
-        return replace(standing, override=override, override_until_s=now_s + left_s)
+        return overridden(standing, self._board.override.value, now_s=now_s, now_us=now_us)
 
     def _note_crossing(self, before: Standing, after: Standing, now_s: float) -> None:
         self._above_since_s = above_since(self._above_since_s, before, after, now_s)

@@ -23,7 +23,7 @@ from services.governor.leadership import RECORDS_PER_TTL, Leader, Leadership, Pr
 from services.governor.metrics import LEADING, RECORD_SECONDS, TERMS
 from services.governor.overrides import Override
 from services.governor.records import Kind, Placed, Record
-from services.governor.snapshots import restored, snapshot, taken_over
+from services.governor.snapshots import overridden, restored, snapshot, taken_over
 from services.governor.topic import FencedError, Topic, TopicReader, TopicWriter
 
 log = structlog.get_logger()
@@ -210,14 +210,20 @@ class Recorder(Actor):
         self._board.recorded.publish(Recorded(standing.orders, proof, record.explanation))
 
     def _standing(self, now_s: float) -> Standing:
-        """Return what stands; before the controller has begun the term, what was taken over."""
+        """Return what stands; before the controller has begun the term, what was taken over.
+
+        And with the override as it is now, for the next leader takes that from the last record.
+        """
         standing, term = self._board.standing.value, self._board.term.value
-        if term is None or standing.epoch == term.epoch:
-            return standing
-        now_us = self._clock.now_us()
-        return taken_over(standing, term.epoch, term.restored, now_s=now_s, now_us=now_us)
+        now_us, override = self._clock.now_us(), self._board.override.value
+        if term is not None and standing.epoch != term.epoch:
+            before = term.restored
+            standing = taken_over(standing, term.epoch, before, now_s=now_s, now_us=now_us)
+        return overridden(standing, override, now_s=now_s, now_us=now_us)
 
     async def _grant(self, writer: TopicWriter, request: Request) -> None:
+        if request.reply.done():
+            return
         before = self._board.override.value
         try:
             await writer.write(self._say("override", request.override), timeout_s=self._patience_s)

@@ -94,6 +94,16 @@ def taken_over(
     )
 
 
+def overridden(
+    standing: Standing, override: Override | None, *, now_s: float, now_us: int
+) -> Standing:
+    """Take in what an operator has set, or cleared."""
+    if override == standing.override:
+        return standing
+    left_s = override.left_s(now_us) if override else 0.0
+    return replace(standing, override=override, override_until_s=now_s + left_s)
+
+
 def _causes(standing: Standing) -> Iterable[str]:
     orders = standing.orders
     if orders is None:

@@ -1,0 +1,174 @@
+"""What a leader records, in which order, and what becomes of an operator's wish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+
+from libs.degradation.level import Level, Rules
+from libs.market.clock import SystemClock
+from libs.market.errors import UnavailableError
+from services.governor import recorder as module
+from services.governor.board import Board
+from services.governor.fleet import Fleet
+from services.governor.govern import Orders, Standing, govern
+from services.governor.lag import GroupLag
+from services.governor.leadership import Leadership
+from services.governor.overrides import Override, make_override
+from services.governor.recorder import Recorder
+from services.governor.records import Placed, Record
+from services.governor.topic import FencedError, Topic
+from tests.support.polling import eventually
+
+TTL_S = 0.25
+
+
+class Log:
+    """The topic in the test's hand: what is written, once the test lets it; or who is fenced."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.takes = asyncio.Event()
+        self.takes.set()
+        self.waiting: Record | None = None
+        self.fenced = False
+
+    async def open(self, *_: object, **__: object) -> Log:
+        return self
+
+    async def recent(self) -> list[Placed]:
+        return []
+
+    async def to_end(self) -> list[Placed]:
+        return []
+
+    async def more(self, _: float) -> list[Placed]:
+        await asyncio.sleep(0)
+        return []
+
+    async def close(self) -> None: ...
+
+    async def write(self, record: Record, *, timeout_s: float) -> int:
+        self.waiting = record
+        await self.takes.wait()
+        if self.fenced:
+            raise FencedError("another governor has taken over")
+        self.waiting = None
+        self.records.append(record)
+        return len(self.records)
+
+
+class World:
+    """A recorder whose controller is the test."""
+
+    def __init__(self, log: Log) -> None:
+        self.log, self.clock = log, SystemClock()
+        self.blank = Standing(Rules(), TTL_S, epoch=0)
+        self.board = Board.blank(self.blank, Leadership("governor-1", 0.1))
+        self.recorder = Recorder(self.board, Topic("nowhere:1"), TTL_S, self.clock)
+
+    @property
+    def epoch(self) -> int:
+        term = self.board.term.value
+        return term.epoch if term else 0
+
+    def order(self) -> Standing:
+        """Order something, as the controller does."""
+        sample = {"k2-writer": GroupLag("k2-writer", (), known=True)}
+        blank = Standing(Rules(), TTL_S, self.epoch)
+        standing = govern(blank, sample, Fleet(), self.clock.monotonic_s(), 0)
+        self.board.standing.publish(standing)
+        return standing
+
+    def recorded(self) -> Orders | None:
+        """Return what may be pushed."""
+        recorded = self.board.recorded.value
+        return recorded.orders if recorded else None
+
+    async def said(self, kind: str, more_than: int = 0) -> list[Record]:
+        """Wait until more records of a kind are written than there were."""
+
+        def found() -> list[Record]:
+            records = [record for record in self.log.records if record.kind == kind]
+            return records if len(records) > more_than else []
+
+        return await eventually(found, what=f"a {kind}")
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """Run a recorder that leads."""
+    log = Log()
+    monkeypatch.setattr(module, "TopicReader", log)
+    monkeypatch.setattr(module, "TopicWriter", log)
+    made = World(log)
+    running = asyncio.create_task(made.recorder.run())
+    await eventually(lambda: made.board.leadership.value.leading)
+    yield made
+    log.takes.set()
+    await made.recorder.stop()
+    async with asyncio.timeout(10):
+        await running
+
+
+def wish(reason: str = "catalog upgrade") -> Override:
+    return make_override(Level.SOFT, reason, 300.0, SystemClock().now_us())
+
+
+async def test_nothing_is_pushed_before_it_is_recorded(world: World) -> None:
+    """What the topic has not taken yet, no process is told."""
+    await world.said("sample")
+    world.log.takes.clear()
+    await eventually(lambda: world.log.waiting)
+    orders = world.order().orders
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert orders is not None
+    assert world.recorded() is None
+    world.log.takes.set()
+    (first, *_) = await world.said("directive")
+    assert (first.epoch, first.sequence) == (world.epoch, 1)
+    await eventually(lambda: world.recorded() == orders)
+
+
+async def test_fenced_leader_leads_no_more_and_pushes_nothing(world: World) -> None:
+    """From the moment on that its record is refused."""
+    world.order()
+    await world.said("directive")
+    world.log.takes.clear()
+    await eventually(lambda: world.log.waiting)
+    world.log.fenced = True
+    world.log.takes.set()
+    await eventually(lambda: not world.board.leadership.value.leading)
+    assert world.board.recorded.value is None
+
+
+async def test_override_is_in_every_record_after_its_own(world: World) -> None:
+    """Also in those before the controller has looked: the next leader takes it from the last."""
+    wanted = wish()
+    assert await world.recorder.override(wanted) is None
+    samples = len(await world.said("sample"))
+    after = await world.said("sample", samples)
+    assert after[-1].override == wanted
+    assert await world.recorder.override(None) == wanted
+    samples = len(await world.said("sample"))
+    assert (await world.said("sample", samples))[-1].override is None
+
+
+async def test_wish_that_nobody_waits_for_any_more_is_not_granted(world: World) -> None:
+    """The operator was told that it was not recorded in time."""
+    await world.said("sample")
+    world.log.takes.clear()
+    await eventually(lambda: world.log.waiting)
+    asking = asyncio.create_task(world.recorder.override(wish("too late")))
+    await asyncio.sleep(0)
+    asking.cancel()
+    with suppress(asyncio.CancelledError, UnavailableError):
+        await asking
+    world.log.takes.set()
+    await world.recorder.override(wish("in time"))
+    granted = [record.override for record in await world.said("override")]
+    assert [one.reason for one in granted if one] == ["in time"]
