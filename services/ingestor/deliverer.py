@@ -89,9 +89,10 @@ class Deliverer(Actor):
     async def _keep_rest(self) -> None:
         """Leave what Kafka did not take for the next process; a file in hand is still there."""
         await self._delivery.close()
-        rest = self._delivery.give_back()
         in_file = self._in_hand is not None and self._in_hand.segment is not None
-        kept = await self._backlog.keep([] if in_file else rest)
+        # Outstanding until it is kept: what no disk takes must not count as being in Kafka.
+        kept = await self._backlog.keep([] if in_file else self._delivery.untaken)
+        self._delivery.forget_untaken()
         if kept or not self._backlog.idle:
             log.warning("kept_for_the_next_start", records=self._backlog.spooled_records)
         self._in_hand = None

@@ -179,11 +179,14 @@ class Delivery:
         await asyncio.sleep(BACKOFF.wait_s(self._refusals))
         self._producer = await self._reopened()
 
-    def give_back(self) -> list[Records]:
-        """Hand over all that Kafka has not acknowledged; once closed, this is nobody's any more."""
-        rest = list(self._waiting)
+    @property
+    def untaken(self) -> list[Records]:
+        """Once closed, all that Kafka has not acknowledged, in order."""
+        return list(self._waiting)
+
+    def forget_untaken(self) -> None:
+        """Have it no more: somebody else keeps it."""
         self._waiting.clear()
-        return rest
 
     def _take_back(self) -> None:
         """Have what Kafka did not acknowledge wait again, in order."""

@@ -10,10 +10,12 @@ import pytest
 
 from libs.degradation.level import Level
 from libs.degradation.obedience import Applied
+from libs.runtime.supervisor import RestartIntensityError
 from services.ingestor import deliverer
 from services.ingestor.book import Page, Pages, SymbolPage, read_book, write_book
 from services.ingestor.control import Control, Intake
 from services.ingestor.messages import Ended
+from services.ingestor.spool.spool import SpoolFullError
 from tests.support.polling import eventually
 from tests.support.publishing import Middle, middle
 from tests.unit.test_ingestor_delivery import FakeKafka
@@ -53,6 +55,31 @@ async def test_what_a_silent_kafka_does_not_take_is_the_next_processes(
     assert after.publisher.open_gaps() == []
 
 
+async def test_what_no_disk_takes_at_the_end_is_not_said_to_be_in_kafka(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is lost with the process, so that its successor must see a gap and fetch it."""
+    monkeypatch.setattr(deliverer, "LAST_CHANCE_S", 0.05)
+    kafka = FakeKafka(None, *["hold"] * 1_000, room=100)
+    before = await middle(kafka.open, TABLE, tmp_path)
+    supervisor = before.supervisor()
+    running = asyncio.create_task(supervisor.run())
+    await before.publisher.mailbox.put(received(7, 8))
+    await eventually(lambda: read_book(tmp_path) == {"BTCUSDT": SymbolPage(8)})
+    await before.publisher.mailbox.put(received(9, 10))
+    await eventually(lambda: kafka.held)
+    monkeypatch.setattr(before.spool, "put_first", _no_disk)
+    await supervisor.stop()
+    with pytest.raises(RestartIntensityError, match="no space"):
+        await running
+    await before.close()
+    assert read_book(tmp_path) == {"BTCUSDT": SymbolPage(8)}
+
+
+def _no_disk(_: object) -> None:
+    raise SpoolFullError("no space left", folder="")
+
+
 async def test_a_full_spool_makes_the_publisher_wait_and_drops_nothing(tmp_path: Path) -> None:
     """Its sender waits in turn; with Kafka back everything arrives."""
     kafka = held()
@@ -67,7 +94,7 @@ async def test_a_full_spool_makes_the_publisher_wait_and_drops_nothing(tmp_path:
     kafka.release()
     await sending
     await eventually(lambda: len(kafka.log) == 40)
-    assert not between.backlog.full
+    await eventually(lambda: not between.backlog.full)
     await supervisor.stop()
     await running
     await between.close()
