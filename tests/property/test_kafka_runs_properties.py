@@ -19,12 +19,20 @@ texts = st.none() | st.binary(max_size=40) | st.integers(100, 20_000).map(lambda
 records = st.lists(st.tuples(st.none() | st.binary(max_size=9), texts), min_size=1, max_size=30)
 
 RECORDS_AT = HEADER.size
+ATTRIBUTES_AT = 22
+CONTROL = 0x20
 
 
 def batch_of(
-    pairs: list[tuple[bytes | None, bytes | None]], *, compression: int = 0, base: int = 0
+    pairs: list[tuple[bytes | None, bytes | None]],
+    *,
+    compression: int = 0,
+    base: int = 0,
+    producer: int | None = None,
 ) -> bytes:
-    builder = DefaultRecordBatchBuilder(2, compression, 0, -1, -1, 0, 1 << 30)
+    """Build a batch; of a `producer`, as part of its transaction."""
+    whose = (0, -1, -1) if producer is None else (1, producer, 0)
+    builder = DefaultRecordBatchBuilder(2, compression, *whose, 0, 1 << 30)
     for delta, (key, value) in enumerate(pairs):
         builder.append(delta, 1_700_000_000_000 + 70 * delta, key, value, [("h", b"x")])
     built = bytearray(builder.build())
@@ -114,6 +122,35 @@ def test_many_small_batches_are_read_as_aiokafka_reads_them() -> None:
     assert np.concatenate([run.offsets for run in runs]).tolist() == list(range(5, ends[-1]))
     values = [value for run in runs for value in run.values.to_pylist()]
     assert values == [b"%d" % n * 20 for n in range(5, ends[-1])]
+
+
+def marker(producer: int, base: int, *, commits: bool) -> bytes:
+    """Write the end of a transaction as the broker does."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, producer, 0, -1, 1 << 30)
+    builder.append(0, 1_700_000_000_000, bytes([0, 0, 0, commits]), b"", [])
+    built = bytearray(builder.build())
+    built[0:8] = base.to_bytes(8, "big")
+    built[ATTRIBUTES_AT] |= CONTROL
+    return bytes(built)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=6))
+def test_markers_and_aborted_records_are_covered_and_not_delivered(
+    transactions: list[tuple[int, bool]],
+) -> None:
+    """The last run covers those after it too: the position does not stay below what is read."""
+    batches, kept, aborted, end = b"", list[int](), list[tuple[int, int]](), 0
+    for producer, (size, commits) in enumerate(transactions):
+        batches += batch_of([(b"k", b"v")] * size, base=end, producer=producer)
+        batches += marker(producer, end + size, commits=commits)
+        kept += range(end, end + size) if commits else []
+        aborted += [] if commits else [(producer, end)]
+        end += size + 1
+    read = PartitionRuns(("t", 0), FetchedBatches(batches), aborted, 0, None, None, False, 1)
+    runs = list(read)
+    assert [offset for run in runs for offset in run.offsets.tolist()] == kept
+    assert read.next_fetch_offset == end
+    assert [(run.start, run.following) for run in runs] == ([(0, end)] if kept else [])
 
 
 @settings(max_examples=20)
