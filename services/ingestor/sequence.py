@@ -127,13 +127,12 @@ class SymbolSequence:
 
     def _classify(self, id_: int, time_us: int, connection: int) -> Step:
         if self.last is None:
-            is_gap = self.before is not None and id_ > self.before + 1
-            return Step.GAP if is_gap else Step.NEXT
+            return self._classify_first(id_)
         if id_ == self.last + 1:
             return Step.NEXT
         if id_ > self.last:
             return Step.GAP
-        if any(gap.first <= id_ <= gap.last for gap in self.gaps):
+        if self._misses(id_):
             return Step.LATE
         # A trade sent again carries its first time; a counter begun anew goes with new times.
         if time_us > self.newest_us:
@@ -143,6 +142,15 @@ class SymbolSequence:
         if id_ <= self.last_by_connection.get(connection, -1):
             return Step.REPEAT
         return Step.OVERLAP
+
+    def _classify_first(self, id_: int) -> Step:
+        """Before any trade of this process; REST may have listed one that the stream brings now."""
+        if self._misses(id_):
+            return Step.LATE
+        return Step.GAP if self.before is not None and id_ > self.before + 1 else Step.NEXT
+
+    def _misses(self, id_: int) -> bool:
+        return any(gap.first <= id_ <= gap.last for gap in self.gaps)
 
     def _record(self, taken: Step, id_: int, received_us: int) -> None:
         match taken:

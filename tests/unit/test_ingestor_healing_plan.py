@@ -8,7 +8,7 @@ from services.ingestor.healing.budget import Budget
 from services.ingestor.healing.plan import Attempt, next_gap, read_answer, rows_to_ask
 from services.ingestor.healing.rest import read
 from services.ingestor.publisher import OpenGap
-from services.ingestor.sequence import Gap, SequenceCheck, SymbolSequence
+from services.ingestor.sequence import Gap, SequenceCheck, Step, SymbolSequence
 
 GAP = Gap(10, 15, seen_us=0)
 T0_S = 1_700_000_040.0
@@ -123,6 +123,16 @@ def test_a_counter_below_the_book_is_another_one() -> None:
     state = resumed(1_000, (3, 5))
     state.step(1, 5, 5, 1)
     assert (spans(state), state.last) == ([], 1)
+
+
+def test_a_trade_that_was_listed_before_it_came_hides_no_gap() -> None:
+    """REST may tell of it a moment before the stream does: it is late, no new counter."""
+    state = resumed(100, (40, 42))
+    state.listed(110, now_us=1)
+    assert state.step(110, 5, 5, 1) is Step.LATE
+    assert spans(state) == [(40, 42), (101, 109)]
+    assert (state.step(111, 6, 6, 1), state.last) == (Step.NEXT, 111)
+    assert spans(state) == [(40, 42), (101, 109)]
 
 
 def test_healed_trades_are_taken_once() -> None:
