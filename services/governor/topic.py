@@ -19,6 +19,7 @@ from libs.kafka.client import abandon_producer, start_consumer, start_transactio
 from libs.kafka.deadline import deadline
 from libs.kafka.topics import TOPIC_CONFIG
 from libs.market.errors import ConflictError, UnavailableError
+from libs.runtime.faultpoint import reach
 from services.governor.records import SNAPSHOTS, TOPIC, Placed, Record, decode, encode
 
 CLIENT_ID = "k2-governor"
@@ -196,6 +197,7 @@ class TopicWriter:
                 said = await self._producer.send_and_wait(
                     self._topic.name, encode(record), partition=0
                 )
+                await reach("governor.mid_record")
                 await self._producer.commit_transaction()
             except FENCED as error:
                 raise FencedError("another governor has taken over") from error

@@ -16,7 +16,12 @@ from tests.support.processes import Process, arm, disarm
 
 SLOW_FALL = {"K2_GOVERNOR_COOLDOWN_S": "120"}
 TTL_S = 3.0
-ON_THE_WAY_TO_PUSH = ("governor.before_record", "governor.after_record", "governor.before_push")
+ON_THE_WAY_TO_PUSH = (
+    "governor.before_record",
+    "governor.mid_record",
+    "governor.after_record",
+    "governor.before_push",
+)
 ON_THE_WAY_TO_LEAD = ("governor.before_claim", "governor.after_claim")
 
 
@@ -51,7 +56,7 @@ async def test_leader_asleep_before_a_push_is_fenced_when_it_wakes(
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("point", ON_THE_WAY_TO_PUSH[:2])
+@pytest.mark.parametrize("point", ON_THE_WAY_TO_PUSH[:-1])
 async def test_leader_asleep_at_a_record_is_fenced_when_it_wakes(
     point: str, kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
