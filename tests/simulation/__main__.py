@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from libs.degradation.level import Level
-from tests.simulation.promises import Promises, recovers, recovery_bound_s
+from tests.simulation.promises import Promises, recovers, recovery_bound_s, unrecovered
 from tests.simulation.weather import Weather
 from tests.simulation.world import Size, World
 
@@ -37,7 +37,8 @@ def simulate(
     for line in told(world, weather, promises):
         console.print(line)
     took_s = world.now_s - calm_s
-    console.print(f"NORMAL {took_s:.0f} s after the last mishap; at most {bound_s:.0f} s promised")
+    what = "NORMAL" if recovered else f"[red]not NORMAL: {'; '.join(unrecovered(world)[:9])}[/]"
+    console.print(f"{what}, {took_s:.0f} s after the last mishap; {bound_s:.0f} s promised")
     console.print(f"[dim]{world.now_s / 3_600:.2f} h in {time.monotonic() - began_s:.0f} s[/]")
     if not recovered or promises.broken:
         sys.exit(1)

@@ -73,10 +73,12 @@ def recovery_bound_s(world: World) -> float:
     """Return the time in which all must be NORMAL again once less comes than can be decoded.
 
     Every level is left after a cooldown at its longest; before that the lag must be gone, a pause
-    for memory over, and the writers directed again, or going their own way.
+    for memory over, and the writers directed again, or going their own way. What waits in the
+    partitions of one writer no other can drain.
     """
     size, damping = world.size, world.size.rules.damping
-    drain_s = world.log.lag / (SPARE_SHARE * world.capacity_per_s)
+    most_lag = max(sum(part.lag for part in writer.parts) for writer in world.writers)
+    drain_s = most_lag / (SPARE_SHARE * size.capacity_per_s)
     down_s = (len(Level) - 1) * damping.most_cooldown_factor * size.rules.cooldown_s
     return drain_s + down_s + LONGEST_PAUSE_S + 4 * size.ttl_s
 
@@ -87,12 +89,16 @@ def recovers(promises: Promises) -> bool:
     until_s = world.now_s + recovery_bound_s(world)
     while world.now_s < until_s:
         promises.step()
-        if _recovered(world):
+        if not unrecovered(world):
             return True
     return False
 
 
-def _recovered(world: World) -> bool:
+def unrecovered(world: World) -> list[str]:
+    """Say what is not back to normal."""
     running = [writer for writer in world.writers if writer.up(world.now_s)]
-    normal = all(world.lag_level(writer) is Level.NORMAL for writer in running)
-    return normal and world.level is Level.NORMAL and world.log.lag < world.size.rules.lag.soft
+    levels = [(writer.name, world.lag_level(writer)) for writer in running]
+    levels.append(("the group", world.level))
+    above = [f"{name} is at {level.name}" for name, level in levels if level > Level.NORMAL]
+    behind = world.log.lag >= world.size.rules.lag.soft
+    return [*above, *([f"{world.log.lag:,.0f} records behind"] if behind else [])]
