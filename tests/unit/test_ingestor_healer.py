@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
+
 from libs.market.clock import SystemClock
 from libs.market.errors import InvalidError, UnavailableError
 from libs.runtime.backoff import Backoff
 from libs.runtime.mailbox import Mailbox
+from services.ingestor.healing.budget import HISTORICAL_TRADES_WEIGHT
 from services.ingestor.healing.healer import Healer, HealingRules
 from services.ingestor.healing.rest import Answer, RestTrade, TradesApi
 from services.ingestor.messages import Healed, Listed, Message, NeverWere
@@ -136,6 +139,16 @@ async def test_failures_and_refusals_are_followed_by_another_try() -> None:
     assert world.declared == []
 
 
+async def test_what_brings_no_answer_costs_weight_too() -> None:
+    """An exchange that counts requests and answers with rubbish is not asked without end."""
+    world = World(Api(*range(1, 30), script=(UnavailableError("rubbish"),)))
+    world.gap(10, 12)
+    with pytest.raises(UnavailableError):
+        await world.healer._request(SYMBOL, 9, 5)
+    assert world.healer.budget.used == HISTORICAL_TRADES_WEIGHT
+    assert world.healer.requests == 1
+
+
 async def test_a_hole_that_nobody_records_stays_open_and_says_so() -> None:
     """Until the writer takes it: a table that has no trade of the symbol yet refuses."""
     world = World(Api(*range(1, 10), *range(13, 20)))
@@ -183,7 +196,7 @@ async def test_nothing_is_asked_while_kafka_has_enough_to_take() -> None:
 
 async def test_a_symbol_quiet_since_the_start_is_looked_up() -> None:
     """What it traded while nobody listened is healed without waiting for it to trade again."""
-    world = World(Api(*range(1, 1_300), script=(UnavailableError("not yet"),)))
+    world = World(Api(*range(1, 1_300), script=(UnavailableError("no"), Answer(502))))
     world.state.resume(40, (), now_us=0)
     async with world.healing():
         await eventually(lambda: world.brought == list(range(41, 1_300)))

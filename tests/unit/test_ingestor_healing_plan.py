@@ -77,6 +77,7 @@ def test_a_refusal_holds_for_as_long_as_the_exchange_says() -> None:
     assert (refused.wait_s(T0_S), refused.wait_s(T0_S + 8)) == (7, 0)
     assert "429" in refused.because(T0_S)
     assert Budget(most=6_000).refused(418, None, T0_S).wait_s(T0_S) == 60
+    assert Budget(most=6_000).refused(429, 0, T0_S).wait_s(T0_S) == 1
 
 
 def test_answers_are_read_with_their_weight_and_problem() -> None:

@@ -12,6 +12,8 @@ HISTORICAL_TRADES_WEIGHT = 25
 MINUTE_S = 60
 # Where a refusal does not say how long.
 REFUSED_FOR_S = 60.0
+# Where it says 0, as for what is left of a second.
+LEAST_REFUSED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Budget:
         return replace(self, minute=minute, used=counted)
 
     def refused(self, status: int, retry_after_s: float | None, now_s: float) -> Budget:
-        wait_s = REFUSED_FOR_S if retry_after_s is None else retry_after_s
+        wait_s = REFUSED_FOR_S if retry_after_s is None else max(retry_after_s, LEAST_REFUSED_S)
         return replace(self, refused_until_s=now_s + wait_s, refused_with=status)
 
     def wait_s(self, now_s: float) -> float:

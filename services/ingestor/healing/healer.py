@@ -138,18 +138,23 @@ class Healer(Actor):
         An exchange that does not list the newest trade known has forgotten it, or counts anew.
         """
         try:
-            answer = await self._api.historical_trades(quiet.symbol, quiet.last, MOST_ROWS)
+            answer = await self._request(quiet.symbol, quiet.last, MOST_ROWS)
         except UnavailableError as error:
-            log.warning("quiet_symbol_not_looked_up", symbol=quiet.symbol, error=error.message)
-            self._look_up_from_s = self._clock.monotonic_s() + self._rules.backoff.most_s
+            self._look_up_later(quiet, error.message)
             return
-        self._count(answer)
         if answer.status in REFUSALS:
+            return
+        if answer.status >= 500:
+            self._look_up_later(quiet, answer.problem)
             return
         self._looked_up.add((quiet.code, quiet.last))
         ids = [trade.id for trade in answer.trades]
         if len(ids) > 1 and ids[0] == quiet.last:
             await self._tell(Listed(quiet.code, ids[-1]))
+
+    def _look_up_later(self, quiet: QuietSymbol, because: str) -> None:
+        log.warning("quiet_symbol_not_looked_up", symbol=quiet.symbol, error=because)
+        self._look_up_from_s = self._clock.monotonic_s() + self._rules.backoff.most_s
 
     def _next(self) -> OpenGap | None:
         gaps = self._gaps()
@@ -182,23 +187,39 @@ class Healer(Actor):
         """Return a page of trades; None where there is none, which is noted."""
         limit = rows_to_ask(gap.gap, from_id)
         try:
-            answer = await self._api.historical_trades(gap.symbol, from_id, limit)
+            answer = await self._request(gap.symbol, from_id, limit)
         except UnavailableError as error:
             self._note(gap, error.message)
             return None
-        self._count(answer)
         if answer.status == 200:
             return answer
         if answer.status not in REFUSALS:
             self._note(gap, answer.problem)
         return None
 
-    def _count(self, answer: Answer) -> None:
-        now_s = self._now_s()
+    async def _request(self, symbol: str, from_id: int, limit: int) -> Answer:
+        """Ask, within the budget; what brings no answer may have cost the exchange's weight too.
+
+        Raises:
+            UnavailableError: nothing there answers as the exchange does.
+        """
+        try:
+            answer = await self._api.historical_trades(symbol, from_id, limit)
+        except UnavailableError:
+            self._spend(None, "none")
+            raise
+        self._spend(answer.used_weight, str(answer.status))
+        self._obey(answer)
+        return answer
+
+    def _spend(self, used_weight: int | None, status: str) -> None:
         self.requests += 1
-        self.budget = self.budget.spent(answer.used_weight, now_s)
-        measures.REST_REQUESTS.labels(str(answer.status)).inc()
+        self.budget = self.budget.spent(used_weight, self._now_s())
+        measures.REST_REQUESTS.labels(status).inc()
         measures.REST_WEIGHT.set(self.budget.used)
+
+    def _obey(self, answer: Answer) -> None:
+        now_s = self._now_s()
         if answer.status in REFUSALS:
             self.budget = self.budget.refused(answer.status, answer.retry_after_s, now_s)
             log.warning("exchange_refuses_rest", status=answer.status, problem=answer.problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -76,9 +77,9 @@ class TradesApi:
             raise UnavailableError("the session is closed", url=self._url)
         asked = {"symbol": symbol, "fromId": str(from_id), "limit": str(limit)}
         try:
-            async with self._http.get(self._url, params=asked) as response:
-                body = await _bounded(response.content)
-                return read(response.status, response.headers, body)
+            # Elsewhere the key has no business.
+            async with self._http.get(self._url, params=asked, allow_redirects=False) as response:
+                return read(response.status, response.headers, await _body(response))
         except (TimeoutError, aiohttp.ClientError, msgspec.MsgspecError) as error:
             problem = f"no trades of {symbol} at {self._url}: {error or type(error).__name__}"
             raise UnavailableError(problem, url=self._url) from error
@@ -123,6 +124,15 @@ def _problem(status: int, body: bytes) -> str:
     if status == 404:
         return f"{text}: K2_INGESTOR_REST_URL has no historicalTrades"
     return text
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    if response.status == 200:
+        return await _bounded(response.content)
+    # A refusal holds, whatever becomes of its text.
+    with suppress(TimeoutError, aiohttp.ClientError):
+        return await _bounded(response.content)
+    return b""
 
 
 async def _bounded(content: aiohttp.StreamReader) -> bytes:
