@@ -32,10 +32,22 @@ MEMORY = memory_policy(Rules())
 gaps_s = st.floats(0.1, 12.0)
 lags = st.one_of(st.none(), st.integers(0, 8_000_000).map(float))
 shares = st.one_of(st.none(), st.floats(0.0, 1.2))
-lag_runs = st.lists(st.tuples(gaps_s, lags), max_size=150)
-memory_runs = st.lists(st.tuples(gaps_s, shares), max_size=150)
 baselines = st.floats(0.0, 1.0)
 Run = list[tuple[float, float | None]]
+
+
+def runs(values: st.SearchStrategy[float | None]) -> st.SearchStrategy[Run]:
+    """Readings at random, or some that stay for a while: without those no level is ever left."""
+    stays = st.tuples(st.floats(0.5, 4.9), values, st.integers(1, 40))
+    return st.one_of(
+        st.lists(st.tuples(gaps_s, values), max_size=150),
+        st.lists(stays, max_size=8).map(
+            lambda some: [(gap_s, value) for gap_s, value, times in some for _ in range(times)]
+        ),
+    )
+
+
+lag_runs, memory_runs = runs(lags), runs(shares)
 
 
 def walked(
