@@ -149,6 +149,8 @@ class Backlog:
     async def _taken(self, records: Sequence[Records]) -> bool:
         if not self._spool.empty or self._silent_s() >= self._spool_after_s:
             return await self._spooled(records)
+        # Nothing is in files: whatever made the disk refuse, there is no full spool.
+        self.full_because = ""
         if self._queued_records >= MOST_WAITING_RECORDS:
             return False
         self._queue.append(records)

@@ -101,6 +101,27 @@ async def test_a_full_spool_makes_the_publisher_wait_and_drops_nothing(tmp_path:
     assert ids_in(kafka) == list(range(40))
 
 
+async def test_a_disk_that_took_nothing_is_forgotten_once_kafka_takes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing in files the spool is not full: a full one would stop the intake."""
+    kafka = FakeKafka("hold", room=100)
+    between = await middle(kafka.open, TABLE, tmp_path, spool_after_s=0.05)
+    monkeypatch.setattr(between.spool, "append", _no_disk)
+    supervisor = between.supervisor()
+    running = asyncio.create_task(supervisor.run())
+    await between.publisher.mailbox.put(received(1))
+    await eventually(lambda: between.backlog._silent_s() > 0.05)
+    await between.publisher.mailbox.put(received(2))
+    await eventually(lambda: between.backlog.full)
+    kafka.release()
+    await eventually(lambda: len(kafka.log) == 2)
+    assert not between.backlog.full
+    await supervisor.stop()
+    await running
+    await between.close()
+
+
 async def _send(between: Middle, bursts: int) -> None:
     for number in range(bursts):
         await between.publisher.mailbox.put(received(number))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from libs.market.clock import SystemClock
-from libs.market.errors import ConflictError
+from libs.market.errors import ConflictError, CorruptError
 from services.ingestor.records import Records
 from services.ingestor.spool.entries import id_runs
 from services.ingestor.spool.spool import Found, Spool, SpoolFullError
@@ -114,6 +114,18 @@ def test_a_changed_byte_is_found_by_the_checksum(tmp_path: Path) -> None:
     assert "checksum" in found.torn[0].because
     assert found.runs == [("BTCUSDT", 2, 2), ("BTCUSDT", 3, 3)]
     assert ids_in(drained(spool)) == [2, 3]
+    spool.close()
+
+
+def test_a_file_that_is_damaged_meanwhile_is_not_taken_for_empty(tmp_path: Path) -> None:
+    """It was whole when this process wrote it: the next one sets it aside and says so."""
+    spool, _ = opened(tmp_path)
+    spool.append([records(1)])
+    file = next(tmp_path.glob("*.spool"))
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptError, match="checksum"):
+        spool.take()
+    assert spool.records == 1
     spool.close()
 
 

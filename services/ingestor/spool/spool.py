@@ -20,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 
 from libs.market.clock import Clock
-from libs.market.errors import ConflictError, ExhaustedError
+from libs.market.errors import ConflictError, CorruptError, ExhaustedError
 from libs.runtime.faultpoint import reach_sync
 from services.ingestor.records import Records
 from services.ingestor.spool.entries import (
@@ -140,16 +140,18 @@ class Spool:
             ) from error
 
     def take(self) -> tuple[Segment, list[Records]] | None:
-        """Read the oldest file; it stays until it is forgotten. None where there is none."""
+        """Read the oldest file; it stays until it is forgotten. None where there is none.
+
+        Raises:
+            CorruptError: it is not what was written; the next process sets the torn part aside.
+        """
         if not self._segments:
             return None
         segment = self._segments[0]
         if len(self._segments) == 1:
             self._seal()
         data = segment.path.read_bytes()[: segment.size_bytes]
-        return segment, [
-            decode_entry(found) for found in payloads(data) if not isinstance(found, Torn)
-        ]
+        return segment, [_whole(found, segment) for found in payloads(data)]
 
     def forget(self, segment: Segment) -> None:
         """Delete the oldest file: Kafka has all of it."""
@@ -260,6 +262,12 @@ def _read(path: Path, found: Found) -> Segment:
     found.records += segment.records
     found.size_bytes += segment.size_bytes
     return segment
+
+
+def _whole(found: memoryview | Torn, segment: Segment) -> Records:
+    if isinstance(found, Torn):
+        raise CorruptError(f"{segment.path}: {found.because}", file=str(segment.path))
+    return decode_entry(found)
 
 
 def _set_aside(path: Path, data: bytes, torn: Torn) -> TornFile:
