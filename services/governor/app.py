@@ -9,21 +9,21 @@ from k2.governor.v1 import governor_pb2_grpc
 
 from libs.market.clock import Clock, SystemClock
 from libs.runtime.serving import Service
-from services.governor import leadership
 from services.governor.board import Board
-from services.governor.collector import Forget, ReportCollector
 from services.governor.config import GovernorConfig
 from services.governor.controller import Controller
-from services.governor.govern import Standing
-from services.governor.history import History
-from services.governor.leadership import Leadership
-from services.governor.offsets import KafkaOffsets
-from services.governor.recorder import Recorder
-from services.governor.sampler import LagSampler, OffsetSource, Sample
-from services.governor.scaler import SERVICE as SCALER
-from services.governor.scaler import ScalerServicer
+from services.governor.deciding.govern import Standing
+from services.governor.leading import leadership
+from services.governor.leading.leadership import Leadership
+from services.governor.leading.recorder import Recorder
+from services.governor.observing.collector import Forget, ReportCollector
+from services.governor.observing.offsets import KafkaOffsets
+from services.governor.observing.sampler import LagSampler, OffsetSource, Sample
+from services.governor.record.history import History
+from services.governor.record.topic import Topic
+from services.governor.scaling.servicer import SERVICE as SCALER
+from services.governor.scaling.servicer import ScalerServicer
 from services.governor.servicer import GovernorServicer
-from services.governor.topic import Topic
 
 
 async def build(config: GovernorConfig) -> Service:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.governor.crossings import Crossing
-from services.governor.fleet import Fleet
-from services.governor.govern import Orders, Standing
-from services.governor.leadership import Leadership, Proof
-from services.governor.overrides import Override
+from services.governor.deciding.crossings import Crossing
+from services.governor.deciding.govern import Orders, Standing
+from services.governor.deciding.overrides import Override
+from services.governor.leading.leadership import Leadership, Proof
+from services.governor.leading.snapshots import Restored
+from services.governor.observing.fleet import Fleet
 from services.governor.published import Published
-from services.governor.snapshots import Restored
 
 
 @dataclass(frozen=True, slots=True)

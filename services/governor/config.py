@@ -10,10 +10,10 @@ from libs.degradation.level import LAG_THRESHOLDS, MEMORY_THRESHOLDS, Damping, R
 from libs.kafka.topics import TRADES_BINANCE
 from libs.market.errors import ConfigError
 from libs.runtime.config import Address, CommaList, ServiceConfig, grpc_field, metrics_field
-from services.governor.background import Settings
-from services.governor.records import TOPIC
-from services.governor.replicas import ScaleRules
-from services.governor.sampler import FRESH_S
+from services.governor.deciding.background import Settings
+from services.governor.deciding.replicas import ScaleRules
+from services.governor.observing.sampler import FRESH_S
+from services.governor.record.records import TOPIC
 
 
 def _thresholds(value: object) -> object:

@@ -10,9 +10,10 @@ from libs.degradation.level import Cause
 from libs.market.clock import Clock
 from libs.runtime.actor import MailboxActor
 from services.governor.board import Board
-from services.governor.crossings import above_since, crossing
-from services.governor.explain import explain
-from services.governor.govern import Orders, Standing, govern
+from services.governor.deciding.crossings import above_since, crossing
+from services.governor.deciding.explain import explain
+from services.governor.deciding.govern import Orders, Standing, govern
+from services.governor.leading.snapshots import overridden, taken_over
 from services.governor.metrics import (
     CAUSE,
     DECODED,
@@ -23,8 +24,7 @@ from services.governor.metrics import (
     LEVEL,
     PRODUCED,
 )
-from services.governor.sampler import Sample
-from services.governor.snapshots import overridden, taken_over
+from services.governor.observing.sampler import Sample
 
 log = structlog.get_logger()
 

@@ -14,14 +14,14 @@ from libs.degradation.protocol import level_from_pb
 from libs.market.clock import Clock
 from libs.market.errors import K2Error
 from services.governor.board import Board
-from services.governor.collector import ReportCollector
-from services.governor.conversation import Conversation, report_of, with_deadline
-from services.governor.following import not_leading
-from services.governor.history import History
-from services.governor.overrides import make_override
-from services.governor.pusher import push
-from services.governor.record_asking import explain_at, list_records
-from services.governor.recorder import Recorder
+from services.governor.deciding.overrides import make_override
+from services.governor.directing.conversation import Conversation, report_of, with_deadline
+from services.governor.directing.pusher import push
+from services.governor.leading.following import not_leading
+from services.governor.leading.recorder import Recorder
+from services.governor.observing.collector import ReportCollector
+from services.governor.record.asking import explain_at, list_records
+from services.governor.record.history import History
 from services.governor.showing import board_state, override_to_pb
 from services.governor.views import Now
 

@@ -7,9 +7,9 @@ from k2.governor.v1 import governor_pb2 as pb
 from libs.degradation.level import Level
 from libs.degradation.protocol import level_to_pb
 from services.governor.board import Board
-from services.governor.following import standing_by
-from services.governor.leadership import Leader
-from services.governor.overrides import Override
+from services.governor.deciding.overrides import Override
+from services.governor.leading.following import standing_by
+from services.governor.leading.leadership import Leader
 from services.governor.views import Now, state, timestamp
 
 UNPROVEN = (

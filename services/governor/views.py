@@ -11,12 +11,12 @@ from libs.degradation import machine
 from libs.degradation.level import Cause, Level
 from libs.degradation.messages import Directive
 from libs.degradation.protocol import directive_to_pb, duration_to_pb, level_to_pb, report_to_pb
-from services.governor.explain import explain
-from services.governor.fleet import Fleet, Member
-from services.governor.flow import Flow
-from services.governor.govern import Standing
-from services.governor.lag import GroupLag, PartitionLag
-from services.governor.replicas import Scale
+from services.governor.deciding.explain import explain
+from services.governor.deciding.govern import Standing
+from services.governor.deciding.replicas import Scale
+from services.governor.observing.fleet import Fleet, Member
+from services.governor.observing.flow import Flow
+from services.governor.observing.lag import GroupLag, PartitionLag
 
 
 @dataclass(frozen=True, slots=True)

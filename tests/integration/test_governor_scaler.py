@@ -18,7 +18,7 @@ from externalscaler import externalscaler_pb2_grpc as pb_grpc
 
 from libs.market.errors import K2Error
 from libs.rpc.client import call, channel, stream
-from services.governor.scaler import METRIC, SERVICE
+from services.governor.scaling.servicer import METRIC, SERVICE
 from tests.support.governor import attached, governor, produce
 from tests.support.polling import eventually
 

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from libs.degradation.level import Level
 from libs.degradation.messages import Directive
 from libs.degradation.obedience import Obedience, hear
-from services.governor import leadership as leading
-from services.governor.leadership import Leader, Leadership, Proof
+from services.governor.leading import leadership as leading
+from services.governor.leading.leadership import Leader, Leadership, Proof
 
 TTL_S = 10.0
 GOVERNORS = ("governor-1", "governor-2")

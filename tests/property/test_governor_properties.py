@@ -7,8 +7,9 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.governor.flow import Flow, on
-from services.governor.lag import (
+from services.governor.deciding.replicas import Scale, ScaleRules, Work, scaled
+from services.governor.observing.flow import Flow, on
+from services.governor.observing.lag import (
     GroupLag,
     LogBounds,
     Look,
@@ -17,7 +18,6 @@ from services.governor.lag import (
     Reported,
     group_lag,
 )
-from services.governor.replicas import Scale, ScaleRules, Work, scaled
 
 PLACE = ("t", 0)
 KEEP_S = 2.5

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field, replace
 
 from libs.degradation.level import Level, Rules
 from libs.degradation.messages import Directive, Report
-from services.governor import fleet as fleets
-from services.governor import leadership as leading
-from services.governor.fleet import Fleet
-from services.governor.govern import Orders, Standing, directive, govern
-from services.governor.lag import GroupLag, Looks, group_lag
-from services.governor.leadership import RECORDS_PER_TTL, Leader, Leadership, Proof, patience_s
-from services.governor.sampler import FRESH_S
-from services.governor.snapshots import Restored, taken_over
+from services.governor.deciding.govern import Orders, Standing, directive, govern
+from services.governor.leading import leadership as leading
+from services.governor.leading.leadership import (
+    RECORDS_PER_TTL,
+    Leader,
+    Leadership,
+    Proof,
+    patience_s,
+)
+from services.governor.leading.snapshots import Restored, taken_over
+from services.governor.observing import fleet as fleets
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import GroupLag, Looks, group_lag
+from services.governor.observing.sampler import FRESH_S
 from tests.simulation.log import SimLog
 from tests.simulation.writer import GROUP
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from libs.degradation.messages import Partition
-from services.governor.lag import LogBounds, Look
+from services.governor.observing.lag import LogBounds, Look
 
 TOPIC = "market.crypto.trades.binance"
 

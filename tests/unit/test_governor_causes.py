@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from libs.degradation.level import Cause, Level, Rules
 from libs.degradation.messages import Directive, OwnReport, Partition, Report
-from services.governor import fleet as fleets
-from services.governor.explain import explain
-from services.governor.fleet import Fleet
-from services.governor.govern import Standing, directive, govern
-from services.governor.lag import GroupLag, PartitionLag
+from services.governor.deciding.explain import explain
+from services.governor.deciding.govern import Standing, directive, govern
+from services.governor.observing import fleet as fleets
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import GroupLag, PartitionLag
 
 GROUP = "k2-writer"
 QUERY = Report(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from libs.degradation.level import Cause
-from services.governor.flow import USUAL_OVER_S, Flow, on
-from services.governor.lag import GroupLag, PartitionLag
+from services.governor.observing.flow import USUAL_OVER_S, Flow, on
+from services.governor.observing.lag import GroupLag, PartitionLag
 
 STEP_S = 0.3
 

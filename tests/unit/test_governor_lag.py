@@ -8,9 +8,9 @@ import pytest
 
 from libs.degradation.level import Level
 from libs.degradation.messages import OwnReport, Report
-from services.governor import fleet as fleets
-from services.governor.fleet import Fleet
-from services.governor.lag import (
+from services.governor.observing import fleet as fleets
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import (
     HOLD_REMEMBERED_S,
     GroupLag,
     LogBounds,

@@ -11,18 +11,18 @@ from libs.degradation.messages import Acknowledgement, Directive
 from libs.degradation.obedience import Obedience, hear
 from libs.degradation.search import Search, failed, rested
 from libs.market.errors import InvalidError
-from services.governor import leadership as leading
-from services.governor.crossings import above_since, crossing
-from services.governor.explain import explain
-from services.governor.fleet import Fleet
-from services.governor.following import not_leading
-from services.governor.govern import Standing, govern
-from services.governor.history import changes
-from services.governor.lag import GroupLag, PartitionLag
-from services.governor.leadership import Leader, Leadership
-from services.governor.overrides import LONGEST_S, Override, make_override
-from services.governor.records import Kind, Placed, Record, decode, encode
-from services.governor.snapshots import restored, snapshot, taken_over
+from services.governor.deciding.crossings import above_since, crossing
+from services.governor.deciding.explain import explain
+from services.governor.deciding.govern import Standing, govern
+from services.governor.deciding.overrides import LONGEST_S, Override, make_override
+from services.governor.leading import leadership as leading
+from services.governor.leading.following import not_leading
+from services.governor.leading.leadership import Leader, Leadership
+from services.governor.leading.snapshots import restored, snapshot, taken_over
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import GroupLag, PartitionLag
+from services.governor.record.history import changes
+from services.governor.record.records import Kind, Placed, Record, decode, encode
 
 GROUP = "k2-writer"
 OTHER = Leader("governor-1", "host-1:7104", 40)

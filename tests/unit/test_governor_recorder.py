@@ -11,16 +11,16 @@ import pytest
 from libs.degradation.level import Level, Rules
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
-from services.governor import recorder as module
 from services.governor.board import Board
-from services.governor.fleet import Fleet
-from services.governor.govern import Orders, Standing, govern
-from services.governor.lag import GroupLag
-from services.governor.leadership import Leadership
-from services.governor.overrides import Override, make_override
-from services.governor.recorder import Recorder
-from services.governor.records import Placed, Record
-from services.governor.topic import FencedError, Topic
+from services.governor.deciding.govern import Orders, Standing, govern
+from services.governor.deciding.overrides import Override, make_override
+from services.governor.leading import recorder as module
+from services.governor.leading.leadership import Leadership
+from services.governor.leading.recorder import Recorder
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import GroupLag
+from services.governor.record.records import Placed, Record
+from services.governor.record.topic import FencedError, Topic
 from tests.support.polling import eventually
 
 TTL_S = 0.25

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from services.governor.flow import Flow, Moment
-from services.governor.replicas import Scale, ScaleRules, Work, scaled
+from services.governor.deciding.replicas import Scale, ScaleRules, Work, scaled
+from services.governor.observing.flow import Flow, Moment
 
 RULES = ScaleRules(drain_s=100, utilisation=0.8, up_after_s=15, down_after_s=300)
 PARTITIONS = 16

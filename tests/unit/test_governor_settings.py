@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from libs.degradation.level import Damping, Rules, Thresholds
 from libs.runtime.config import load
-from services.governor.background import Settings
 from services.governor.config import GovernorConfig
-from services.governor.replicas import ScaleRules
+from services.governor.deciding.background import Settings
+from services.governor.deciding.replicas import ScaleRules
 
 EVERY_ONE = {
     "K2_GOVERNOR_LAG_THRESHOLDS": "10,20,30,40",

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from libs.degradation.level import Level, Rules
 from libs.degradation.messages import OwnReport, Report
-from services.governor import fleet as fleets
-from services.governor.fleet import Fleet
-from services.governor.govern import Standing, directive, govern
-from services.governor.lag import GroupLag
-from services.governor.leadership import Leader
-from services.governor.records import Placed, decode, encode
-from services.governor.snapshots import restored, snapshot, taken_over
-from services.governor.turns import LONGEST_TURN_S, Turn, next_turn
+from services.governor.deciding.govern import Standing, directive, govern
+from services.governor.deciding.turns import LONGEST_TURN_S, Turn, next_turn
+from services.governor.leading.leadership import Leader
+from services.governor.leading.snapshots import restored, snapshot, taken_over
+from services.governor.observing import fleet as fleets
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import GroupLag
+from services.governor.record.records import Placed, decode, encode
 
 TTL_S = 10.0
 P3 = ("trades", 3)

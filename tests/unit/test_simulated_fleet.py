@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from libs.degradation.level import Cause, Damping, Level, Rules
-from services.governor.fleet import Fleet
-from services.governor.govern import Standing, govern
-from services.governor.lag import GroupLag, PartitionLag
+from services.governor.deciding.govern import Standing, govern
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import GroupLag, PartitionLag
 from tests.simulation.promises import Promises, recovers
 from tests.simulation.weather import CALM_SHARE, Weather
 from tests.simulation.world import Size, World

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from libs.degradation.messages import Acknowledgement, Partition, Report
-from services.governor.lag import Reported
+from services.governor.observing.lag import Reported
 
 # Clocks that never step gain or lose far less than this on each other.
 MOST_DRIFT = 0.001

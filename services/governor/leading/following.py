@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.market.errors import K2Error
-from services.governor.leadership import Leadership
+from services.governor.leading.leadership import Leadership
 
 
 class NotLeadingError(K2Error):

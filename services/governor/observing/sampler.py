@@ -10,9 +10,9 @@ import structlog
 
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
-from services.governor.fleet import Fleet
-from services.governor.lag import GroupLag, Looks, group_lag
-from services.governor.offsets import Offsets
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.lag import GroupLag, Looks, group_lag
+from services.governor.observing.offsets import Offsets
 from services.governor.published import Published
 
 log = structlog.get_logger()

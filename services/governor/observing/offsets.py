@@ -15,7 +15,7 @@ from libs.kafka.admin import begin_offsets, end_offsets
 from libs.kafka.client import start_admin, start_consumer, stop_client
 from libs.kafka.deadline import deadline
 from libs.market.errors import NotFoundError, UnavailableError
-from services.governor.lag import LogBounds, Look
+from services.governor.observing.lag import LogBounds, Look
 
 CLIENT_ID = "k2-governor"
 CONNECT_TIMEOUT_S = 5.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from services.governor.flow import Flow
+from services.governor.observing.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from libs.degradation.messages import Acknowledgement
-from services.governor.govern import Standing
+from services.governor.deciding.govern import Standing
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,17 @@ from libs.runtime.actor import Actor, answer, refuse
 from libs.runtime.backoff import Backoff
 from libs.runtime.faultpoint import reach
 from libs.runtime.mailbox import Mailbox
-from services.governor import leadership as leading
 from services.governor.board import Board, Recorded, Term
-from services.governor.fleet import Member
-from services.governor.following import not_leading
-from services.governor.govern import Orders, Standing
-from services.governor.leadership import RECORDS_PER_TTL, Leader, Leadership, Proof
+from services.governor.deciding.govern import Orders, Standing
+from services.governor.deciding.overrides import Override
+from services.governor.leading import leadership as leading
+from services.governor.leading.following import not_leading
+from services.governor.leading.leadership import RECORDS_PER_TTL, Leader, Leadership, Proof
+from services.governor.leading.snapshots import overridden, restored, snapshot, taken_over
 from services.governor.metrics import LEADING, RECORD_SECONDS, TERMS
-from services.governor.overrides import Override
-from services.governor.records import Kind, Placed, Record
-from services.governor.snapshots import overridden, restored, snapshot, taken_over
-from services.governor.topic import FencedError, Topic, TopicReader, TopicWriter
+from services.governor.observing.fleet import Member
+from services.governor.record.records import Kind, Placed, Record
+from services.governor.record.topic import FencedError, Topic, TopicReader, TopicWriter
 
 log = structlog.get_logger()
 

@@ -13,8 +13,8 @@ from externalscaler import externalscaler_pb2_grpc as pb_grpc
 from libs.market.errors import NotFoundError
 from libs.rpc.client import channel, translated
 from services.governor.board import Board
-from services.governor.demand import desired_writers, is_active
-from services.governor.following import not_leading
+from services.governor.leading.following import not_leading
+from services.governor.scaling.demand import desired_writers, is_active
 
 SERVICE = "externalscaler.ExternalScaler"
 METRIC = "k2-desired-writers"

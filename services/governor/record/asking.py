@@ -6,9 +6,9 @@ from k2.governor.v1 import governor_pb2 as pb
 
 from libs.market.errors import InvalidError
 from libs.rpc.pages import decode_token, encode_token, page_size
-from services.governor.history import Cursor, History
-from services.governor.record_views import BY_NUMBER, record_to_pb
-from services.governor.records import Kind
+from services.governor.record.history import Cursor, History
+from services.governor.record.records import Kind
+from services.governor.record.views import BY_NUMBER, record_to_pb
 
 USUAL_RECORDS, MOST_RECORDS = 200, 1_000
 USUAL_US = 600_000_000

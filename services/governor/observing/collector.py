@@ -8,9 +8,9 @@ from typing import TypeAlias
 from libs.degradation.messages import Acknowledgement, Report
 from libs.market.clock import Clock
 from libs.runtime.actor import MailboxActor
-from services.governor import fleet as fleets
-from services.governor.fleet import Fleet
 from services.governor.metrics import ATTACHED, REFUSALS
+from services.governor.observing import fleet as fleets
+from services.governor.observing.fleet import Fleet
 from services.governor.published import Published
 
 WAITING_MESSAGES = 1_024

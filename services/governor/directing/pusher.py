@@ -9,8 +9,8 @@ from libs.degradation.messages import Directive, Report
 from libs.market.clock import Clock
 from libs.runtime.faultpoint import reach
 from services.governor.board import Board, Recorded
-from services.governor.following import not_leading
-from services.governor.govern import directive
+from services.governor.deciding.govern import directive
+from services.governor.leading.following import not_leading
 
 Send = Callable[[Directive], Awaitable[None]]
 

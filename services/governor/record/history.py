@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import msgspec
 
 from libs.market.errors import ExhaustedError, InvalidError, NotFoundError, UnavailableError
-from services.governor.records import SNAPSHOTS, Kind, Placed, encode
-from services.governor.topic import Topic, TopicReader
+from services.governor.record.records import SNAPSHOTS, Kind, Placed, encode
+from services.governor.record.topic import Topic, TopicReader
 
 READERS = 4
 READ_TIMEOUT_S = 20.0

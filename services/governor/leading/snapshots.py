@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 
 from libs.degradation.level import Level
 from libs.degradation.machine import Ladder
-from services.governor.explain import explain
-from services.governor.fleet import Fleet, Member
-from services.governor.govern import Standing
-from services.governor.lag import GroupLag
-from services.governor.leadership import Leader
-from services.governor.overrides import Override
-from services.governor.records import (
+from services.governor.deciding.explain import explain
+from services.governor.deciding.govern import Standing
+from services.governor.deciding.overrides import Override
+from services.governor.deciding.turns import Turn
+from services.governor.leading.leadership import Leader
+from services.governor.observing.fleet import Fleet, Member
+from services.governor.observing.lag import GroupLag
+from services.governor.record.records import (
     SNAPSHOTS,
     Kind,
     Placed,
@@ -22,7 +23,6 @@ from services.governor.records import (
     RecordedPartition,
     RecordedProcess,
 )
-from services.governor.turns import Turn
 
 
 @dataclass(frozen=True, slots=True)

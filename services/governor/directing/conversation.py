@@ -13,11 +13,11 @@ from libs.degradation.messages import Acknowledgement, Directive, Report
 from libs.degradation.protocol import acknowledgement_from_pb, directive_to_pb, report_from_pb
 from libs.market.errors import InvalidError, UnavailableError
 from libs.runtime.mailbox import MailboxClosedError
-from services.governor.collector import Acknowledged, Closed, ReportCollector, Reported
-from services.governor.crossings import Crossing
+from services.governor.deciding.crossings import Crossing
+from services.governor.directing.pusher import Send
 from services.governor.metrics import APPLIED_SECONDS, APPLY_SECONDS, PUSHES
+from services.governor.observing.collector import Acknowledged, Closed, ReportCollector, Reported
 from services.governor.published import Published
-from services.governor.pusher import Send
 
 
 class Conversation:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from libs.market.errors import InvalidError, NotFoundError, UnavailableError
-from services.governor.flow import Flow
-from services.governor.govern import Standing
-from services.governor.replicas import Scale
+from services.governor.deciding.govern import Standing
+from services.governor.deciding.replicas import Scale
+from services.governor.observing.flow import Flow
 
 
 def desired_writers(standing: Standing, group: str) -> int:

@@ -9,14 +9,14 @@ from libs.degradation import machine
 from libs.degradation.level import Cause, Level, Rules
 from libs.degradation.machine import Ladder, Reading
 from libs.degradation.messages import Directive, Report
-from services.governor.background import Settings, everywhere, studied, told_to
-from services.governor.causes import NONE, Findings
-from services.governor.fleet import Fleet
-from services.governor.flow import Flow
-from services.governor.lag import GroupLag, Holds, with_holds
-from services.governor.overrides import Override
-from services.governor.replicas import Scale
-from services.governor.turns import Turn, next_turn
+from services.governor.deciding.background import Settings, everywhere, studied, told_to
+from services.governor.deciding.causes import NONE, Findings
+from services.governor.deciding.overrides import Override
+from services.governor.deciding.replicas import Scale
+from services.governor.deciding.turns import Turn, next_turn
+from services.governor.observing.fleet import Fleet
+from services.governor.observing.flow import Flow
+from services.governor.observing.lag import GroupLag, Holds, with_holds
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.governor.fleet import Fleet, Member
+from services.governor.observing.fleet import Fleet, Member
 
 # A process that is not back by then is not waited for: others need their turn too.
 LONGEST_TURN_S = 60.0

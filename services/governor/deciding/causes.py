@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from libs.degradation.level import Cause, Level, Rules
 from libs.degradation.machine import Policy, lag_policy
 from libs.degradation.messages import Partition, Report
-from services.governor.fleet import Fleet, Member
-from services.governor.lag import GroupLag
+from services.governor.observing.fleet import Fleet, Member
+from services.governor.observing.lag import GroupLag
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 
 from libs.degradation.level import Level
-from services.governor.leadership import Leader
-from services.governor.overrides import Override
+from services.governor.deciding.overrides import Override
+from services.governor.leading.leadership import Leader
 
 TOPIC = "k2.governor.directives"
 Kind = Literal["claim", "directive", "sample", "override", "resignation"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from libs.degradation.level import Cause
-from services.governor.lag import GroupLag
+from services.governor.observing.lag import GroupLag
 
 # Long enough that a report's second does not matter.
 WINDOW_S = 10.0

@@ -6,7 +6,7 @@ from k2.governor.v1 import governor_pb2 as pb
 
 from libs.degradation.level import Cause, Level
 from libs.degradation.protocol import cause_to_pb, level_to_pb
-from services.governor.records import Kind, Placed, RecordedGroup, RecordedProcess
+from services.governor.record.records import Kind, Placed, RecordedGroup, RecordedProcess
 from services.governor.showing import leader_to_pb, override_to_pb
 from services.governor.views import timestamp
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from libs.degradation import machine
 from libs.degradation.level import Cause, Level
 from libs.degradation.messages import Partition
-from services.governor.causes import NONE, failing
-from services.governor.fleet import Fleet, Member
-from services.governor.govern import Orders, Standing
-from services.governor.lag import GroupLag
+from services.governor.deciding.causes import NONE, failing
+from services.governor.deciding.govern import Orders, Standing
+from services.governor.observing.fleet import Fleet, Member
+from services.governor.observing.lag import GroupLag
 
 WHY: Mapping[Cause | None, str] = {
     Cause.INGRESS_BURST: "It rose because more came than usual.",

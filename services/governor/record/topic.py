@@ -20,7 +20,7 @@ from libs.kafka.deadline import deadline
 from libs.kafka.topics import TOPIC_CONFIG
 from libs.market.errors import ConflictError, UnavailableError
 from libs.runtime.faultpoint import reach
-from services.governor.records import SNAPSHOTS, TOPIC, Placed, Record, decode, encode
+from services.governor.record.records import SNAPSHOTS, TOPIC, Placed, Record, decode, encode
 
 CLIENT_ID = "k2-governor"
 CONFIG = TOPIC_CONFIG | {"retention.ms": str(7 * 86_400_000), "retention.bytes": str(2**30)}

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 from libs.degradation.level import Cause, Level
 from libs.degradation.machine import Ladder
 from libs.degradation.messages import Report
-from services.governor import causes, flow, replicas
-from services.governor.causes import Findings, Looking
-from services.governor.flow import Flow
-from services.governor.replicas import Scale, ScaleRules, Work
+from services.governor.deciding import causes, replicas
+from services.governor.deciding.causes import Findings, Looking
+from services.governor.deciding.replicas import Scale, ScaleRules, Work
+from services.governor.observing import flow
+from services.governor.observing.flow import Flow
 
 if TYPE_CHECKING:
-    from services.governor.fleet import Fleet
-    from services.governor.govern import Standing
+    from services.governor.deciding.govern import Standing
+    from services.governor.observing.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True)
