@@ -48,18 +48,7 @@ def wire(config: GovernorConfig, source: OffsetSource, clock: Clock) -> Service:
     collector = ReportCollector(board.fleet, ttl_s=config.ttl_s, clock=clock)
     controller = Controller(board, clock)
 
-    async def tell(sample: Sample) -> None:
-        await collector.tell(Forget())
-        await controller.tell(sample)
-
-    sampler = LagSampler(
-        source,
-        config.groups,
-        board.fleet,
-        tell,
-        every_s=config.sample_every_s,
-        fresh_s=config.report_fresh_s,
-    )
+    sampler = make_sampler(config, source, board, collector, controller)
     topic = Topic(config.kafka_bootstrap, config.directives_topic)
     recorder = Recorder(board, topic, config.ttl_s, clock)
 
@@ -89,4 +78,25 @@ def wire(config: GovernorConfig, source: OffsetSource, clock: Clock) -> Service:
         ready=ready,
         run_dir=config.run_dir,
         rpc_grace_s=0.5,
+    )
+
+
+def make_sampler(
+    config: GovernorConfig,
+    source: OffsetSource,
+    board: Board,
+    collector: ReportCollector,
+    controller: Controller,
+) -> LagSampler:
+    async def tell(sample: Sample) -> None:
+        await collector.tell(Forget())
+        await controller.tell(sample)
+
+    return LagSampler(
+        source,
+        config.groups,
+        board.fleet,
+        tell,
+        every_s=config.sample_every_s,
+        fresh_s=config.report_fresh_s,
     )

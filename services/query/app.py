@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from k2.query.v1 import query_pb2, query_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
-from libs.degradation.level import Level
 from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
 from libs.degradation.policy import load_policy
@@ -48,9 +47,6 @@ async def build(config: QueryConfig) -> Service:
     shed_reader = shed_reader_of(config, board, keeper)
     agent = agent_of(config, clock)
 
-    def level() -> Level:
-        return agent.applied.memory_level
-
     async def release() -> None:
         for part in (shed_reader, reader, watcher, keeper):
             part.release()
@@ -59,19 +55,18 @@ async def build(config: QueryConfig) -> Service:
         engine.close()
         lake.close()
 
+    def catalog_problem() -> str:
+        return watcher.problem
+
+    queries = Queries(
+        board, points, scans, admission_of(config, agent), clock, catalog_problem=catalog_problem
+    )
     servicer = QueryServicer(
-        Queries(
-            board,
-            points,
-            scans,
-            admission_of(config, agent),
-            clock,
-            catalog_problem=lambda: watcher.problem,
-        ),
+        queries,
         board,
         keeper,
-        level=level,
-        catalog_problem=lambda: watcher.problem,
+        level=lambda: agent.applied.memory_level,
+        catalog_problem=catalog_problem,
         log_problem=lambda: reader.problem,
         clock=clock,
     )

@@ -52,7 +52,7 @@ async def test_leader_asleep_before_a_push_is_fenced_when_it_wakes(
     kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """Its successor takes over meanwhile, and no process hears the old one again."""
-    await sleep_on_the_way_to_push("governor.before_push", kafka, topic, producer, tmp_path)
+    await prove_a_sleeper_is_fenced("governor.before_push", kafka, topic, producer, tmp_path)
 
 
 @pytest.mark.whole
@@ -61,7 +61,7 @@ async def test_leader_asleep_at_a_record_is_fenced_when_it_wakes(
     point: str, kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """What it had not recorded is never recorded; what it had is obeyed by nobody."""
-    await sleep_on_the_way_to_push(point, kafka, topic, producer, tmp_path)
+    await prove_a_sleeper_is_fenced(point, kafka, topic, producer, tmp_path)
 
 
 @pytest.mark.whole
@@ -91,7 +91,7 @@ async def test_governor_asleep_at_its_claim_does_no_harm_when_it_wakes(
             assert writer.never_went_back()
 
 
-async def sleep_on_the_way_to_push(
+async def prove_a_sleeper_is_fenced(
     point: str, kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """Stop the leader at a point, have the other take over, and wake the first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,15 @@ def test_a_refusal_says_what_to_do() -> None:
 
 def test_nothing_is_estimated_while_memory_is_there() -> None:
     """The estimate costs nothing where it does not matter."""
-    admission(Level.SOFT).weigh(OTHER, lambda: pytest.fail("estimated at SOFT"))
+    estimated: list[Level] = []
+
+    def estimate(level: Level) -> Cost:
+        estimated.append(level)
+        return Cost(0, 0, 0)
+
+    for level in (Level.NORMAL, Level.SOFT, Level.GRACEFUL):
+        admission(level).weigh(OTHER, partial(estimate, level))
+    assert estimated == [Level.GRACEFUL]
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ async def test_a_level_of_lag_has_nothing_for_the_consumer_to_take_in() -> None:
     world = World()
     async with asyncio.timeout(5):
         await world.restraint.taken_in()
+    assert not world.pauses.held
 
 
 async def test_the_newest_level_is_the_one_waited_for() -> None:
