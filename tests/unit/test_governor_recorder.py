@@ -33,8 +33,17 @@ class Log:
         self.records: list[Record] = []
         self.takes = asyncio.Event()
         self.takes.set()
+        self.held_kind = ""
         self.waiting: Record | None = None
         self.fenced = False
+
+    def hold(self, kind: str) -> None:
+        """Take no more of a kind from now on."""
+        self.held_kind = kind
+        self.takes.clear()
+
+    async def held(self) -> None:
+        await eventually(lambda: self.waiting, what=f"a {self.held_kind} that waits")
 
     async def open(self, *_: object, **__: object) -> Log:
         return self
@@ -52,8 +61,9 @@ class Log:
     async def close(self) -> None: ...
 
     async def write(self, record: Record, *, timeout_s: float) -> int:
-        self.waiting = record
-        await self.takes.wait()
+        if record.kind == self.held_kind:
+            self.waiting = record
+            await self.takes.wait()
         if self.fenced:
             raise FencedError("another governor has taken over")
         self.waiting = None
@@ -120,12 +130,9 @@ def wish(reason: str = "catalog upgrade") -> Override:
 
 async def test_nothing_is_pushed_before_it_is_recorded(world: World) -> None:
     """What the topic has not taken yet, no process is told."""
-    await world.said("sample")
-    world.log.takes.clear()
-    await eventually(lambda: world.log.waiting)
+    world.log.hold("directive")
     orders = world.order().orders
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await world.log.held()
     assert orders is not None
     assert world.recorded() is None
     world.log.takes.set()
@@ -138,8 +145,8 @@ async def test_fenced_leader_leads_no_more_and_pushes_nothing(world: World) -> N
     """From the moment on that its record is refused."""
     world.order()
     await world.said("directive")
-    world.log.takes.clear()
-    await eventually(lambda: world.log.waiting)
+    world.log.hold("sample")
+    await world.log.held()
     world.log.fenced = True
     world.log.takes.set()
     await eventually(lambda: not world.board.leadership.value.leading)
@@ -160,9 +167,8 @@ async def test_override_is_in_every_record_after_its_own(world: World) -> None:
 
 async def test_wish_that_nobody_waits_for_any_more_is_not_granted(world: World) -> None:
     """The operator was told that it was not recorded in time."""
-    await world.said("sample")
-    world.log.takes.clear()
-    await eventually(lambda: world.log.waiting)
+    world.log.hold("sample")
+    await world.log.held()
     asking = asyncio.create_task(world.recorder.override(wish("too late")))
     await asyncio.sleep(0)
     asking.cancel()
