@@ -65,7 +65,8 @@ async def test_refusals_are_obeyed_and_the_rest_is_healed_after_them(
     """One request learns of the 429; the next goes when the exchange said."""
     before = requests_answered("429")
     session = generated(22, symbols=3, trades=4_000, rate=5_000, time_unit="us")
-    faults = (Fault("rate_limit", at=900, seconds=1), Fault("skip", at=1_000, count=30))
+    # Long enough for a slow machine to ask within it.
+    faults = (Fault("rate_limit", at=900, seconds=4), Fault("skip", at=1_000, count=30))
     async with (
         Exchange(session, play=AT_ONCE, faults=faults) as exchange,
         ingesting(kafka, topic, exchange.address, session.symbols, tmp_path, **SOON) as ingestor,

@@ -55,6 +55,7 @@ class World:
     api: Api
     refusals: list[Exception] = field(default_factory=list)
     held_because: str = ""
+    most_weight: int = 6_000
     declared: list[tuple[int, int]] = field(default_factory=list)
     brought: list[int] = field(default_factory=list)
     state: SymbolSequence = field(default_factory=SymbolSequence)
@@ -63,7 +64,9 @@ class World:
     def __post_init__(self) -> None:
         self.healer = Healer(
             self.api,
-            HealingRules(0, most_weight=6_000, backoff=Backoff(0.01, 0.01), quiet_after_s=0),
+            HealingRules(
+                0, most_weight=self.most_weight, backoff=Backoff(0.01, 0.01), quiet_after_s=0
+            ),
             gaps=lambda: [OpenGap(0, SYMBOL, gap) for gap in self.state.gaps],
             quiet=self.quiet,
             held_because=lambda: self.held_because,
@@ -147,6 +150,14 @@ async def test_what_brings_no_answer_costs_weight_too() -> None:
         await world.healer._request(SYMBOL, 9, 5)
     assert world.healer.budget.used == HISTORICAL_TRADES_WEIGHT
     assert world.healer.requests == 1
+
+
+async def test_a_long_gap_is_left_where_the_budget_ends() -> None:
+    """Page by page it is looked at: what others on this address use counts too."""
+    world = World(Api(*range(1, 5_000)), most_weight=50)
+    await world.healer._heal(OpenGap(0, SYMBOL, Gap(10, 4_000, 0)))
+    assert len(world.api.asked) == 2
+    assert "50 of 50" in world.healer.waits_because
 
 
 async def test_a_hole_that_nobody_records_stays_open_and_says_so() -> None:
