@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from libs.degradation.level import Cause, Level, Rules
-from libs.degradation.messages import Acknowledgement, Directive
+from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
 from libs.degradation.obedience import Obedience, hear
 from libs.degradation.search import Search, failed, rested
 from libs.market.errors import InvalidError
@@ -19,6 +19,7 @@ from services.governor.leading import leadership as leading
 from services.governor.leading.following import not_leading
 from services.governor.leading.leadership import Leader, Leadership
 from services.governor.leading.snapshots import restored, snapshot, taken_over
+from services.governor.observing import fleet as fleets
 from services.governor.observing.fleet import Fleet
 from services.governor.observing.lag import GroupLag, PartitionLag
 from services.governor.record.history import changes
@@ -154,6 +155,21 @@ def test_override_sets_the_lag_level_both_ways_and_ends() -> None:
     after = govern(state, lag(600_000), Fleet(), 10.0, 0)
     assert after.orders is not None
     assert (after.orders.level, after.orders.override) == (Level.GRACEFUL, "")
+
+
+def test_level_that_an_operator_set_is_not_taken_over_as_the_lags() -> None:
+    """A new leader finds it applied everywhere; when its time is over, so is the level."""
+    override = Override(int(Level.AGGRESSIVE), "drill", 0, 5.0)
+    state = Standing(Rules(), 10.0, epoch=1, override=override, override_until_s=5.0)
+    own, set_level = OwnReport(GROUP), Level.AGGRESSIVE
+    said = Report("writer", "w", 1, 9, 1, Level.NORMAL, set_level, set_level, 0, own)
+    fleet = fleets.report(Fleet(), 1, said, 0.0, 0)
+    levels = []
+    for now_s in (0.0, 6.0):
+        state = govern(state, lag(0), fleet, now_s, 0)
+        assert state.orders is not None
+        levels.append(state.orders.level)
+    assert levels == [Level.AGGRESSIVE, Level.NORMAL]
 
 
 @pytest.mark.parametrize(
