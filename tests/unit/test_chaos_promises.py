@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from libs.degradation.level import Level
 from libs.degradation.policy import Priority
-from tools.chaos import promises
+from tools.chaos import memory, promises, venue
 from tools.chaos.answers import Answer, Judgement
 from tools.chaos.promises import Deferred, Promise
+from tools.chaos.story import Event, Kind
 from tools.cli.proof import Answered, Proof
 from tools.simulator.truth import ExpectedTrades
 
@@ -158,3 +160,20 @@ def test_a_question_that_is_not_answered_is_counted_and_not_wrong() -> None:
     judgement.refused("UNAVAILABLE")
     promise = promises.never_wrong(judgement)
     assert (promise.held, "1 UNAVAILABLE" in promise.seen) == (True, True)
+
+
+def test_one_restart_is_one() -> None:
+    """The process that was started anew is the one that runs in the end."""
+    cured = Event(5.0, Kind.SEEN, f"{memory.CURED} and serves", {"pid": 12})
+    assert memory.cured_by_one([cured], 12).held
+    assert not memory.cured_by_one([cured], 13).held
+    assert not memory.cured_by_one([], 12).held
+
+
+def test_an_exchange_that_behaves_harms_nobody() -> None:
+    """Each misdeed must be in its own account, as often as it was told to."""
+    did = Counter[str](misdeed.fault.kind for misdeed in venue.MISDEEDS)
+    assert venue.did_all(did).held
+    for kind in did:
+        assert not venue.did_all(did - Counter([kind])).held, kind
+    assert not venue.did_all({}).held

@@ -35,7 +35,8 @@ async def hang(ground: Ground) -> None:
     try:
         await asyncio.sleep(HANGS_S)
         waiting = ground.sight.received.waiting
-        ground.story.note(Kind.SEEN, f"{waiting:,} trades wait in the ingestor meanwhile")
+        text = f"{waiting:,} trades wait in the ingestor meanwhile"
+        ground.story.note(Kind.SEEN, text, waiting=waiting)
     finally:
         os.kill(pid, signal.SIGCONT)
     ground.story.note(Kind.SEEN, "the broker goes on (SIGCONT)")
@@ -75,6 +76,9 @@ def broker_of(ground: Ground) -> int:
 
 def judged(ground: Ground, findings: Findings) -> Iterator[Promise]:
     """Hold what was seen against what is promised."""
+    told = (event.facts.get("waiting") for event in ground.story.events)
+    waited = max((n for n in told if isinstance(n, int)), default=0)
+    yield Promise("trades wait in the ingestor while Kafka hangs", waited > 0, f"{waited:,} waited")
     unknown = [e for e in ground.story.events if UNKNOWN in str(e.facts.get("causes", ""))]
     yield Promise(
         "no level changes because lag cannot be read",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tools.chaos import exchange, promises
@@ -16,7 +16,6 @@ from tools.simulator.faults import Fault
 
 SEEN_TIMEOUT_S = 30.0
 HEAL_TIMEOUT_S = 60.0
-INJECTED_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +84,9 @@ async def harm(ground: Ground) -> None:
         HEAL_TIMEOUT_S,
         "every gap is healed",
     )
-    did = ", ".join(f"{n} {kind}" for kind, n in (await misdeeds_of(ground)).items())
-    ground.story.note(Kind.SEEN, f"did by its own account: {did}")
+    did = await misdeeds_of(ground)
+    told = ", ".join(f"{n} {kind}" for kind, n in did.items())
+    ground.story.note(Kind.SEEN, f"did by its own account: {told}", did=dict(did))
     await ground.until_normal(SEEN_TIMEOUT_S)
 
 
@@ -106,8 +106,18 @@ async def misdeeds_of(ground: Ground) -> Counter[str]:
     return Counter(injected.kind for injected in state.injected)
 
 
+def did_all(did: Mapping[str, int]) -> Promise:
+    """Say whether the exchange did, by its own account, all that it was told to do."""
+    told = Counter(misdeed.fault.kind for misdeed in MISDEEDS)
+    missing = [f"{kind} is not" for kind, n in told.items() if did.get(kind, 0) < n]
+    seen = "; ".join(missing) or f"{sum(did.values())} misdeeds"
+    return Promise("the exchange did all of this", not missing, seen)
+
+
 def judged(ground: Ground, findings: Findings) -> Iterator[Promise]:
     """Hold what was seen against what is promised."""
+    told = (event.facts.get("did") for event in ground.story.events)
+    yield did_all(next((did for did in told if isinstance(did, dict)), {}))
     received = findings.last.received
     yield Promise(
         "what was left out is fetched by REST",

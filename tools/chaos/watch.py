@@ -76,6 +76,7 @@ class Watch:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._look_again_and_again())
+                tasks.create_task(self._ask_writers_again_and_again())
                 tasks.create_task(self._count_again_and_again())
                 tasks.create_task(self._read_the_log())
         finally:
@@ -83,15 +84,21 @@ class Watch:
 
     async def _look_again_and_again(self) -> None:
         while True:
-            governed, written = await asyncio.gather(self._governed(), self._written())
+            governed = await self._governed()
             self._publish(governed=governed or replace(self.sight.governed, level=None))
-            if written is not None:
-                self._publish(written=written)
             if self.sight.level is not None:
                 self.memory_levels.take(self.sight.at_s, self.sight.governed.memory_level)
             if self.levels.take(self.sight.at_s, self.sight.level):
                 self.on_level(self.sight)
             self.on_look(self.sight)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _ask_writers_again_and_again(self) -> None:
+        """Ask beside the governor: a writer that is slow to answer is not to hide a level."""
+        while True:
+            written = await self._written()
+            if written is not None:
+                self._publish(written=written)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def _count_again_and_again(self) -> None:
