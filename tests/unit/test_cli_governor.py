@@ -14,7 +14,7 @@ from tools.cli.governor import _override_request
 from tools.cli.governor_plot import story_of
 from tools.cli.governor_watch import line_of, sparkline
 from tools.cli.picture import Series, Story, draw, thinned
-from tools.cli.times import moment, span_s
+from tools.cli.times import moment, past_moment, span_s
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 
@@ -67,6 +67,14 @@ def test_what_is_no_time_is_refused(words: str) -> None:
     """Naming the option."""
     with pytest.raises(InvalidError) as refused:
         moment(words, NOW, field="at")
+    assert refused.value.field == "at"
+
+
+def test_what_is_yet_to_come_is_no_past_moment() -> None:
+    """Now is past; the time it is is said, for UTC surprises."""
+    assert past_moment("2026-03-01T14:00", NOW, field="at") == NOW
+    with pytest.raises(InvalidError, match="2026-03-01 14:00:00 UTC") as refused:
+        past_moment("2026-03-01T14:05", NOW, field="at")
     assert refused.value.field == "at"
 
 

@@ -10,7 +10,6 @@ import typer
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from k2.governor.v1 import governor_pb2 as pb
 from k2.governor.v1.governor_pb2_grpc import GovernorServiceStub
 from rich.console import Console
@@ -22,7 +21,7 @@ from tools.cli.governor_plot import plot
 from tools.cli.governor_view import show_explained, show_override, show_state
 from tools.cli.governor_watch import watch
 from tools.cli.output import Output, Row, chosen, write_rows
-from tools.cli.times import moment, span_s
+from tools.cli.times import past_moment, span_s
 
 ANSWER_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
@@ -122,9 +121,7 @@ async def _state() -> pb.State:
 async def _explanation(at: str | None) -> pb.ExplainResponse:
     request = pb.ExplainRequest()
     if at is not None:
-        time = Timestamp()
-        time.FromDatetime(moment(at, datetime.now(UTC), field="at"))
-        request.time.CopyFrom(time)
+        request.time.FromDatetime(past_moment(at, datetime.now(UTC), field="at"))
     async with governor_channel() as connection:
         stub = GovernorServiceStub(connection)
         return await call(stub.Explain, request, timeout_s=READ_TIMEOUT_S)

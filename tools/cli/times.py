@@ -41,5 +41,17 @@ def moment(text: str, now: datetime, *, field: str) -> datetime:
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
+def past_moment(text: str, now: datetime, *, field: str) -> datetime:
+    """Read a moment that was already.
+
+    Raises:
+        InvalidError: on `field`, for what is no time or is yet to come.
+    """
+    time = moment(text, now, field=field)
+    if time > now:
+        raise InvalidError(f"{text} is yet to come: it is {now:%Y-%m-%d %H:%M:%S} UTC", field=field)
+    return time
+
+
 def _last(time: datetime, now: datetime) -> datetime:
     return time if time <= now else time - timedelta(days=1)
