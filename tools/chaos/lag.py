@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from libs.degradation.level import Level
 from libs.market.errors import UnavailableError
@@ -22,6 +23,7 @@ NORMAL_TIMEOUT_S = 90.0
 MOST_A_BURST = 60_000
 LEAST_A_BURST = 2_000
 WAIT_S = 0.05
+SEEN_TIMEOUT_S = 2.0
 
 
 async def harm(ground: Ground) -> None:
@@ -55,9 +57,21 @@ async def flood_until(ground: Ground, level: Level) -> None:
             )
         missing = wanted - ground.sight.behind
         if missing > 0:
-            await ground.flood.send(min(max(missing, LEAST_A_BURST), MOST_A_BURST), mix)
+            log_end = ground.sight.log_end
+            burst = min(max(missing, LEAST_A_BURST), MOST_A_BURST)
+            await ground.flood.send(burst, mix)
+            if level is not Level.CIRCUIT_BREAK:
+                await seen(ground, log_end + burst)
         else:
             await asyncio.sleep(WAIT_S)
+
+
+async def seen(ground: Ground, log_end: int) -> None:
+    """Wait until the log is seen to reach so far: twice the burst could leap over a level."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SEEN_TIMEOUT_S):
+            while ground.sight.log_end < log_end:
+                await asyncio.sleep(WAIT_S)
 
 
 def aim(ground: Ground, level: Level) -> int:
