@@ -63,6 +63,15 @@ def level_of(state: Standing) -> Level:
     return state.orders.level
 
 
+def test_explanation_tells_the_lag_of_now_from_the_lag_before() -> None:
+    """A level outlasts its lag: it must not read as if so little were much."""
+    risen = governed(standing(), lag(150_000), lag(150_000))
+    assert "SOFT because of lag: k2-writer is 150,000" in explain(risen, Fleet(), 1)
+    drained = governed(risen, lag(84), start_s=1)
+    assert level_of(drained) is Level.SOFT
+    assert "SOFT because of lag before: k2-writer is 84" in explain(drained, Fleet(), 1)
+
+
 def test_nothing_is_ordered_before_one_full_sample() -> None:
     """Unknown is not NORMAL."""
     state = governed(standing(), UNKNOWN, UNKNOWN)

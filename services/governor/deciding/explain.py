@@ -70,7 +70,8 @@ def _full(name: str, member: Member | None, level: Level) -> str:
 
 def _by_lag(standing: Standing, group: GroupLag, level: Level, now_s: float) -> str:
     trigger = standing.rules.lag.trigger(level)
-    why = f"{level.name} because of lag: {_behind(group)} ({level.name} from {trigger:,.0f})."
+    when = "" if group.pressing >= trigger else " before"
+    why = f"{level.name} because of lag{when}: {_behind(group)} ({level.name} from {trigger:,.0f})."
     return f"{why} {_way_down(standing, group, level, now_s)}"
 
 
