@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -11,7 +12,7 @@ from k2.governor.v1 import governor_pb2 as pb
 
 from libs.market.errors import InvalidError
 from tools.cli.governor import _override_request
-from tools.cli.governor_plot import story_of
+from tools.cli.governor_plot import refuse_undrawable, story_of
 from tools.cli.governor_watch import line_of, sparkline
 from tools.cli.picture import Series, Story, draw, thinned
 from tools.cli.times import moment, past_moment, span_s
@@ -85,6 +86,15 @@ def test_override_names_its_level_and_its_time() -> None:
     for level, span in (("loud", "10m"), ("SOFT", ""), ("SOFT", "ever")):
         with pytest.raises(InvalidError):
             _override_request(level, "why", span)
+
+
+@pytest.mark.parametrize("name", ["x.png", "missing/x.svg"])
+def test_picture_that_cannot_be_put_there_is_refused_first(tmp_path: Path, name: str) -> None:
+    """Not after minutes of a chaos run."""
+    refuse_undrawable(tmp_path / "x.svg", field="plot")
+    with pytest.raises(InvalidError) as refused:
+        refuse_undrawable(tmp_path / name, field="plot")
+    assert refused.value.field == "plot"
 
 
 def test_picture_shows_levels_lag_memory_and_who_took_over() -> None:

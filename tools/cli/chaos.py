@@ -27,7 +27,7 @@ from tools.chaos.scenario import Scenario, Show, play, verdict
 from tools.chaos.scenarios import SCENARIOS
 from tools.chaos.story import Event, Kind, Story
 from tools.cli.fleet import Layout
-from tools.cli.governor_plot import draw_into
+from tools.cli.governor_plot import draw_into, refuse_undrawable
 from tools.cli.home import home
 from tools.cli.interrupts import until_interrupted
 from tools.cli.output import Output, chosen
@@ -190,6 +190,8 @@ def _run(
     plot: Path | None = None,
 ) -> None:
     scenario = SCENARIOS[name]
+    if plot is not None:
+        refuse_undrawable(plot, field="plot")
     options = Options(scale or scenario.scale, writers, governors, seed, rate, keep, output, plot)
     if not run_one(scenario, options):
         raise typer.Exit(PROMISE_BROKEN)

@@ -39,13 +39,24 @@ def plot(
 
     k2 governor plot governor.svg --from 1h
     """
-    if file.suffix != ".svg":
-        raise InvalidError(f"{file} must end in .svg", field="file")
+    refuse_undrawable(file, field="file")
     now = datetime.now(UTC)
     end = moment(to, now, field="to") if to else now
     start = moment(from_, now, field="from") if from_ else end - USUAL
     count = asyncio.run(draw_into(file, start, end))
     Console(highlight=False).print(f"drawn from {count:,} records: {file}")
+
+
+def refuse_undrawable(file: Path, *, field: str) -> None:
+    """Find out before the work whether a picture can be put there.
+
+    Raises:
+        InvalidError: on `field`, where it cannot.
+    """
+    if file.suffix != ".svg":
+        raise InvalidError(f"{file} must end in .svg", field=field)
+    if not file.parent.is_dir():
+        raise InvalidError(f"cannot write {file}: there is no folder {file.parent}", field=field)
 
 
 async def draw_into(
