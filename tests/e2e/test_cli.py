@@ -183,7 +183,7 @@ def test_a_wrong_question_is_told_what_is_wrong(
     [
         ("trades", "QQQ", NOT_FOUND, "k2 symbols"),
         ("trades", "btcusdt", NOT_FOUND, "did you mean BTCUSDT?"),
-        ("bars", "BTCUSD", NOT_FOUND, "did you mean BTCUSDT?"),
+        ("bars", "BTCUSD", NOT_FOUND, "did you mean BTCUSDT"),
         ("trades", "", USAGE, "name a symbol"),
     ],
 )
