@@ -8,7 +8,7 @@ from pathlib import Path
 from libs.runtime.doors import Door, find
 from tests.support.polling import eventually
 from tests.support.processes import arm, disarm
-from tools.cli.children import ChildProcess, Command
+from tools.cli.children import ChildProcess, Command, how_it_ended
 
 
 async def serves(_: Door) -> bool:
@@ -18,6 +18,15 @@ async def serves(_: Door) -> bool:
 def pid_of(run_dir: Path) -> int | None:
     door = find(run_dir).get("toy-1")
     return door.pid if door else None
+
+
+def test_a_killed_process_is_said_to_be_killed(tmp_path: Path) -> None:
+    """The last event in its log had nothing to do with it; of one that ended itself it has."""
+    log = tmp_path / "toy.log"
+    log.write_text('{"event": "level_applied"}\n')
+    assert how_it_ended(-9, log) == "was ended by SIGKILL"
+    log.write_text('{"event": "stopped", "error": "the catalog is damaged"}\n')
+    assert how_it_ended(70, log) == "ended with code 70: the catalog is damaged"
 
 
 async def test_child_that_asks_for_it_is_started_anew(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -152,9 +153,15 @@ class ChildProcess(Part):
     def _raise_if_ended(self, process: OwnedProcess) -> None:
         code = process.exit_code()
         if code is not None:
-            said = last_words(self._log)
-            text = f"{self.name} ended with code {code}: {said} (its log: {self._log})"
+            text = f"{self.name} {how_it_ended(code, self._log)} (its log: {self._log})"
             raise ChildError(text, process=self.name, exit_code=code)
+
+
+def how_it_ended(code: int, log: Path) -> str:
+    """Name the signal that ended a process, or its code and its last words."""
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"ended with code {code}: {last_words(log)}"
 
 
 def last_words(log: Path) -> str:

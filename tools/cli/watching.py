@@ -14,6 +14,7 @@ from k2.writer.v1 import writer_pb2, writer_pb2_grpc
 from libs.market.errors import K2Error
 from libs.rpc.client import call, channel
 from libs.runtime.doors import Door
+from tools.cli.governor_view import level_name
 
 ASK_TIMEOUT_S = 2.0
 
@@ -131,11 +132,12 @@ async def _ask_governor(address: str) -> Answer:
         except K2Error:
             return {}
     directive = answer.state.directive
+    nobody_leads = directive.level == governor_pb2.LEVEL_UNSPECIFIED
     if answer.state.HasField("leader") and not answer.state.leading:
         # The leader says it all; a standby sees no process.
         return {}
     return {
-        "level": governor_pb2.Level.Name(directive.level).removeprefix("LEVEL_"),
+        "level": None if nobody_leads else level_name(directive.level),
         "explanation": directive.explanation,
         "lag": sum(group.lag for group in answer.state.groups),
     }
