@@ -132,12 +132,12 @@ async def _ask_governor(address: str) -> Answer:
         except K2Error:
             return {}
     directive = answer.state.directive
-    nobody_leads = directive.level == governor_pb2.LEVEL_UNSPECIFIED
     if answer.state.HasField("leader") and not answer.state.leading:
         # The leader says it all; a standby sees no process.
         return {}
-    return {
-        "level": None if nobody_leads else level_name(directive.level),
+    unknown = directive.level == governor_pb2.LEVEL_UNSPECIFIED
+    level: Answer = {} if unknown else {"level": level_name(directive.level)}
+    return level | {
         "explanation": directive.explanation,
         "lag": sum(group.lag for group in answer.state.groups),
     }
