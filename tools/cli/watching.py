@@ -14,7 +14,6 @@ from k2.writer.v1 import writer_pb2, writer_pb2_grpc
 from libs.market.errors import K2Error
 from libs.rpc.client import call, channel
 from libs.runtime.doors import Door
-from tools.cli.governor_view import level_name
 
 ASK_TIMEOUT_S = 2.0
 
@@ -135,8 +134,9 @@ async def _ask_governor(address: str) -> Answer:
     if answer.state.HasField("leader") and not answer.state.leading:
         # The leader says it all; a standby sees no process.
         return {}
+    name = governor_pb2.Level.Name(directive.level).removeprefix("LEVEL_")
     unknown = directive.level == governor_pb2.LEVEL_UNSPECIFIED
-    level: Answer = {} if unknown else {"level": level_name(directive.level)}
+    level: Answer = {} if unknown else {"level": name}
     return level | {
         "explanation": directive.explanation,
         "lag": sum(group.lag for group in answer.state.groups),
