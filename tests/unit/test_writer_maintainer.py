@@ -122,8 +122,7 @@ async def test_what_failed_is_told_and_left_alone_until_somebody_asks(kept: Kept
     victim, mend = damaged(kept)
     async with at_work(maintainer_of(kept, World(), interval_s=0.01)) as maintainer:
         await eventually(lambda: maintainer.journal.failures, 30, what="failed")
-        failed = maintainer.journal.ended[0]
-        assert failed.outcome is Outcome.FAILED
+        (failed,) = (step for step in maintainer.journal.ended if step.outcome is Outcome.FAILED)
         assert victim in failed.reason
         mend()
         (step, *_) = await run_asked(maintainer, Task.COMPACT)
