@@ -24,24 +24,24 @@ from libs.runtime.serving import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import register_trades
 from services.ingestor import measures
-from services.ingestor.backlog import Backlog
 from services.ingestor.config import ALL_SYMBOLS, IngestorConfig
-from services.ingestor.connection import open_feed
 from services.ingestor.control import Control, Intake
-from services.ingestor.deliverer import Deliverer
-from services.ingestor.delivery import Delivery, Producer
-from services.ingestor.encoding import EXCHANGE
-from services.ingestor.exchange_info import ListedSymbol, chosen, fetch_symbols
+from services.ingestor.delivering.backlog import Backlog
+from services.ingestor.delivering.deliverer import Deliverer
+from services.ingestor.delivering.delivery import Delivery, Producer
+from services.ingestor.exchange.connection import open_feed
+from services.ingestor.exchange.exchange_info import ListedSymbol, chosen, fetch_symbols
+from services.ingestor.exchange.session import Pace, Session
+from services.ingestor.exchange.streams import shards, trade_streams
 from services.ingestor.feeds import HealingView, IntakeView, Overview, WaitingView
 from services.ingestor.healing.healer import Healer, HealingRules
 from services.ingestor.healing.holes import declare_to
 from services.ingestor.healing.rest import TradesApi
-from services.ingestor.publisher import Destination, Publisher
+from services.ingestor.parsing.symbols import SymbolTable, symbol_table
+from services.ingestor.publishing.encoding import EXCHANGE
+from services.ingestor.publishing.publisher import Destination, Publisher
 from services.ingestor.servicer import NAME, IngestorServicer
-from services.ingestor.session import Pace, Session
 from services.ingestor.spool.spool import Found, Spool
-from services.ingestor.streams import shards, trade_streams
-from services.ingestor.symbols import SymbolTable, symbol_table
 
 log = structlog.get_logger()
 

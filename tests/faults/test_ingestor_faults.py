@@ -13,8 +13,8 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 
 from libs.kafka.topics import dead_letter_topic
-from services.ingestor.connection import MAX_MESSAGE_BYTES
-from services.ingestor.dead_letters import MAX_RAW_BYTES
+from services.ingestor.exchange.connection import MAX_MESSAGE_BYTES
+from services.ingestor.publishing.dead_letters import MAX_RAW_BYTES
 from tests.support.binance import trade_frame
 from tests.support.ingesting import (
     count,

@@ -14,7 +14,7 @@ import pytest
 
 from libs.degradation.level import Level
 from libs.kafka.admin import ensure_topics
-from services.ingestor import backlog, delivery
+from services.ingestor.delivering import backlog, delivery
 from tests.support.directing import Director
 from tests.support.disks import SmallDisk
 from tests.support.ingesting import (

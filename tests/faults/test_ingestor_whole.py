@@ -11,10 +11,10 @@ import pytest
 
 from tests.support.polling import eventually
 from tests.support.whole import all_arrived, whole_k2
-from tools.cli.fleet import Fleet
-from tools.cli.proof import prove
-from tools.cli.source import Source
-from tools.cli.watching import Flow, flow_of
+from tools.cli.doors.watching import Flow, flow_of
+from tools.cli.parts.fleet import Fleet
+from tools.cli.session.proof import prove
+from tools.cli.session.source import Source
 from tools.simulator import truth
 
 

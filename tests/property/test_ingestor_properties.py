@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from libs.market.errors import PrecisionError
 from libs.market.trade import exact
 from libs.wire.trades import decode_trade
-from services.ingestor.binance import parse
-from services.ingestor.columns import TradeColumns
-from services.ingestor.encoding import encode
-from services.ingestor.frames import split
-from services.ingestor.sequence import SequenceCheck, Step
+from services.ingestor.exchange.frames import split
+from services.ingestor.parsing.binance import parse
+from services.ingestor.parsing.columns import TradeColumns
+from services.ingestor.publishing.encoding import encode
+from services.ingestor.publishing.sequence import SequenceCheck, Step
 from tests.support.binance import stamps, table, trade_frame
 
 TABLE = table("BTCUSDT", "ETHUSDT", "BNBBTC")

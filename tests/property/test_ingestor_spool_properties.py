@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.ingestor.records import Records
+from services.ingestor.delivering.records import Records
 from services.ingestor.spool.spool import Spool, SpoolFullError
 from tests.support.clock import ManualClock
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -274,6 +274,5 @@ WritersFirstWins.TestCase.settings = settings(
     max_examples=40,
     stateful_step_count=30,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 TestWritersFirstWins = WritersFirstWins.TestCase

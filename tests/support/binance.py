@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from services.ingestor.symbols import SymbolTable, symbol_table
+from services.ingestor.parsing.symbols import SymbolTable, symbol_table
 from tests.support.realdata import realdata
 
 NOW_US = 1_723_161_255_500_000

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from libs.market.clock import SystemClock
 from libs.runtime.supervisor import Supervisor
-from services.ingestor.backlog import Backlog
-from services.ingestor.deliverer import Deliverer
-from services.ingestor.delivery import Delivery, Producer
-from services.ingestor.publisher import Destination, Publisher
+from services.ingestor.delivering.backlog import Backlog
+from services.ingestor.delivering.deliverer import Deliverer
+from services.ingestor.delivering.delivery import Delivery, Producer
+from services.ingestor.parsing.symbols import SymbolTable
+from services.ingestor.publishing.publisher import Destination, Publisher
 from services.ingestor.spool.spool import Found, Spool
-from services.ingestor.symbols import SymbolTable
 from tests.support.actors import WITHOUT_WAITING
 
 MIB = 2**20

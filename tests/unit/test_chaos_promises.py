@@ -13,7 +13,7 @@ from tools.chaos import memory, promises, venue
 from tools.chaos.answers import Answer, Judgement
 from tools.chaos.promises import Deferred, Promise
 from tools.chaos.story import Event, Kind
-from tools.cli.proof import Answered, Proof
+from tools.cli.session.proof import Answered, Proof
 from tools.simulator.truth import ExpectedTrades
 
 NORMAL, SOFT, GRACEFUL, AGGRESSIVE, CIRCUIT_BREAK = Level

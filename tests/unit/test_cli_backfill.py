@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from k2.writer.v1 import backfill_pb2 as pb
 
-from tools.cli.backfill import span, summary, warnings_of
+from tools.cli.commands.backfill import span, summary, warnings_of
 
 
 @pytest.mark.parametrize(

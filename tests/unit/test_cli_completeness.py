@@ -10,7 +10,7 @@ from k2.query.v1 import query_pb2 as pb
 from rich.console import Console
 
 from libs.lake.completeness.evidence import Why
-from tools.cli.completeness import NEXT_STEPS, between, show_certificate, what_of
+from tools.cli.commands.completeness import NEXT_STEPS, between, show_certificate, what_of
 
 TOLD_ONLY = {Why.VENUE, Why.NOT_COMMITTED, Why.BEHIND}
 NINE = Timestamp(seconds=1_723_107_600, nanos=1_000_000)

@@ -11,11 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from k2.governor.v1 import governor_pb2 as pb
 
 from libs.market.errors import InvalidError
-from tools.cli.governor import _override_request
-from tools.cli.governor_plot import refuse_undrawable, story_of
-from tools.cli.governor_watch import line_of, sparkline
-from tools.cli.picture import Series, Story, draw, thinned
+from tools.cli.commands.governor import _override_request
+from tools.cli.commands.governor_plot import refuse_undrawable, story_of
+from tools.cli.commands.governor_watch import line_of, sparkline
 from tools.cli.times import moment, past_moment, span_s
+from tools.cli.views.picture import Series, Story, draw, thinned
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.cli.children import last_complaint, last_words
+from tools.cli.parts.children import last_complaint, last_words
 
 PLACED = '{"event": "placed", "level": "info", "why": "assigned"}'
 MISSING = '{"event": "not_placed", "level": "warning", "why": "the ledger x.json is gone: restore"}'

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from libs.wire.schema import TEXTS
-from tools.cli.output import Output, write
+from tools.cli.views.output import Output, write
 
 ADDED = pa.table(
     {

@@ -10,8 +10,8 @@ import pytest
 from k2.query.v1 import query_pb2
 from rich.console import Console
 
-from tools.cli.footnote import footnote, tell_lacks
-from tools.cli.tables import cell, grid, plain_decimal, show, table_of
+from tools.cli.views.footnote import footnote, tell_lacks
+from tools.cli.views.tables import cell, grid, plain_decimal, show, table_of
 
 
 def printed(columns: list[str], rows: list[list[object]], *, width: int) -> str:

@@ -6,8 +6,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from tools.cli.view import panel
-from tools.cli.watching import Flow
+from tools.cli.doors.watching import Flow
+from tools.cli.views.panel import panel
 
 
 def shown(flow: Flow) -> str:

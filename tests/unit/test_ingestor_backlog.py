@@ -11,10 +11,10 @@ import pytest
 from libs.degradation.level import Level
 from libs.degradation.obedience import Applied
 from libs.runtime.supervisor import RestartIntensityError
-from services.ingestor import deliverer
-from services.ingestor.book import Page, Pages, SymbolPage, read_book, write_book
 from services.ingestor.control import Control, Intake
-from services.ingestor.messages import Ended
+from services.ingestor.delivering import deliverer
+from services.ingestor.publishing.book import Page, Pages, SymbolPage, read_book, write_book
+from services.ingestor.publishing.messages import Ended
 from services.ingestor.spool.spool import SpoolFullError
 from tests.support.polling import eventually
 from tests.support.publishing import Middle, middle

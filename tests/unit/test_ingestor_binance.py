@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.ingestor.binance import MAX_TRADE_BYTES, Parsed, parse
+from services.ingestor.parsing.binance import MAX_TRADE_BYTES, Parsed, parse
 from tests.support.binance import (
     NOW_US,
     RECORDINGS,

@@ -19,9 +19,9 @@ from libs.kafka.send import Batch, Header
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
 from libs.runtime.backoff import Backoff
-from services.ingestor import delivery
-from services.ingestor.delivery import Delivery
-from services.ingestor.records import Records
+from services.ingestor.delivering import delivery
+from services.ingestor.delivering.delivery import Delivery
+from services.ingestor.delivering.records import Records
 from tests.support.clock import ManualClock
 from tests.support.polling import eventually
 

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from libs.market.errors import UnavailableError
-from services.ingestor import exchange_info
-from services.ingestor.connection import MAX_HEAD_BYTES, FeedConnection, open_feed
-from services.ingestor.exchange_info import fetch_symbols
+from services.ingestor.exchange import exchange_info
+from services.ingestor.exchange.connection import MAX_HEAD_BYTES, FeedConnection, open_feed
+from services.ingestor.exchange.exchange_info import fetch_symbols
 
 
 @asynccontextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.ingestor.frames import split
-from services.ingestor.streams import MAX_URL_CHARACTERS, shards, trade_streams
-from services.ingestor.symbols import derived_currency
+from services.ingestor.exchange.frames import split
+from services.ingestor.exchange.streams import MAX_URL_CHARACTERS, shards, trade_streams
+from services.ingestor.parsing.symbols import derived_currency
 
 
 def text(payload: bytes) -> bytes:

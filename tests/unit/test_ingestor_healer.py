@@ -16,9 +16,9 @@ from libs.runtime.mailbox import Mailbox
 from services.ingestor.healing.budget import HISTORICAL_TRADES_WEIGHT
 from services.ingestor.healing.healer import Healer, HealingRules
 from services.ingestor.healing.rest import Answer, RestTrade, TradesApi
-from services.ingestor.messages import Healed, Listed, Message, NeverWere
-from services.ingestor.publisher import OpenGap, QuietSymbol
-from services.ingestor.sequence import Gap, SymbolSequence
+from services.ingestor.publishing.messages import Healed, Listed, Message, NeverWere
+from services.ingestor.publishing.publisher import OpenGap, QuietSymbol
+from services.ingestor.publishing.sequence import Gap, SymbolSequence
 from tests.support.polling import eventually
 
 SYMBOL = "BTCUSDT"

@@ -10,11 +10,11 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from libs.runtime.supervisor import Supervisor
 from libs.wire.trades import decode_trade
-from services.ingestor import publisher as module
-from services.ingestor.binance import Rejected, parse
-from services.ingestor.encoding import encode
 from services.ingestor.feeds import FeedState, Rates
-from services.ingestor.messages import Ended, Received
+from services.ingestor.parsing.binance import Rejected, parse
+from services.ingestor.publishing import publisher as module
+from services.ingestor.publishing.encoding import encode
+from services.ingestor.publishing.messages import Ended, Received
 from tests.support.actors import ScriptedError
 from tests.support.binance import stamps, table, trade_frame
 from tests.support.polling import eventually

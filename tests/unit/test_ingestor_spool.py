@@ -11,7 +11,7 @@ import pytest
 
 from libs.market.clock import SystemClock
 from libs.market.errors import ConflictError, CorruptError
-from services.ingestor.records import Records
+from services.ingestor.delivering.records import Records
 from services.ingestor.spool.entries import id_runs
 from services.ingestor.spool.spool import Found, Spool, SpoolFullError
 from tests.support.disks import SmallDisk

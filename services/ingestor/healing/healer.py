@@ -31,9 +31,9 @@ from services.ingestor.healing.plan import (
     rows_to_ask,
 )
 from services.ingestor.healing.rest import Answer, TradesApi, to_columns
-from services.ingestor.messages import Healed, Listed, Message, NeverWere
-from services.ingestor.publisher import OpenGap, QuietSymbol
-from services.ingestor.validation import misfits
+from services.ingestor.parsing.validation import misfits
+from services.ingestor.publishing.messages import Healed, Listed, Message, NeverWere
+from services.ingestor.publishing.publisher import OpenGap, QuietSymbol
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from k2.writer.v1 import ledger_pb2, writer_pb2_grpc
 
 from libs.market.trade import AssetClass
 from libs.rpc import client
-from services.ingestor.encoding import EXCHANGE
+from services.ingestor.publishing.encoding import EXCHANGE
 
 TIMEOUT_S = 15.0
 REASON = "historicalTrades lists the trades before and after them, and none between"

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.ingestor.publisher import OpenGap
-from services.ingestor.sequence import Gap
+from services.ingestor.publishing.publisher import OpenGap
+from services.ingestor.publishing.sequence import Gap
 
 MOST_ROWS = 1_000
 

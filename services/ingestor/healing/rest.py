@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from libs.market.errors import UnavailableError
-from services.ingestor.columns import TradeColumns
+from services.ingestor.parsing.columns import TradeColumns
 
 PATH = "/api/v3/historicalTrades"
 TIMEOUT_S = 10.0

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import msgspec
 
-from services.ingestor.records import Records
+from services.ingestor.delivering.records import Records
 
 # A torn length would otherwise be believed; a burst is far smaller.
 MOST_ENTRY_BYTES = 256 * 1024 * 1024

@@ -22,7 +22,7 @@ from pathlib import Path
 from libs.market.clock import Clock
 from libs.market.errors import ConflictError, CorruptError, ExhaustedError
 from libs.runtime.faultpoint import reach_sync
-from services.ingestor.records import Records
+from services.ingestor.delivering.records import Records
 from services.ingestor.spool.entries import (
     IdRun,
     Torn,

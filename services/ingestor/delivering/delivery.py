@@ -23,7 +23,7 @@ from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
 from libs.runtime.backoff import Backoff
 from services.ingestor import measures
-from services.ingestor.records import Records
+from services.ingestor.delivering.records import Records
 
 log = structlog.get_logger()
 

@@ -10,9 +10,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from services.ingestor.columns import TradeColumns
-from services.ingestor.symbols import SymbolTable
-from services.ingestor.validation import Misfit, misfits
+from services.ingestor.parsing.columns import TradeColumns
+from services.ingestor.parsing.symbols import SymbolTable
+from services.ingestor.parsing.validation import Misfit, misfits
 
 Int64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 

@@ -16,7 +16,7 @@ from websockets.protocol import Event, State
 
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import UnavailableError
-from services.ingestor.frames import split
+from services.ingestor.exchange.frames import split
 
 # A message of this size is not Binance's; the connection ends with 1009.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024

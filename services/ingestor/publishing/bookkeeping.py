@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from services.ingestor.book import Page, Pages, SymbolPage, read_book, write_book
-from services.ingestor.sequence import SymbolSequence
+from services.ingestor.parsing.symbols import SymbolTable
+from services.ingestor.publishing.book import Page, Pages, SymbolPage, read_book, write_book
+from services.ingestor.publishing.sequence import SymbolSequence
 from services.ingestor.spool.entries import IdRun
-from services.ingestor.symbols import SymbolTable
 
 
 class Bookkeeping:

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from libs.market.trade import AssetClass, Origin, Side
 from libs.wire.plain import SIDES
 from libs.wire.trades import encode_trades, proto_batch
-from services.ingestor.columns import Bools, Int64s, TradeColumns, run_bounds
-from services.ingestor.symbols import SymbolTable
+from services.ingestor.parsing.columns import Bools, Int64s, TradeColumns, run_bounds
+from services.ingestor.parsing.symbols import SymbolTable
 
 EXCHANGE = "BINANCE"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.ingestor.binance import Rejected
-from services.ingestor.columns import TradeColumns
+from services.ingestor.parsing.binance import Rejected
+from services.ingestor.parsing.columns import TradeColumns
 
 
 @dataclass(frozen=True, slots=True)

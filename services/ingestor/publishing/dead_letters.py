@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.kafka.send import Header
-from services.ingestor.binance import Rejected
-from services.ingestor.encoding import EXCHANGE
-from services.ingestor.records import Records
+from services.ingestor.delivering.records import Records
+from services.ingestor.parsing.binance import Rejected
+from services.ingestor.publishing.encoding import EXCHANGE
 
 # Kafka's default bound is a megabyte a record. What is longer is no trade of any exchange; its
 # first half megabyte says what it was, and the header `bytes` how long it was.

@@ -18,13 +18,13 @@ from libs.runtime.backoff import Backoff
 from libs.runtime.first import first_of
 from libs.runtime.mailbox import Mailbox
 from services.ingestor import measures
-from services.ingestor.binance import Parsed, parse
-from services.ingestor.connection import ConnectionClosed, FeedConnection
 from services.ingestor.control import Intake
+from services.ingestor.exchange.connection import ConnectionClosed, FeedConnection
+from services.ingestor.exchange.streams import REQUEST_EVERY_S, Streams
 from services.ingestor.feeds import FeedState
-from services.ingestor.messages import Ended, Message, Received
-from services.ingestor.streams import REQUEST_EVERY_S, Streams
-from services.ingestor.symbols import SymbolTable
+from services.ingestor.parsing.binance import Parsed, parse
+from services.ingestor.parsing.symbols import SymbolTable
+from services.ingestor.publishing.messages import Ended, Message, Received
 
 log = structlog.get_logger()
 

@@ -19,18 +19,25 @@ from libs.runtime.actor import Actor
 from libs.runtime.mailbox import Mailbox, MailboxClosedError
 from libs.telemetry.tracing import tracer
 from services.ingestor import measures
-from services.ingestor.backlog import Backlog
-from services.ingestor.binance import Rejected
-from services.ingestor.bookkeeping import Bookkeeping
-from services.ingestor.columns import TradeColumns
-from services.ingestor.dead_letters import DeadLetters
-from services.ingestor.encoding import encode
+from services.ingestor.delivering.backlog import Backlog
+from services.ingestor.delivering.records import Records
 from services.ingestor.feeds import Feed, FeedState, Rates
-from services.ingestor.messages import Ended, Healed, Listed, Message, NeverWere, Received
-from services.ingestor.records import Records
-from services.ingestor.sequence import Gap, SequenceCheck, Step, Verdict
+from services.ingestor.parsing.binance import Rejected
+from services.ingestor.parsing.columns import TradeColumns
+from services.ingestor.parsing.symbols import SymbolTable
+from services.ingestor.publishing.bookkeeping import Bookkeeping
+from services.ingestor.publishing.dead_letters import DeadLetters
+from services.ingestor.publishing.encoding import encode
+from services.ingestor.publishing.messages import (
+    Ended,
+    Healed,
+    Listed,
+    Message,
+    NeverWere,
+    Received,
+)
+from services.ingestor.publishing.sequence import Gap, SequenceCheck, Step, Verdict
 from services.ingestor.spool.entries import IdRun
-from services.ingestor.symbols import SymbolTable
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from services.ingestor.columns import Bools, TradeColumns, run_bounds
+from services.ingestor.parsing.columns import Bools, TradeColumns, run_bounds
 
 RECENT_GAPS = 100
 

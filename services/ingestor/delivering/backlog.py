@@ -18,7 +18,7 @@ from typing import TypeVar
 import structlog
 
 from services.ingestor import measures
-from services.ingestor.records import Records
+from services.ingestor.delivering.records import Records
 from services.ingestor.spool.spool import Found, Segment, Spool, SpoolFullError
 
 log = structlog.get_logger()

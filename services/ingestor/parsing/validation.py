@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from libs.market.errors import InvalidError
 from libs.market.trade import DAY_US, EARLIEST_US
 from libs.wire.decimals import parse_decimal, parse_decimals
-from services.ingestor.columns import Int64s, TradeColumns
+from services.ingestor.parsing.columns import Int64s, TradeColumns
 
 _ZERO = Decimal(0)
 

@@ -7,8 +7,8 @@ import asyncio
 import structlog
 
 from libs.runtime.actor import Actor
-from services.ingestor.backlog import Backlog, Portion
-from services.ingestor.delivery import Delivery
+from services.ingestor.delivering.backlog import Backlog, Portion
+from services.ingestor.delivering.delivery import Delivery
 
 log = structlog.get_logger()
 

@@ -1,0 +1,1 @@
+"""Records to Kafka, in order, and where they wait."""

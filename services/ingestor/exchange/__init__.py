@@ -1,0 +1,1 @@
+"""The exchange's side: connections, their sessions, what it lists."""

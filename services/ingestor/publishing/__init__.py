@@ -1,0 +1,1 @@
+"""The sequence check, what Kafka has of it, and records from columns."""
