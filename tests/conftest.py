@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import os
+from hypothesis import HealthCheck, settings
 
-from hypothesis import settings
-
-# A machine that is busy is no failure. In CI a change is judged by the same examples each time;
-# everywhere else new ones are looked for.
-settings.register_profile("k2", deadline=None)
-settings.register_profile("ci", parent=settings.get_profile("k2"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "k2")
+# A machine that is busy is no failure, nor are examples that are many, large or thrown away.
+# A change is judged by the same examples each time and everywhere; `--hypothesis-profile=explore`
+# looks for new ones.
+OF_TIME_OR_CHANCE = (
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.large_base_example,
+)
+settings.register_profile(
+    "k2", deadline=None, derandomize=True, suppress_health_check=OF_TIME_OR_CHANCE
+)
+settings.register_profile("explore", parent=settings.get_profile("k2"), derandomize=False)
+settings.load_profile("k2")
 
 pytest_plugins = [
     "tests.support.cli",
