@@ -18,7 +18,7 @@ from tests.benchmarks import control, freshness, latency, stages, throughput
 from tests.benchmarks.figures import Figure
 from tests.benchmarks.report import Report, Seen, as_json, show
 from tests.benchmarks.run import Run
-from tools.cli.home import home
+from tools.cli.doors.home import home
 from tools.cli.interrupts import Interrupted, until_interrupted
 
 INTERRUPTED = 130

@@ -38,7 +38,7 @@ from libs.lake.table.tables import TRADES, bucket_of, ensure_trades
 from libs.market.clock import Clock
 from tests.benchmarks.curve import Line, Panel, draw
 from tests.support.query import trade_rows
-from tools.cli.home import home
+from tools.cli.doors.home import home
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 ROWS = 20

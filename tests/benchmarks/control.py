@@ -22,7 +22,7 @@ from tests.benchmarks.figures import Aim, Figure, Reading
 from tests.benchmarks.parts import Parts, parts
 from tests.benchmarks.processes import peak_bytes, reading
 from tests.benchmarks.run import Run
-from tools.cli.fleet import Exchange, Layout, Plan
+from tools.cli.parts.fleet import Exchange, Layout, Plan
 
 ATTACHED = 100
 SETTLING_S, MEASURED_S = 8.0, 20.0

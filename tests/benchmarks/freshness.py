@@ -11,9 +11,9 @@ from libs.rpc.client import call, channel
 from tests.benchmarks.figures import Aim, Figure
 from tests.benchmarks.processes import peak_bytes
 from tests.benchmarks.run import Run
-from tools.cli.fleet import Fleet, Layout, Plan, raise_failure, running
-from tools.cli.session_progress import progress_of
-from tools.cli.source import Source
+from tools.cli.parts.fleet import Fleet, Layout, Plan, raise_failure, running
+from tools.cli.session.progress import progress_of
+from tools.cli.session.source import Source
 
 TRADES_PER_SECOND = 5_000
 SYMBOLS = 20

@@ -29,7 +29,7 @@ from tests.benchmarks.parts import Parts, parts
 from tests.benchmarks.processes import peak_bytes
 from tests.benchmarks.run import Run
 from tests.support.query import history_in
-from tools.cli.fleet import Exchange, Layout, Plan
+from tools.cli.parts.fleet import Exchange, Layout, Plan
 
 HISTORY_ROWS, TAIL_ROWS = 5_000_000, 500_000
 AIMS_MS: Mapping[str, float] = {

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from libs.runtime.doors import Door
-from tools.cli.children import Part
-from tools.cli.fleet import Fleet, Plan
+from tools.cli.parts.children import Part
+from tools.cli.parts.fleet import Fleet, Plan
 
 POLL_S = 0.02
 

@@ -20,7 +20,7 @@ from tests.benchmarks.figures import Figure, Reading, throughput
 from tests.benchmarks.parts import Parts, parts
 from tests.benchmarks.processes import peak_bytes, reading
 from tests.benchmarks.run import Run
-from tools.cli.fleet import Exchange, Layout, Plan
+from tools.cli.parts.fleet import Exchange, Layout, Plan
 
 TRADES = 2_200_000
 WARM_UP_TRADES = 200_000

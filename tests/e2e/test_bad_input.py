@@ -30,10 +30,10 @@ from tests.support.cli import Home
 from tests.support.ingesting import records_of
 from tests.support.polling import eventually
 from tests.support.whole import all_arrived, whole_k2
-from tools.cli.fleet import Fleet
-from tools.cli.proof import prove
-from tools.cli.source import Source
-from tools.cli.watching import flow_of
+from tools.cli.doors.watching import flow_of
+from tools.cli.parts.fleet import Fleet
+from tools.cli.session.proof import prove
+from tools.cli.session.source import Source
 from tools.simulator import truth
 from tools.simulator.faults import MALFORMED
 

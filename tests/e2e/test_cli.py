@@ -24,7 +24,7 @@ from libs.runtime.doors import find
 from tests.support.cli import COMMAND, START_TIMEOUT_S, Home
 from tests.support.polling import eventually_sync
 from tests.support.simulator import simulator_process
-from tools.cli.tables import plain_decimal
+from tools.cli.views.tables import plain_decimal
 
 USAGE, NOT_FOUND, NOT_COMPLETE = 2, 4, 6
 ALL = ("--limit", "0", "--oldest-first")

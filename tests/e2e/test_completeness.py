@@ -27,8 +27,8 @@ from libs.wire.trades import encode_trades, proto_batch, register_trades
 from tests.support.polling import eventually
 from tests.support.realdata import binance_recordings, needs_realdata
 from tests.support.whole import all_arrived, whole_k2
-from tools.cli.fleet import Fleet
-from tools.cli.source import Source
+from tools.cli.parts.fleet import Fleet
+from tools.cli.session.source import Source
 from tools.simulator import truth
 from tools.simulator.faults import Injected
 

@@ -13,7 +13,7 @@ import pytest
 from libs.runtime.doors import find
 from tests.support.cli import Home
 from tests.support.processes import ROOT
-from tools.cli.fleet import PORTS
+from tools.cli.parts.fleet import PORTS
 
 CALL_TIMEOUT_S = 30
 README = (ROOT / "README.md").read_text()

@@ -13,8 +13,8 @@ from libs.rpc.client import call, channel
 from tests.support.holes import never_issued
 from tests.support.polling import eventually
 from tests.support.whole import all_arrived, whole_k2
-from tools.cli.proof import prove
-from tools.cli.source import Source
+from tools.cli.session.proof import prove
+from tools.cli.session.source import Source
 from tools.simulator import truth
 from tools.simulator.session import generated
 

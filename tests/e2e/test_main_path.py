@@ -28,10 +28,10 @@ from tests.support.polling import eventually
 from tests.support.realdata import binance_recordings, binance_truth, needs_realdata
 from tests.support.watcher import Watcher, assert_contiguous
 from tests.support.whole import all_arrived, whole_k2
-from tools.cli.fleet import Fleet
-from tools.cli.health import is_serving
-from tools.cli.proof import prove
-from tools.cli.source import Source
+from tools.cli.doors.health import is_serving
+from tools.cli.parts.fleet import Fleet
+from tools.cli.session.proof import prove
+from tools.cli.session.source import Source
 from tools.simulator import truth
 
 if TYPE_CHECKING:

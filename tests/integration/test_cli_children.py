@@ -8,7 +8,7 @@ from pathlib import Path
 from libs.runtime.doors import Door, find
 from tests.support.polling import eventually
 from tests.support.processes import arm, disarm
-from tools.cli.children import ChildProcess, Command, how_it_ended
+from tools.cli.parts.children import ChildProcess, Command, how_it_ended
 
 
 async def serves(_: Door) -> bool:

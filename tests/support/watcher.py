@@ -12,7 +12,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
 from libs.rpc.client import channel
 from tests.support.asking import page, sequences
-from tools.cli.fleet import Fleet
+from tools.cli.parts.fleet import Fleet
 
 if TYPE_CHECKING:
     from k2.query.v1.query_pb2_grpc import QueryServiceAsyncStub

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from libs.runtime.restarts import RestartPolicy
-from tools.cli.demo import visible
-from tools.cli.fleet import Fleet, Layout, Plan, running
-from tools.cli.session_progress import progress_of
-from tools.cli.source import Source
-from tools.cli.watching import flow_of
+from tools.cli.commands.demo import visible
+from tools.cli.doors.watching import flow_of
+from tools.cli.parts.fleet import Fleet, Layout, Plan, running
+from tools.cli.session.progress import progress_of
+from tools.cli.session.source import Source
 
 FLUSH_AFTER_S = 0.5
 ARRIVAL_TIMEOUT_S = 120.0

@@ -21,7 +21,7 @@ from tools.chaos.promises import Deferred, Promise
 from tools.chaos.reading import Certificates, certificates, read_back
 from tools.chaos.sights import Sight
 from tools.chaos.story import Kind
-from tools.cli.proof import Proof, prove
+from tools.cli.session.proof import Proof, prove
 from tools.simulator.truth import ExpectedTrades
 
 DRAIN_TIMEOUT_S = 120.0

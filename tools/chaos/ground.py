@@ -25,8 +25,8 @@ from tools.chaos.scale import POLICY, Scale
 from tools.chaos.sights import Sight
 from tools.chaos.story import Kind, Story
 from tools.chaos.watch import Watch
-from tools.cli.fleet import Fleet, Layout, Plan, raise_failure, running
-from tools.cli.source import Source
+from tools.cli.parts.fleet import Fleet, Layout, Plan, raise_failure, running
+from tools.cli.session.source import Source
 from tools.simulator import truth
 from tools.simulator.truth import ExpectedTrades
 

@@ -15,7 +15,7 @@ from tools.chaos.aftermath import Findings, common
 from tools.chaos.ground import POLL_S, Ground
 from tools.chaos.promises import Promise
 from tools.chaos.story import Kind
-from tools.cli.health import is_serving
+from tools.cli.doors.health import is_serving
 
 SERVICES = ("ingestor", "writer", "query", "governor")
 BACK_TIMEOUT_S = 60.0

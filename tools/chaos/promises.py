@@ -9,7 +9,7 @@ from itertools import pairwise
 from libs.degradation.level import Level
 from libs.degradation.policy import Priority
 from tools.chaos.answers import Judgement
-from tools.cli.proof import Proof
+from tools.cli.session.proof import Proof
 
 LEAST_ANSWERS = 20
 WAITS = tuple(priority for priority in Priority if priority is not Priority.CRITICAL)

@@ -14,7 +14,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
 from libs.rpc.client import call, channel, stream
 from tools.chaos.digest import CONTENT, digest
-from tools.cli.proof import COLUMNS, POSITION, Answered
+from tools.cli.session.proof import COLUMNS, POSITION, Answered
 from tools.simulator.truth import ExpectedTrades
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from libs.degradation.policy import Priority
 from tools.chaos.ground import Ground
 from tools.chaos.sights import ProcessSight, Sight
 from tools.chaos.story import Event, Kind
-from tools.cli.view import LEVEL_STYLES
+from tools.cli.views.panel import LEVEL_STYLES
 
 STRIP_S = 1.0
 STRIP_LETTERS = 60

@@ -1,8 +1,4 @@
-"""The `k2` command.
-
-Exit codes: 0 done, 1 the proof failed, 2 wrong usage, 3 not running or not answering,
-4 not found, 5 anything else, 6 not complete, 130 interrupted.
-"""
+"""The `k2` command: its words are given to the module that knows them."""
 
 from __future__ import annotations
 
@@ -14,26 +10,10 @@ from importlib import import_module
 
 import typer
 
-from libs.market.errors import (
-    ConfigError,
-    ExhaustedError,
-    InvalidError,
-    K2Error,
-    NotFoundError,
-    UnavailableError,
-)
+from libs.market.errors import ExhaustedError, K2Error
 from tools.cli import variables
-from tools.cli.saying import say_error
-
-EXIT_CODES: dict[type[K2Error], int] = {
-    InvalidError: 2,
-    ConfigError: 2,
-    UnavailableError: 3,
-    ExhaustedError: 3,
-    NotFoundError: 4,
-}
-OTHER_FAILURE = 5
-NOT_COMPLETE = 6
+from tools.cli.exit_codes import exit_code
+from tools.cli.views.saying import say_error
 
 # A module loads what its commands need, half a second's worth: only the one asked for is imported.
 MODULES = {
@@ -62,7 +42,7 @@ def application(words: Sequence[str]) -> typer.Typer:
     app.callback()(k2)
     asked = [module for module, commands in MODULES.items() if words and words[0] in commands]
     for module in asked or MODULES:
-        import_module(f"tools.cli.{module}").register(app)
+        import_module(f"tools.cli.commands.{module}").register(app)
     return app
 
 
@@ -88,9 +68,3 @@ def sentence_of(error: K2Error) -> str:
     if isinstance(error, ExhaustedError):
         return f"{error.message}; try again in {error.retry_after_s:g} s"
     return error.message
-
-
-def exit_code(error: K2Error) -> int:
-    """Return the exit code for an error, by its nearest kind."""
-    kinds = (EXIT_CODES.get(kind) for kind in type(error).__mro__ if issubclass(kind, K2Error))
-    return next((code for code in kinds if code is not None), OTHER_FAILURE)

@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from libs.rpc.client import call, channel
-from tools.cli.home import addresses_of
-from tools.cli.output import Output, chosen, write_rows
-from tools.cli.saying import warn
-from tools.cli.tables import grid, show
-from tools.cli.view import plural
+from tools.cli.doors.home import addresses_of
+from tools.cli.views.output import Output, chosen, write_rows
+from tools.cli.views.panel import plural
+from tools.cli.views.saying import warn
+from tools.cli.views.tables import grid, show
 
 ANSWER_TIMEOUT_S = 10.0
 COLUMNS = ("offsets", "classes", "symbols", "records", "age", "retention", "state")

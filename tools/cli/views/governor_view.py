@@ -9,8 +9,8 @@ from k2.governor.v1 import governor_pb2 as pb
 from rich.console import Console
 from rich.text import Text
 
-from tools.cli.tables import grid, show
-from tools.cli.view import LEVEL_STYLES, count
+from tools.cli.views.panel import LEVEL_STYLES, count
+from tools.cli.views.tables import grid, show
 
 
 def level_name(level: pb.Level.ValueType) -> str:

@@ -21,11 +21,11 @@ from rich.text import Text
 
 from libs.market.errors import K2Error, UnavailableError
 from libs.rpc.client import stream
-from tools.cli.governing import governor_channel
-from tools.cli.governor_view import cause_name, clock, level_name, mebibytes, styled
+from tools.cli.doors.governing import governor_channel
 from tools.cli.interrupts import until_interrupted
-from tools.cli.output import Row
-from tools.cli.view import LEVEL_STYLES, count
+from tools.cli.views.governor_view import cause_name, clock, level_name, mebibytes, styled
+from tools.cli.views.output import Row
+from tools.cli.views.panel import LEVEL_STYLES, count
 
 KEPT = 48
 BAR_WIDTH = 24

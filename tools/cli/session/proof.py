@@ -16,7 +16,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 from rich.console import Console
 
 from libs.rpc.client import call, channel
-from tools.cli.tables import grid, show
+from tools.cli.views.tables import grid, show
 from tools.simulator.truth import ExpectedTrades, TradeHash
 
 if TYPE_CHECKING:

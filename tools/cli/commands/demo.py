@@ -20,17 +20,17 @@ from rich.live import Live
 
 from libs.market.errors import UnavailableError
 from libs.rpc.client import call, channel
-from tools.cli.children import ChildError
-from tools.cli.degradation import degradation
-from tools.cli.doors_view import show_doors
-from tools.cli.fleet import Fleet, Layout, Plan, raise_failure, running
-from tools.cli.home import home
+from tools.cli.commands.degradation import degradation
+from tools.cli.doors.home import home
+from tools.cli.doors.watching import Flow, flow_of
 from tools.cli.interrupts import Interrupted, until_interrupted
-from tools.cli.proof import Proof, prove, show_proof
-from tools.cli.session_progress import SessionProgress, progress_of
-from tools.cli.source import PACES, Source
-from tools.cli.view import line, panel
-from tools.cli.watching import Flow, flow_of
+from tools.cli.parts.children import ChildError
+from tools.cli.parts.fleet import Fleet, Layout, Plan, raise_failure, running
+from tools.cli.session.progress import SessionProgress, progress_of
+from tools.cli.session.proof import Proof, prove, show_proof
+from tools.cli.session.source import PACES, Source
+from tools.cli.views.addresses import show_doors
+from tools.cli.views.panel import line, panel
 from tools.simulator import truth
 
 PROOF_FAILED = 1

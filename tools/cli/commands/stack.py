@@ -17,18 +17,18 @@ from rich.console import Console
 from libs.market.errors import ConflictError, CorruptError, UnavailableError
 from libs.runtime.doors import Door, find, publish, unreadable, withdraw
 from libs.runtime.restarts import RestartPolicy
-from tools.cli.children import last_words
-from tools.cli.doors_view import show_doors
-from tools.cli.fleet import Layout, Plan, raise_failure, running
-from tools.cli.home import NOT_RUNNING, damaged, home
-from tools.cli.home import running as running_doors
+from tools.cli.doors.home import NOT_RUNNING, damaged, home
+from tools.cli.doors.home import running as running_doors
+from tools.cli.doors.owner import OWNER, owner_of
+from tools.cli.doors.watching import flow_of
 from tools.cli.interrupts import until_interrupted
-from tools.cli.output import Output, Row, chosen, write_rows
-from tools.cli.owner import OWNER, owner_of
-from tools.cli.saying import warn
-from tools.cli.source import PACES, Source
-from tools.cli.view import panel
-from tools.cli.watching import flow_of
+from tools.cli.parts.children import last_words
+from tools.cli.parts.fleet import Layout, Plan, raise_failure, running
+from tools.cli.session.source import PACES, Source
+from tools.cli.views.addresses import show_doors
+from tools.cli.views.output import Output, Row, chosen, write_rows
+from tools.cli.views.panel import panel
+from tools.cli.views.saying import warn
 
 READY_TIMEOUT_S = 180.0
 DOWN_TIMEOUT_S = 90.0

@@ -11,8 +11,8 @@ from k2.governor.v1.governor_pb2_grpc import GovernorServiceStub
 
 from libs.market.errors import K2Error, UnavailableError
 from libs.rpc.client import call, channel
-from tools.cli.home import given_address, running
-from tools.cli.reaching import service_channel
+from tools.cli.doors.home import given_address, running
+from tools.cli.doors.reaching import service_channel
 
 ASK_TIMEOUT_S = 3.0
 

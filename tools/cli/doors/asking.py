@@ -16,7 +16,7 @@ from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
 from libs.market.errors import InvalidError, NotFoundError
 from libs.rpc.client import call, stream
-from tools.cli.reaching import service_channel
+from tools.cli.doors.reaching import service_channel
 
 if TYPE_CHECKING:
     from k2.query.v1.query_pb2_grpc import QueryServiceAsyncStub

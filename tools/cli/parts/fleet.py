@@ -17,10 +17,10 @@ from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.doors import Door, find
 from libs.runtime.restarts import RestartPolicy
 from libs.runtime.supervisor import RestartIntensityError, Supervisor
-from tools.cli.broker import Kafka, KafkaElsewhere, OwnKafka
-from tools.cli.children import STOP_GRACE_S, ChildProcess, Command, Part
-from tools.cli.health import is_serving
-from tools.cli.ports import Ports
+from tools.cli.doors.health import is_serving
+from tools.cli.parts.broker import Kafka, KafkaElsewhere, OwnKafka
+from tools.cli.parts.children import STOP_GRACE_S, ChildProcess, Command, Part
+from tools.cli.parts.ports import Ports
 
 LIVE_EXCHANGE_URL = "wss://stream.binance.com:9443"
 LIVE_REST_URL = "https://api.binance.com"

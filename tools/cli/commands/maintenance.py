@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.rpc.client import call, channel
-from tools.cli.application import OTHER_FAILURE
-from tools.cli.home import addresses_of
-from tools.cli.output import Output, Row, chosen, write_rows
-from tools.cli.tables import grid, show
-from tools.cli.view import count, plural
+from tools.cli.doors.home import addresses_of
+from tools.cli.exit_codes import OTHER_FAILURE
+from tools.cli.views.output import Output, Row, chosen, write_rows
+from tools.cli.views.panel import count, plural
+from tools.cli.views.tables import grid, show
 
 if TYPE_CHECKING:
     from k2.writer.v1.writer_pb2_grpc import WriterServiceAsyncStub

@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from tools.cli.watching import Flow
+from tools.cli.doors.watching import Flow
 
 LEVEL_STYLES = {
     "NORMAL": "bold green",

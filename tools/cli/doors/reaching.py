@@ -13,9 +13,9 @@ from rich.console import Console
 from libs.market.errors import UnavailableError
 from libs.rpc.client import channel
 from libs.runtime.doors import Door
-from tools.cli.health import is_serving
-from tools.cli.home import address_of, given_address, home, running
-from tools.cli.owner import OWNER
+from tools.cli.doors.health import is_serving
+from tools.cli.doors.home import address_of, given_address, home, running
+from tools.cli.doors.owner import OWNER
 
 # As long as `k2 up` itself gives a service to start.
 RESTART_TIMEOUT_S = 60.0

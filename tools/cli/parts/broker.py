@@ -8,7 +8,7 @@ from pathlib import Path
 
 from libs.kafka.admin import cluster_id
 from libs.market.errors import UnavailableError
-from tools.cli.children import POLL_S, ChildError, Part
+from tools.cli.parts.children import POLL_S, ChildError, Part
 from tools.kafka.broker import LocalKafka
 
 ELSEWHERE_TIMEOUT_S = 10.0

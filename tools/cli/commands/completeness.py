@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 from libs.rpc.client import call
-from tools.cli.application import NOT_COMPLETE
-from tools.cli.asking import ANSWER_TIMEOUT_S, query_service, timestamp
-from tools.cli.market import Exchange, File, Form, Since, Symbol, Until
-from tools.cli.output import Output, Row, chosen, write_rows
-from tools.cli.tables import grid, show
+from tools.cli.commands.market import Exchange, File, Form, Since, Symbol, Until
+from tools.cli.doors.asking import ANSWER_TIMEOUT_S, query_service, timestamp
+from tools.cli.exit_codes import NOT_COMPLETE
+from tools.cli.views.output import Output, Row, chosen, write_rows
+from tools.cli.views.tables import grid, show
 
 PAGE_HOLES = 10_000
 

@@ -16,12 +16,12 @@ from rich.console import Console
 
 from libs.market.errors import InvalidError
 from libs.rpc.client import call
-from tools.cli.governing import governor_channel
-from tools.cli.governor_plot import plot
-from tools.cli.governor_view import show_explained, show_override, show_state
-from tools.cli.governor_watch import watch
-from tools.cli.output import Output, Row, chosen, write_rows
+from tools.cli.commands.governor_plot import plot
+from tools.cli.commands.governor_watch import watch
+from tools.cli.doors.governing import governor_channel
 from tools.cli.times import past_moment, span_s
+from tools.cli.views.governor_view import show_explained, show_override, show_state
+from tools.cli.views.output import Output, Row, chosen, write_rows
 
 ANSWER_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0

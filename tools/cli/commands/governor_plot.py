@@ -16,10 +16,10 @@ from rich.console import Console
 
 from libs.market.errors import InvalidError, NotFoundError
 from libs.rpc.client import call
-from tools.cli.governing import governor_channel
-from tools.cli.governor_view import level_name
-from tools.cli.picture import Series, Span, Story, draw
+from tools.cli.doors.governing import governor_channel
 from tools.cli.times import moment
+from tools.cli.views.governor_view import level_name
+from tools.cli.views.picture import Series, Span, Story, draw
 
 PAGE_TIMEOUT_S = 30.0
 PAGE_RECORDS = 1_000

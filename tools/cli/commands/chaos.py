@@ -26,12 +26,12 @@ from tools.chaos.scale import Scale
 from tools.chaos.scenario import Scenario, Show, play, verdict
 from tools.chaos.scenarios import SCENARIOS
 from tools.chaos.story import Event, Kind, Story
-from tools.cli.fleet import Layout
-from tools.cli.governor_plot import draw_into, refuse_undrawable
-from tools.cli.home import home
+from tools.cli.commands.governor_plot import draw_into, refuse_undrawable
+from tools.cli.doors.home import home
 from tools.cli.interrupts import until_interrupted
-from tools.cli.output import Output, chosen
-from tools.cli.saying import warn
+from tools.cli.parts.fleet import Layout
+from tools.cli.views.output import Output, chosen
+from tools.cli.views.saying import warn
 
 PROMISE_BROKEN = 1
 HELP = (

@@ -18,12 +18,12 @@ from rich.text import Text
 
 from libs.market.errors import InvalidError
 from libs.rpc.client import call, channel
-from tools.cli.application import OTHER_FAILURE
-from tools.cli.home import addresses_of
-from tools.cli.output import Output, Row, chosen, write_rows
-from tools.cli.reaching import service_channel
-from tools.cli.tables import cell
-from tools.cli.view import plural
+from tools.cli.doors.home import addresses_of
+from tools.cli.doors.reaching import service_channel
+from tools.cli.exit_codes import OTHER_FAILURE
+from tools.cli.views.output import Output, Row, chosen, write_rows
+from tools.cli.views.panel import plural
+from tools.cli.views.tables import cell
 
 if TYPE_CHECKING:
     from k2.writer.v1.dead_letters_pb2_grpc import DeadLetterServiceAsyncStub

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from libs.market.errors import InvalidError
 from libs.rpc.client import call, stream
-from tools.cli.asking import (
+from tools.cli.doors.asking import (
     ANSWER_TIMEOUT_S,
     drained,
     ensure_known,
@@ -25,8 +25,8 @@ from tools.cli.asking import (
     time_travel,
     trade_filter,
 )
-from tools.cli.footnote import footnote, tell_lacks
-from tools.cli.output import Output, Row, chosen, write, write_rows
+from tools.cli.views.footnote import footnote, tell_lacks
+from tools.cli.views.output import Output, Row, chosen, write, write_rows
 
 INTERVALS = {
     "1s": pb.INTERVAL_1S,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tools.cli.output import Output
+from tools.cli.views.output import Output
 
 
 def degradation(
@@ -24,6 +24,6 @@ def degradation(
     ask all the time. It ends with 1 where any promise is not held.
     """
     # Half a second of imports that no other demo needs.
-    from tools.cli import chaos
+    from tools.cli.commands import chaos
 
     chaos.run_each(("lag", "memory"), writers, governors, output, quick=quick)

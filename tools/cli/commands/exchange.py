@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from libs.market.errors import InvalidError
-from tools.cli.fleet import LIVE_EXCHANGE_URL
+from tools.cli.parts.fleet import LIVE_EXCHANGE_URL
 from tools.simulator.app import simulate
 from tools.simulator.record import RecordingState
 from tools.simulator.record import record as record_session

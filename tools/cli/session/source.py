@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from libs.market.errors import InvalidError
-from tools.cli.fleet import Exchange
+from tools.cli.parts.fleet import Exchange
 from tools.simulator.faults import parse
 from tools.simulator.session import Session, generated, recorded
 

@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 
 from libs.market.errors import InvalidError
-from tools.cli.tables import plain_decimal, show, table_of
+from tools.cli.views.tables import plain_decimal, show, table_of
 
 Row = dict[str, object]
 _JSON = msgspec.json.Encoder(decimal_format="string")

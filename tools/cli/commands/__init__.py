@@ -1,0 +1,1 @@
+"""What one may type, a module for each group of commands."""

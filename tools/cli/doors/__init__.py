@@ -1,0 +1,1 @@
+"""How a command finds the running K2, and asks it."""
