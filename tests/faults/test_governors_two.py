@@ -10,7 +10,16 @@ from aiokafka import AIOKafkaProducer
 
 from libs.degradation.level import Level
 from tests.support.governor import commit_everything, produce, state_at
-from tests.support.governors import Pair, Subject, follows, governors, leads, subject
+from tests.support.governors import (
+    Pair,
+    Subject,
+    following,
+    follows,
+    governors,
+    leading,
+    leads,
+    subject,
+)
 from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm
 
@@ -147,12 +156,8 @@ async def settled(pair: Pair) -> tuple[str, str]:
 
     async def so() -> tuple[str, str] | None:
         for leader, other in (pair.addresses, pair.addresses[::-1]):
-            try:
-                await leads(leader, 0.1)
-                await follows(other, leader, 0.1)
-            except AssertionError:
-                continue
-            return leader, other
+            if await leading(leader) and await following(other, leader):
+                return leader, other
         return None
 
     return await eventually(so, 20, what="one leads, one stands by")

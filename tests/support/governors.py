@@ -138,24 +138,28 @@ async def subject(addresses: str, topic: str, process: str = "writer-1") -> Asyn
 
 async def leads(address: str, timeout_s: float = 20) -> pb.State:
     """Wait until the governor there leads and orders; return its state."""
+    return await eventually(lambda: leading(address), timeout_s, what=f"{address} leads")
 
-    async def so() -> pb.State | None:
-        state = await _state(address)
-        ordering = state is not None and state.leading and state.directive.epoch > 0
-        return state if ordering else None
 
-    return await eventually(so, timeout_s, what=f"{address} leads")
+async def leading(address: str) -> pb.State | None:
+    """Return the state of the governor there, where it leads and orders."""
+    state = await _state(address)
+    ordering = state is not None and state.leading and state.directive.epoch > 0
+    return state if ordering else None
 
 
 async def follows(address: str, leader: str, timeout_s: float = 20) -> pb.State:
     """Wait until the governor there stands by, and says that the other leads."""
+    return await eventually(
+        lambda: following(address, leader), timeout_s, what=f"{address} stands by"
+    )
 
-    async def so() -> pb.State | None:
-        state = await _state(address)
-        following = state is not None and not state.leading and state.leader.address == leader
-        return state if following else None
 
-    return await eventually(so, timeout_s, what=f"{address} stands by")
+async def following(address: str, leader: str) -> pb.State | None:
+    """Return the state of the governor there, where it stands by for this leader."""
+    state = await _state(address)
+    stands_by = state is not None and not state.leading and state.leader.address == leader
+    return state if stands_by else None
 
 
 async def _state(address: str) -> pb.State | None:

@@ -20,7 +20,7 @@ from libs.wire.trades import decode_trade
 from services.ingestor.app import build
 from services.ingestor.config import IngestorConfig
 from tests.support.polling import eventually
-from tests.support.processes import Process
+from tests.support.processes import ROOMY, Process
 from tools.simulator import truth
 from tools.simulator.session import Session
 
@@ -59,6 +59,7 @@ def variables(
     """Name what an ingestor process reads."""
     return {
         "K2_KAFKA_BOOTSTRAP": bootstrap,
+        "K2_MEMORY_LIMIT_BYTES": ROOMY,
         "K2_INGESTOR_TOPIC": topic,
         "K2_INGESTOR_EXCHANGE_URL": f"ws://{exchange}",
         "K2_INGESTOR_REST_URL": f"http://{exchange}",

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
@@ -19,7 +19,7 @@ from libs.lake.table.tables import TRADES, bucket_of
 from libs.market.errors import K2Error
 from tests.support import foreign
 from tests.support.outages import catalog_away, catalog_locked
-from tests.support.polling import eventually
+from tests.support.polling import within
 from tests.support.processes import Process, arm, disarm, started
 from tests.support.stack import WRITERS, Stack, writer_variables
 
@@ -94,11 +94,11 @@ async def a_writer_killed_at_a_point(stack: Stack, random: Random) -> str:
     arm(folder, point)
     try:
         async with held_down(stack, *WRITERS):
-            with suppress(AssertionError):
-                mark = await eventually(
-                    lambda: next(folder.glob(f"{point}.*.reached"), None), REACHED_WITHIN_S
-                )
-                pid = int(mark.name.split(".")[-2])
+            found = await within(
+                lambda: next(folder.glob(f"{point}.*.reached"), None), REACHED_WITHIN_S
+            )
+            if found is not None:
+                pid = int(found.name.split(".")[-2])
                 next(writer for writer in stack.writers if writer.pid == pid).kill()
                 return point
     finally:

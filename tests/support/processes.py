@@ -15,10 +15,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from libs.rpc import client
 from libs.runtime import doors
-from tests.support.polling import eventually, eventually_sync
+from tests.support.polling import PATIENCE_S, eventually, eventually_sync
 
 ROOT = Path(__file__).parents[2]
 LAST_LINES = 40
+# More than any machine's: memory sets no level but where a test says so. Else the cgroup's would,
+# which holds all tests and brokers at once.
+ROOMY = "64GiB"
 # The kernel kills what it starts when the test run dies.
 GUARD = ROOT / "tools/process/guarded.py"
 
@@ -70,7 +73,7 @@ class Process:
     def kill(self) -> None:
         """SIGKILL, and wait until it is gone."""
         self.signal(signal.SIGKILL)
-        self._popen.wait(timeout=10)
+        self._popen.wait(timeout=PATIENCE_S)
 
     def pause(self) -> None:
         self.signal(signal.SIGSTOP)
@@ -78,12 +81,12 @@ class Process:
     def resume(self) -> None:
         self.signal(signal.SIGCONT)
 
-    def stop(self, timeout_s: float = 30) -> int:
+    def stop(self, timeout_s: float = PATIENCE_S) -> int:
         """SIGTERM, wait, and return the exit code; SIGKILL and fail where that takes too long."""
         self._popen.send_signal(signal.SIGTERM)
         return self.wait(timeout_s)
 
-    def wait(self, timeout_s: float = 30) -> int:
+    def wait(self, timeout_s: float = PATIENCE_S) -> int:
         """Wait for the process to end by itself, and return the exit code."""
         try:
             return self._popen.wait(timeout=timeout_s)
@@ -96,11 +99,11 @@ class Process:
         assert not self.alive, f"{self.name} still runs"
         self._popen = self._start()
 
-    async def door(self, timeout_s: float = 30) -> doors.Door:
+    async def door(self, timeout_s: float = PATIENCE_S) -> doors.Door:
         """Wait until this process says where it listens."""
         return await eventually(self._own_door, timeout_s, what=f"door of {self.name}")
 
-    async def serving(self, timeout_s: float = 60, *, service: str = "") -> doors.Door:
+    async def serving(self, timeout_s: float = PATIENCE_S, *, service: str = "") -> doors.Door:
         """Wait until health is SERVING."""
         door = await self.door(timeout_s)
         assert door.grpc is not None
@@ -114,7 +117,7 @@ class Process:
             await eventually(healthy, timeout_s, what=f"health of {self.name}")
         return door
 
-    def reached(self, point: str, fault_dir: Path, timeout_s: float = 60) -> None:
+    def reached(self, point: str, fault_dir: Path, timeout_s: float = PATIENCE_S) -> None:
         """Wait until this process is held at an armed fault point."""
         mark = fault_dir / f"{point}.{self.pid}.reached"
 
@@ -127,7 +130,7 @@ class Process:
     def end(self) -> None:
         """Leave nothing behind: not the process, nor what it started."""
         self.signal(signal.SIGKILL)
-        self._popen.wait(timeout=10)
+        self._popen.wait(timeout=PATIENCE_S)
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -175,7 +178,7 @@ def started(
 async def health_of(stub: health_pb2_grpc.HealthStub, service: str = "") -> str:
     """Ask for the health; "UNREACHABLE" where nobody answers."""
     try:
-        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
     except grpc.aio.AioRpcError:
         return "UNREACHABLE"
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
@@ -198,6 +201,7 @@ def _environment(name: str, run_dir: Path, env: Mapping[str, str]) -> dict[str, 
     own = {
         "K2_SERVICE_NAME": name,
         "K2_RUN_DIR": str(run_dir),
+        "K2_MEMORY_LIMIT_BYTES": ROOMY,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'protos'}",
     }

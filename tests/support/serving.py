@@ -33,6 +33,8 @@ from tests.support.polling import eventually
 from tests.support.query import History, history_in, trade_rows
 
 HOUR_US = 3_600_000_000
+# More than any machine's: memory sets no level.
+ROOMY_BYTES = 2**36
 
 Stub: TypeAlias = "query_pb2_grpc.QueryServiceAsyncStub"
 
@@ -108,6 +110,7 @@ class QueryWorld:
             spill_dir=self.folder / "spill",
             grpc_address="127.0.0.1:0",
             metrics_address="127.0.0.1:0",
+            memory_limit_bytes=ROOMY_BYTES,
             engine_threads=1,
             catalog_poll_s=0.05,
             log_check_s=0.2,
