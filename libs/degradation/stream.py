@@ -15,6 +15,7 @@ from libs.degradation.messages import Acknowledgement, Directive, Report
 from libs.degradation.protocol import acknowledgement_to_pb, directive_from_pb, report_to_pb
 from libs.market.errors import UnavailableError
 from libs.rpc.client import channel, translated, wait_until_ready
+from libs.rpc.sizes import TRICKLE_OPTIONS
 
 T = TypeVar("T")
 Call = grpc.aio.StreamStreamCall[pb.ControlRequest, pb.ControlResponse]
@@ -31,7 +32,8 @@ async def open_stream(address: str) -> AsyncIterator[ControlStream]:
         UnavailableError: nothing answers at `address`.
     """
     # A connection of its own: one that is shared hides that its other end sleeps.
-    async with channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as connection:
+    options = [("grpc.use_local_subchannel_pool", 1), *TRICKLE_OPTIONS]
+    async with channel(address, options=options) as connection:
         await wait_until_ready(connection, timeout_s=CONNECT_TIMEOUT_S)
         call = governor_pb2_grpc.GovernorServiceStub(connection).Control()
         try:

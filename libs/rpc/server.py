@@ -48,13 +48,15 @@ class RunningServer:
         await self._server.stop(grace_s)
 
 
-async def serve(servicers: Sequence[Servicer], address: str) -> RunningServer:
+async def serve(
+    servicers: Sequence[Servicer], address: str, *, options: Sequence[tuple[str, int]] = ()
+) -> RunningServer:
     """Serve at `address` (host:port; port 0 takes a free one) until stopped.
 
     Raises:
         CannotListenError: the address is in use or not of this machine.
     """
-    server = grpc.aio.server(interceptors=(Boundary(),), options=OPTIONS)
+    server = grpc.aio.server(interceptors=(Boundary(),), options=(*OPTIONS, *options))
     names = ("", *(name for _, _, name in servicers))
     health_servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)

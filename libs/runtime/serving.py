@@ -48,6 +48,7 @@ class Service:
     ready: Callable[[], bool] = lambda: True
     listening: Callable[[str], None] = _no_matter
     release: Callable[[], Awaitable[None]] = _nothing
+    rpc_options: Sequence[tuple[str, int]] = ()
     run_dir: Path | None = None
     door_extra: dict[str, str] = field(default_factory=dict)
     policy: RestartPolicy = field(default_factory=RestartPolicy)
@@ -86,7 +87,9 @@ async def running(service: Service) -> AsyncIterator[RunningService]:
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(service.release)
-        server = await rpc.serve(service.servicers, service.grpc_address)
+        server = await rpc.serve(
+            service.servicers, service.grpc_address, options=service.rpc_options
+        )
         stack.push_async_callback(server.stop, service.rpc_grace_s)
         metrics_address = _open_metrics(service, stack)
         _open_door(service, server.address, metrics_address, stack)
@@ -140,7 +143,8 @@ async def _follow_readiness(
         serving = supervisor.started and service.ready()
         if serving != was:
             await server.set_serving(serving)
-            log.info("serving" if serving else "not_serving", grpc=server.address)
+            if serving or was:
+                log.info("serving" if serving else "not_serving", grpc=server.address)
         was = serving
         await asyncio.sleep(READY_POLL_S)
 

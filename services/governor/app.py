@@ -8,6 +8,7 @@ from externalscaler.externalscaler_pb2_grpc import add_ExternalScalerServicer_to
 from k2.governor.v1 import governor_pb2_grpc
 
 from libs.market.clock import Clock, SystemClock
+from libs.rpc.sizes import TRICKLE_OPTIONS
 from libs.runtime.serving import Service
 from services.governor.board import Board
 from services.governor.config import GovernorConfig
@@ -78,6 +79,7 @@ def wire(config: GovernorConfig, source: OffsetSource, clock: Clock) -> Service:
         ready=ready,
         run_dir=config.run_dir,
         rpc_grace_s=0.5,
+        rpc_options=TRICKLE_OPTIONS,
     )
 
 
