@@ -10,11 +10,17 @@ from libs.degradation.obedience import Applied
 
 log = structlog.get_logger()
 
-LEVEL = Gauge("k2_level", "Level acted on, 0 NORMAL to 4 CIRCUIT_BREAK", ["process"])
-CAUSE_LEVEL = Gauge("k2_cause_level", "Level acted on, by what causes it", ["process", "cause"])
+LEVEL = Gauge("k2_level", "Level this process acts on, 0 NORMAL to 4 CIRCUIT_BREAK", ["process"])
+CAUSE_LEVEL = Gauge(
+    "k2_cause_level", "Level this process acts on, by what causes it", ["process", "cause"]
+)
 MEMORY_USED = Gauge("k2_memory_used_bytes", "Memory that counts against the limit", ["process"])
 MEMORY_LIMIT = Gauge("k2_memory_limit_bytes", "Memory this process may use", ["process"])
-DIRECTED = Gauge("k2_directed", "1 while a governor's directive holds", ["process"])
+DIRECTED = Gauge(
+    "k2_directed",
+    "1 while a governor's directive holds, 0 while the process goes by itself",
+    ["process"],
+)
 
 
 def show_levels(process: str, now: Applied) -> None:

@@ -20,7 +20,7 @@ from libs.telemetry import tracing
 log = structlog.get_logger()
 SECONDS = Histogram(
     "k2_rpc_seconds",
-    "From request to last response",
+    "Time of a gRPC call, from the request to the last response",
     ["method", "code"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )

@@ -136,8 +136,12 @@ class _MailboxGauges(Collector):
     """Reads depths when Prometheus asks, so that a message costs nothing."""
 
     def collect(self) -> Iterator[Metric]:
-        depth = GaugeMetricFamily("k2_mailbox_depth", "Messages waiting", labels=["actor"])
-        capacity = GaugeMetricFamily("k2_mailbox_capacity", "Most that can wait", labels=["actor"])
+        depth = GaugeMetricFamily(
+            "k2_mailbox_depth", "Messages that wait for an actor", labels=["actor"]
+        )
+        capacity = GaugeMetricFamily(
+            "k2_mailbox_capacity", "Most messages that can wait for an actor", labels=["actor"]
+        )
         # valuerefs() copies in one step: this runs in the metrics page's thread.
         living = [m for ref in _MAILBOXES.valuerefs() if (m := ref()) is not None]
         for mailbox in {m.name: m for m in living}.values():

@@ -16,7 +16,7 @@ from libs.runtime.restarts import RestartHistory, RestartPolicy
 
 log = structlog.get_logger()
 CUT_OFF_TIMEOUT_S = 5.0
-RESTARTS = Counter("k2_actor_restarts", "Restarts after a failure", ["actor"])
+RESTARTS = Counter("k2_actor_restarts", "Actors started anew after a failure", ["actor"])
 
 
 class RestartIntensityError(K2Error):

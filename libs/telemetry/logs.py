@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from types import TracebackType
 from typing import Literal, cast
@@ -16,6 +17,8 @@ Level = Literal["debug", "info", "warning", "error"]
 
 # Libraries that say at INFO what K2 says better itself.
 NOISY_LOGGERS = ("aiokafka", "pyiceberg", "grpc", "asyncio")
+# aiokafka warns, several times, of what happens whenever a writer comes or goes.
+USUAL = re.compile("^Heartbeat failed for group .* because it is rebalancing")
 
 
 def set_up(service: str, *, level: Level = "info", format: Format | None = None) -> None:  # noqa: A002 (the word people know)
@@ -72,10 +75,11 @@ def _route_standard_library(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
+    handler.addFilter(lambda record: not USUAL.match(record.getMessage()))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(threshold)

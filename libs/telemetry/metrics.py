@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import start_http_server
+from prometheus_client import disable_created_metrics, start_http_server
 
 from libs.telemetry.ports import CannotListenError, split_address
 
@@ -33,6 +33,8 @@ def serve(address: str) -> MetricsPage:
         CannotListenError: the address is in use or not of this machine.
     """
     host, port = split_address(address)
+    # A second series for each counter and histogram, which nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         server, thread = start_http_server(port, addr=host)
     except OSError as error:

@@ -77,8 +77,9 @@ class Controller(MailboxActor[Sample]):
         after = standing.orders
         if after is not None and (before is None or before.level is not after.level):
             log.info(
-                "level",
-                level=after.level.name,
+                # `level` is the log's own word.
+                "level_changed",
+                to=after.level.name,
                 was=before.level.name if before else None,
                 epoch=after.epoch,
                 sequence=after.sequence,

@@ -24,7 +24,9 @@ MIB = 2**20
 HEAVY_BYTES = 64 * MIB
 CRITICAL_SHARE = 8
 RETRY_AFTER_S = 5.0
-REFUSED = Counter("k2_query_refused", "Queries refused for want of memory", ["level", "call"])
+REFUSED = Counter(
+    "k2_query_refused_queries", "Queries refused for want of memory", ["level", "call"]
+)
 
 
 class ShortOfMemoryError(ExhaustedError):

@@ -35,13 +35,13 @@ log = structlog.get_logger()
 GIB = 2**30
 HELD_BYTES = 8 * GIB
 
-TAIL_ROWS = Gauge("k2_query_tail_rows", "Rows of the tail")
+TAIL_ROWS = Gauge("k2_query_tail_rows", "Rows of the tail: read from Kafka, not yet in Iceberg")
 HELD_ROWS = Gauge("k2_query_held_rows", "Shed rows that are kept until they are stored")
 DUPLICATES = Counter(
-    "k2_query_duplicates_total", "Re-sent trades that the tail left out", ["exchange", "symbol"]
+    "k2_query_duplicate_rows", "Re-sent trades that the tail left out", ["exchange", "symbol"]
 )
-TAIL_BYTES = Gauge("k2_query_tail_bytes", "Bytes of the tail", ["where"])
-ROWS_READ = Counter("k2_query_rows_read_total", "Rows the tail has taken in")
+TAIL_BYTES = Gauge("k2_query_tail_bytes", "Size of the tail, in memory and on disk", ["where"])
+ROWS_READ = Counter("k2_query_read_rows", "Rows the tail has taken in from Kafka")
 LACKING = Gauge("k2_query_lacking_offsets", "Offsets past the seam that are not in the tail")
 
 

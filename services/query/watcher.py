@@ -18,7 +18,10 @@ from services.query.keeper import Committed, Keeper
 
 log = structlog.get_logger()
 
-PROBLEM = Gauge("k2_query_catalog_problem", "1 while the newest snapshot cannot be read")
+PROBLEM = Gauge(
+    "k2_query_catalog_problem",
+    "1 while the newest snapshot cannot be read and the last good one answers",
+)
 
 
 class CatalogWatcher(Actor):

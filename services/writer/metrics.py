@@ -13,17 +13,24 @@ REFUSED_BATCHES = Counter(
 OUTDATED_ROWS = Counter(
     "k2_writer_outdated_rows", "Rows dropped because their partition was placed anew"
 )
-DECODE_SECONDS = Histogram("k2_writer_decode_seconds", "Decoding one fetch", buckets=SECONDS)
+DECODE_SECONDS = Histogram("k2_writer_decode_seconds", "Time to decode one fetch", buckets=SECONDS)
 BUFFERED_ROWS = Gauge("k2_writer_buffered_rows", "Rows decoded and not yet committed")
-BUFFERED_BYTES = Gauge("k2_writer_buffered_bytes", "Their size in memory")
-COMMITTED_ROWS = Counter("k2_writer_committed_rows", "Rows committed by this process")
-COMMITS = Counter("k2_writer_commits", "Commits by outcome", ["outcome"])
-COMMIT_SECONDS = Histogram(
-    "k2_writer_commit_seconds", "From buffer to table, retries in it", buckets=SECONDS
+BUFFERED_BYTES = Gauge(
+    "k2_writer_buffered_bytes", "Size in memory of rows decoded and not yet committed"
 )
-COMMIT_FAILURES = Gauge("k2_writer_commit_failures", "Failed attempts in a row; 0 is well")
+COMMITTED_ROWS = Counter("k2_writer_committed_rows", "Rows committed by this process")
+COMMITS = Counter("k2_writer_commits", "Commits to the table, by outcome", ["outcome"])
+COMMIT_SECONDS = Histogram(
+    "k2_writer_commit_seconds",
+    "Time of a commit, from buffer to table, retries in it",
+    buckets=SECONDS,
+)
+COMMIT_FAILURES = Gauge(
+    "k2_writer_commit_failures", "Attempts to commit that failed in a row; 0 is well"
+)
 FENCED_PARTITIONS = Counter(
-    "k2_writer_fenced_partitions", "Parts dropped because another writer was first"
+    "k2_writer_fenced_partitions",
+    "Partitions whose part of a commit was dropped, for another writer was first",
 )
 DEAD_LETTERED = Counter(
     "k2_writer_dead_lettered_rows", "Records sent to the dead-letter topic", ["reason"]
@@ -34,7 +41,9 @@ DUPLICATES = Counter(
 HELD_PARTITIONS = Gauge(
     "k2_writer_held_partitions", "ALARM: partitions held because their records cannot be read"
 )
-HOLDS = Counter("k2_writer_holds", "Times that a partition was held for a burst")
+HOLDS = Counter(
+    "k2_writer_holds", "Times that a partition was held for a burst of unreadable records"
+)
 HOLDS_OUTLIVED = Counter(
     "k2_writer_holds_outlived", "ALARM: bursts dead-lettered because retention came near"
 )
@@ -53,10 +62,11 @@ BACKFILLED_RECORDS = Counter(
     ["class"],
 )
 BACKFILL_OPEN_RECORDS = Gauge(
-    "k2_writer_backfill_open_records", "Records that still wait, of all partitions of the table"
+    "k2_writer_backfill_open_records", "Records put off and not yet written, in the whole table"
 )
 RETENTION_USED = Gauge(
-    "k2_writer_backfill_retention_used", "ALARM from 0.8: how near the log is to forget what waits"
+    "k2_writer_backfill_retention_used",
+    "ALARM from 0.8: share of retention used by what waits to be written",
 )
 SPARED_TOPICS = Gauge(
     "k2_writer_spared_topics", "ALARM: topics not put off any more, for retention is too near"
@@ -72,5 +82,8 @@ MEMORY_PAUSES_RUN_OUT = Counter(
 MEMORY_STUCK = Gauge(
     "k2_writer_memory_stuck", "ALARM: 1 while memory is short and restarts did not help"
 )
-LAG = Gauge("k2_writer_lag_records", "End of the log minus the decoded position")
+LAG = Gauge(
+    "k2_writer_lag_records",
+    "End of the log minus the decoded position, in the partitions of this writer",
+)
 PAUSED_PARTITIONS = Gauge("k2_writer_paused_partitions", "Assigned partitions not being read")

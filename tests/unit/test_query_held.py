@@ -189,4 +189,4 @@ async def test_what_is_left_out_is_counted_by_symbol(tmp_path: Path) -> None:
 
 
 def counted(labels: dict[str, str]) -> float:
-    return REGISTRY.get_sample_value("k2_query_duplicates_total", labels) or 0
+    return REGISTRY.get_sample_value("k2_query_duplicate_rows_total", labels) or 0

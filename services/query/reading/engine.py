@@ -26,7 +26,9 @@ R = TypeVar("R")
 
 RETRY_AFTER_S = 0.5
 QUOTED = re.compile(r"""["'](?P<path>[^"']+\.parquet)["']""")
-WAITING = Gauge("k2_query_waiting", "Queries admitted but not yet running", ["pool"])
+WAITING = Gauge(
+    "k2_query_waiting_queries", "Queries admitted but not yet running, by pool", ["pool"]
+)
 
 
 class Reader(Protocol):

@@ -18,7 +18,7 @@ from libs.wire.trades import TradeDecoder
 from services.query.completeness.undecoded import NONE, Undecoded, with_more
 from services.query.tail.chunk import Chunk, chunk_of
 
-REJECTED = Counter("k2_query_rejected_total", "Records the tail cannot decode", ["reason"])
+REJECTED = Counter("k2_query_rejected_records", "Records the tail cannot decode", ["reason"])
 PARTITION_AT = TRADE_SCHEMA.get_field_index("kafka_partition")
 OFFSET_AT = TRADE_SCHEMA.get_field_index("kafka_offset")
 

@@ -27,7 +27,9 @@ from services.query.tail.same_log import AnotherLogError, LogCheck, starts
 
 log = structlog.get_logger()
 
-PROBLEM = Gauge("k2_query_log_problem", "1 while the log is not the one of the table")
+PROBLEM = Gauge(
+    "k2_query_log_problem", "1 while Kafka's log is not the one that the table was written from"
+)
 
 # Kafka gathers for so long, or until there is so much, and what it then answers is fresh. A pause
 # on this side would not be: the next fetch is answered at once and lies here until it is over.
