@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from websockets.protocol import Event, State
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import UnavailableError
 from services.ingestor.exchange.frames import split
+from services.ingestor.parsing.texts import joined, size_bytes
 
 # A message of this size is not Binance's; the connection ends with 1009.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -55,8 +57,8 @@ class FeedConnection(ClientConnection):
         self._rest = b""
         self._plain = True
         self._fragments: list[bytes] = []
-        self._messages: list[bytes] = []
-        self._stamps: list[int] = []
+        self._reads: deque[tuple[Sequence[bytes], int]] = deque()
+        self._waiting_messages = 0
         self._waiting_bytes = 0
         self._held = False
         self._arrival: asyncio.Future[None] | None = None
@@ -93,25 +95,26 @@ class FeedConnection(ClientConnection):
         return self._held
 
     async def burst(self, *, most: int, gather_s: float) -> Burst:
-        """Wait for a message, then `gather_s` for more, and take up to `most`.
+        """Wait for a message, then `gather_s` for more, and take reads of the socket up to `most`.
+
+        The last read comes whole, so that it may be a few more.
 
         Raises:
             ConnectionClosed: the connection has ended and everything it brought was taken.
         """
-        while not self._messages:
+        while not self._reads:
             if self.connection_lost_waiter.done():
                 raise self.protocol.close_exc
             await self._arrives()
-        if len(self._messages) < most:
+        if self._waiting_messages < most:
             await asyncio.sleep(gather_s)
         return self._take(most)
 
     def discard(self) -> int:
         """Forget what was brought and not taken; returns how many messages."""
-        count = len(self._messages)
-        self._messages.clear()
-        self._stamps.clear()
-        self._waiting_bytes = 0
+        count = self._waiting_messages
+        self._reads.clear()
+        self._waiting_messages = self._waiting_bytes = 0
         return count
 
     def _after_head(self, data: bytes) -> bytes:
@@ -135,20 +138,26 @@ class FeedConnection(ClientConnection):
             self._rest = b""
             super().data_received(found.rest)
 
-    def _keep(self, messages: list[bytes]) -> None:
-        if not messages:
+    def _keep(self, messages: Sequence[bytes]) -> None:
+        if not len(messages):
             return
-        self._messages += messages
-        self._stamps += [self.clock.now_us()] * len(messages)
-        self._waiting_bytes += sum(map(len, messages))
+        self._reads.append((messages, self.clock.now_us()))
+        self._waiting_messages += len(messages)
+        self._waiting_bytes += size_bytes(messages)
         self._wake()
 
     def _take(self, most: int) -> Burst:
-        messages, stamps = self._messages[:most], self._stamps[:most]
-        del self._messages[:most], self._stamps[:most]
-        self._waiting_bytes -= sum(map(len, messages))
+        reads: list[tuple[Sequence[bytes], int]] = []
+        count = 0
+        while self._reads and count < most:
+            reads.append(self._reads.popleft())
+            count += len(reads[-1][0])
+        messages = joined([texts for texts, _ in reads])
+        stamps = np.repeat([stamp for _, stamp in reads], [len(texts) for texts, _ in reads])
+        self._waiting_messages -= count
+        self._waiting_bytes -= size_bytes(messages)
         self._hold_back()
-        return Burst(messages, np.array(stamps, np.int64))
+        return Burst(messages, stamps.astype(np.int64))
 
     def _hold_back(self) -> None:
         full = self._waiting_bytes > MAX_WAITING_BYTES

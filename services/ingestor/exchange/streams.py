@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from services.ingestor.parsing.symbols import trade_stream
+
 # Binance takes 1024 streams a connection; servers refuse a request line of 8 KiB.
 MAX_STREAMS = 1024
 MAX_URL_CHARACTERS = 6000
@@ -26,7 +28,7 @@ class Streams:
 def trade_streams(exchange_url: str, symbols: Sequence[str], time_unit: str) -> Streams:
     """Subscribe to `symbols` in the URL as far as it goes, and by SUBSCRIBE beyond."""
     base = f"{exchange_url.rstrip('/')}/stream?timeUnit={time_unit}&streams="
-    names = [f"{symbol.lower()}@trade" for symbol in symbols]
+    names = [trade_stream(symbol) for symbol in symbols]
     in_url = _leading(names, MAX_URL_CHARACTERS - len(base))
     return Streams(base + "/".join(names[:in_url]), tuple(_requests(names[in_url:])))
 

@@ -12,12 +12,16 @@ import numpy.typing as npt
 
 from services.ingestor.parsing.columns import TradeColumns
 from services.ingestor.parsing.symbols import SymbolTable
+from services.ingestor.parsing.texts import Texts
+from services.ingestor.parsing.usual import read_usual
 from services.ingestor.parsing.validation import Misfit, misfits
 
 Int64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 # A trade is about 170 bytes. Longer ones are not trades, and would not fit a Kafka record.
 MAX_TRADE_BYTES = 8192
+# Below it the fixed cost of reading all at once is more than that of one by one.
+MANY_FRAMES = 300
 
 
 class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
@@ -95,9 +99,22 @@ def parse(
 ) -> Parsed:
     """Read a burst of combined-stream frames, each received at its `received_us`.
 
-    Frames that all are trades are decoded without a Python statement for any of them; a burst
-    with anything else in it is sorted out frame by frame.
+    Trades printed as Binance prints them are read all at once; others without a Python statement
+    for any of them; a burst with anything else in it is sorted out frame by frame.
     """
+    if len(frames) < MANY_FRAMES:
+        return _decode(frames, received_us, table)
+    texts = Texts.of(frames)
+    if texts.longest_bytes <= MAX_TRADE_BYTES:
+        usual = read_usual(texts, received_us, table)
+        if usual is not None and not misfits(usual, ()):
+            return Parsed(usual)
+    return _decode(frames, received_us, table)
+
+
+def _decode(
+    frames: Sequence[bytes], received_us: npt.NDArray[np.int64], table: SymbolTable
+) -> Parsed:
     try:
         if max(map(len, frames), default=0) > MAX_TRADE_BYTES:
             return _sort_out(frames, received_us, table)

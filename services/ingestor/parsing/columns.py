@@ -36,16 +36,17 @@ def run_bounds(values: npt.NDArray[np.int32]) -> list[int]:
 class TradeColumns:
     """Trades, one array a field, in the order they came; all arrays have the same length.
 
-    `codes` number the symbols of a SymbolTable, -1 is one that is not in it. `event_times` are in
-    the exchange's own unit, as they go into vendor_data untouched.
+    `codes` number the symbols of a SymbolTable, -1 is one that is not in it. `event_times` are
+    the exchange's own text, as they go into vendor_data untouched.
     """
 
     codes: npt.NDArray[np.int32]
     ids: Int64s
+    id_texts: pa.StringArray
     prices: pa.StringArray
     quantities: pa.StringArray
     times_us: Int64s
-    event_times: Int64s
+    event_times: pa.StringArray
     sold: Bools
     best_match: Bools
     received_us: Int64s
@@ -67,13 +68,15 @@ class TradeColumns:
         received_us: Int64s,
     ) -> TradeColumns:
         rows = len(codes)
+        numbers = np.fromiter(ids, np.int64, rows)
         return TradeColumns(
             codes=np.fromiter(codes, np.int32, rows),
-            ids=np.fromiter(ids, np.int64, rows),
+            ids=numbers,
+            id_texts=pc.cast(pa.array(numbers), pa.string()),
             prices=pa.array(prices, pa.string()),
             quantities=pa.array(quantities, pa.string()),
             times_us=as_us(np.fromiter(times, np.int64, rows)),
-            event_times=np.fromiter(event_times, np.int64, rows),
+            event_times=pc.cast(pa.array(event_times, pa.int64()), pa.string()),
             sold=np.fromiter(sold, np.bool_, rows),
             best_match=np.fromiter(best_match, np.bool_, rows),
             received_us=received_us,

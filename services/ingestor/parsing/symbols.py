@@ -32,6 +32,11 @@ def derived_currency(symbol: str) -> str:
     )
 
 
+def trade_stream(symbol: str) -> str:
+    """Name the stream of a symbol's trades."""
+    return f"{symbol.lower()}@trade"
+
+
 @dataclass(frozen=True, slots=True)
 class SymbolTable:
     """Symbols by code, the number that stands for a symbol in a batch's columns."""
@@ -39,6 +44,7 @@ class SymbolTable:
     symbols: tuple[str, ...]
     codes: Mapping[str, int]
     names: pa.StringArray
+    streams: pa.StringArray
     keys: tuple[bytes, ...]
     currencies: pa.StringArray
     partitions: npt.NDArray[np.int32]
@@ -56,6 +62,7 @@ def symbol_table(
         symbols=tuple(symbols),
         codes={symbol: code for code, symbol in enumerate(symbols)},
         names=pa.array(symbols, pa.string()),
+        streams=pa.array([trade_stream(symbol) for symbol in symbols], pa.string()),
         keys=tuple(symbol.encode() for symbol in symbols),
         currencies=pa.array(quoted, pa.string()),
         partitions=np.asarray(partitions, np.int32),

@@ -55,7 +55,7 @@ def _to_batch(columns: TradeColumns, table: SymbolTable, origin: Origin) -> pa.R
     return proto_batch(
         {
             "symbol": pc.take(table.names, codes),
-            "trade_id": pc.cast(pa.array(columns.ids), pa.string()),
+            "trade_id": columns.id_texts,
             "source_sequence": pa.array(columns.ids),
             "timestamp_us": pa.array(columns.times_us),
             "ingest_timestamp_us": pa.array(columns.received_us),
@@ -75,14 +75,13 @@ def _to_batch(columns: TradeColumns, table: SymbolTable, origin: Origin) -> pa.R
     )
 
 
-def _vendor_data(event_times: Int64s, best_match: Bools) -> pa.MapArray:
+def _vendor_data(texts: pa.StringArray, best_match: Bools) -> pa.MapArray:
     """E as the exchange stamped it, and M where it is false.
 
     Binance documents M as "ignore" and it is true in every capture; kept in each row it would
     cost the writer and the files as much as the price does.
     """
-    rows = len(event_times)
-    texts = pc.cast(pa.array(event_times), pa.string())
+    rows = len(texts)
     if best_match.all():
         offsets = np.arange(rows + 1, dtype=np.int32)
         return pa.MapArray.from_arrays(offsets, pa.repeat("E", rows), texts)

@@ -124,7 +124,7 @@ class Publisher(Actor):
         keeping = asyncio.create_task(self._keep_book())
         try:
             while await self._take():
-                with self._tracer.start_as_current_span("publish") as span:
+                with self._tracer.start_as_current_span("publish", kind=PRODUCER) as span:
                     await self._hand_over(span)
         finally:
             keeping.cancel()
@@ -231,6 +231,9 @@ class Publisher(Actor):
         checked = self._checked
         if checked is None:
             return
+        span.set_attributes(
+            {"messaging.system": "kafka", "messaging.destination.name": self._to.topic}
+        )
         span.set_attribute("k2.trades", len(checked.trades))
         records = self._encode(checked)
         if records and span.is_recording():
