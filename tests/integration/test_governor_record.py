@@ -8,28 +8,34 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from google.protobuf.duration_pb2 import Duration
 from k2.governor.v1 import governor_pb2 as pb
 from k2.governor.v1 import governor_pb2_grpc
 
 from libs.degradation.level import Level
 from libs.market.errors import InvalidError, K2Error, NotFoundError
 from libs.rpc.client import call, channel
-from tests.support.governor import attached, governor, produce, shows, state_at
+from tests.support.governor import (
+    STEADY,
+    attached,
+    clear_override,
+    governor,
+    produce,
+    set_override,
+    shows,
+    state_at,
+)
 from tests.support.governors import governors, leads
 from tests.support.polling import eventually
 from tests.support.processes import Process
 
-SLOW_FALL = {"K2_GOVERNOR_COOLDOWN_S": "120"}
-# A leader that is slow for a second keeps the lead.
-PATIENT = SLOW_FALL | {"K2_GOVERNOR_TTL_S": "12"}
+PATIENT = STEADY | {"K2_GOVERNOR_COOLDOWN_S": "120"}
 
 
 async def test_override_is_obeyed_recorded_and_survives_its_governor(
     kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """It lowers, it is told to the process with its reason, and ends when it is cleared."""
-    with governor(kafka, topic, tmp_path, SLOW_FALL) as (process, address):
+    with governor(kafka, topic, tmp_path, PATIENT) as (process, address):
         await leads(address)
         async with attached(address, topic) as writer:
             await produce(producer, topic, 250)
@@ -94,19 +100,6 @@ async def test_records_come_in_pages_and_within_bounds(
             await explanation(address, long_ago)
         with pytest.raises(InvalidError):
             await listed(address, pb.ListRecordsRequest(from_time=long_ago.time))
-
-
-async def set_override(address: str, level: pb.Level.ValueType, reason: str) -> None:
-    async with channel(address) as connection:
-        stub = governor_pb2_grpc.GovernorServiceStub(connection)
-        request = pb.SetOverrideRequest(level=level, reason=reason, duration=Duration(seconds=300))
-        await call(stub.SetOverride, request)
-
-
-async def clear_override(address: str) -> pb.ClearOverrideResponse:
-    async with channel(address) as connection:
-        stub = governor_pb2_grpc.GovernorServiceStub(connection)
-        return await call(stub.ClearOverride, pb.ClearOverrideRequest())
 
 
 async def explanation(address: str, request: pb.ExplainRequest) -> pb.ExplainResponse:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from google.protobuf.duration_pb2 import Duration
 from k2.governor.v1 import governor_pb2 as pb
 from k2.governor.v1 import governor_pb2_grpc
 
@@ -18,7 +19,7 @@ from libs.degradation.memory import MemoryUse
 from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
 from libs.rpc.client import call, channel
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from tests.support.processes import Process, started
 
 # All five levels within a few hundred records and seconds.
@@ -28,6 +29,8 @@ FAST = {
     "K2_GOVERNOR_TTL_S": "3",
     "K2_GOVERNOR_SAMPLE_EVERY_S": "0.2",
 }
+# No process is left to itself, and no lead is lost, where a busy machine stands still for seconds.
+STEADY = {"K2_GOVERNOR_TTL_S": "30"}
 
 
 def free_address() -> str:
@@ -67,7 +70,21 @@ def governor(
 async def state_at(address: str) -> pb.State:
     async with channel(address) as connection:
         stub = governor_pb2_grpc.GovernorServiceStub(connection)
-        return (await call(stub.GetState, pb.GetStateRequest(), timeout_s=5)).state
+        return (await call(stub.GetState, pb.GetStateRequest())).state
+
+
+async def set_override(address: str, level: pb.Level.ValueType, reason: str) -> None:
+    """Have an operator set a level."""
+    async with channel(address) as connection:
+        stub = governor_pb2_grpc.GovernorServiceStub(connection)
+        request = pb.SetOverrideRequest(level=level, reason=reason, duration=Duration(seconds=300))
+        await call(stub.SetOverride, request)
+
+
+async def clear_override(address: str) -> pb.ClearOverrideResponse:
+    async with channel(address) as connection:
+        stub = governor_pb2_grpc.GovernorServiceStub(connection)
+        return await call(stub.ClearOverride, pb.ClearOverrideRequest())
 
 
 async def shows(address: str, level: Level, timeout_s: float = 15) -> pb.State:
@@ -80,9 +97,19 @@ async def shows(address: str, level: Level, timeout_s: float = 15) -> pb.State:
     return await eventually(shown, timeout_s, what=f"{level.name} at the governor")
 
 
+async def lags(address: str, records: int) -> pb.State:
+    """Wait until the governor shows this lag of its one group, and return its state."""
+
+    async def shown() -> pb.State | None:
+        state = await state_at(address)
+        return state if [group.lag for group in state.groups] == [records] else None
+
+    return await eventually(shown, what=f"a lag of {records} at the governor")
+
+
 async def produce(producer: AIOKafkaProducer, topic: str, records: int) -> None:
     waits = [await producer.send(topic, b"x", partition=n % 16) for n in range(records)]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.gather(*waits)
 
 
@@ -91,7 +118,7 @@ async def commit_decoded(bootstrap: str, topic: str, positions: Mapping[int, int
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, group_id=topic, enable_auto_commit=False
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         await consumer.start()
         try:
             partitions = {TopicPartition(topic, p): offset for p, offset in positions.items()}
@@ -135,5 +162,5 @@ async def attached(address: str, topic: str, process: str = "writer-1") -> Async
         yield one
     finally:
         await one.agent.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await running

@@ -1,4 +1,4 @@
-"""A TCP proxy that can lose everything, as a network does that is cut."""
+"""A TCP proxy that can lose everything, as a network does that is cut, or be late with it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 CHUNK_BYTES = 65_536
+# Of one direction of one connection; more than a test ever has on its way.
+CHUNKS_ON_THE_WAY = 10_000
+Way = asyncio.Queue[tuple[float, bytes]]
 
 
 class Proxy:
-    """Passes on what comes to `address`; while `cut` nothing arrives, and nobody is told."""
+    """Passes on what comes to `address`; while `cut` nothing arrives, and nobody is told.
+
+    Each chunk is under way for `slow_s`, in both directions, and none overtakes another.
+    """
 
     def __init__(self, target: str) -> None:
         self.address = ""
+        self.slow_s = 0.0
         self._target = target
         self._cut = False
         self._open: set[asyncio.StreamWriter] = set()
@@ -46,10 +53,32 @@ class Proxy:
                     end.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(CHUNK_BYTES):
-            if not self._cut:
-                writer.write(chunk)
-                await writer.drain()
+        way: Way = asyncio.Queue(CHUNKS_ON_THE_WAY)
+        arriving = asyncio.create_task(self._arrive(way, writer))
+        try:
+            while chunk := await reader.read(CHUNK_BYTES):
+                await self._send(way, chunk)
+            await self._send(way, b"")
+            await arriving
+        finally:
+            arriving.cancel()
+            await asyncio.wait({arriving})
+
+    async def _send(self, way: Way, chunk: bytes) -> None:
+        await way.put((asyncio.get_running_loop().time() + self.slow_s, chunk))
+
+    async def _arrive(self, way: Way, writer: asyncio.StreamWriter) -> None:
+        """Write each chunk when it is due; the empty one is the end."""
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):
+            while True:
+                due_s, chunk = await way.get()
+                await asyncio.sleep(max(0.0, due_s - loop.time()))
+                if not chunk:
+                    break
+                if not self._cut:
+                    writer.write(chunk)
+                    await writer.drain()
         if not self._cut:
             writer.close()
 
