@@ -16,17 +16,19 @@ from k2.governor.v1 import governor_pb2_grpc
 
 from libs.degradation.level import Level
 from libs.market.errors import K2Error
-from libs.rpc.client import channel, stream
+from libs.rpc.client import call, channel, stream
 from libs.rpc.errors import from_rpc_error
 from tests.support.governor import (
+    STEADY,
     attached,
     commit_everything,
     governor,
+    lags,
     produce,
     shows,
     state_at,
 )
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from tests.support.processes import health_of
 
 
@@ -34,13 +36,13 @@ async def test_lag_raises_the_level_and_decoding_brings_it_back(
     kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """Through all five levels up, pushed and acknowledged, and one by one down."""
-    with governor(kafka, topic, tmp_path) as (process, address):
+    with governor(kafka, topic, tmp_path, STEADY) as (process, address):
         await process.serving(service="k2.governor.v1.GovernorService")
         async with attached(address, topic) as writer:
             await produce(producer, topic, 450)
             await writer.at(Level.CIRCUIT_BREAK)
-            state = await shows(address, Level.CIRCUIT_BREAK)
-            assert state.groups[0].lag == 450
+            state = await lags(address, 450)
+            assert state.directive.level == pb.LEVEL_CIRCUIT_BREAK
             assert "because of lag" in state.directive.explanation
             await eventually(lambda: _acknowledged(address))
 
@@ -62,8 +64,8 @@ async def test_dead_writer_still_shows(
         await process.serving()
         assert (await state_at(address)).groups[0].lag == 0
         await produce(producer, topic, 250)
-        state = await shows(address, Level.GRACEFUL)
-        assert (state.groups[0].lag, len(state.processes)) == (250, 0)
+        await shows(address, Level.GRACEFUL)
+        assert not (await lags(address, 250)).processes
 
 
 async def test_memory_of_one_process_is_shown_and_directed_to_it_alone(
@@ -91,7 +93,7 @@ async def test_restarted_governor_keeps_the_highest_applied_level(
     kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """SIGKILL at CIRCUIT_BREAK: the process holds it, the successor starts from it, newer."""
-    slow = {"K2_GOVERNOR_COOLDOWN_S": "60", "K2_GOVERNOR_TTL_S": "20"}
+    slow = {"K2_GOVERNOR_COOLDOWN_S": "300", "K2_GOVERNOR_TTL_S": "300"}
     with governor(kafka, topic, tmp_path, slow) as (process, address):
         await process.serving()
         async with attached(address, topic) as writer:
@@ -172,8 +174,8 @@ async def test_silent_process_is_let_go_and_forgotten(
         await process.serving()
         refusal = await _refusal(address, [pb.ControlRequest(report=_report("writer-9"))])
         assert "reported nothing for 3 s" in refusal.message
-        assert not await _nobody(address)
         await eventually(lambda: _nobody(address))
+        assert "writer-9" in await _ever_reported(address)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ async def _refusal(address: str, messages: list[pb.ControlRequest]) -> K2Error:
         try:
             for message in messages:
                 await call.write(message)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 while isinstance(await call.read(), pb.ControlResponse):
                     pass
         except grpc.aio.AioRpcError as error:
@@ -251,3 +253,11 @@ async def _health(address: str) -> str:
 
 async def _nobody(address: str) -> bool:
     return not (await state_at(address)).processes
+
+
+async def _ever_reported(address: str) -> set[str]:
+    """Return the processes that the governor has recorded."""
+    async with channel(address) as connection:
+        stub = governor_pb2_grpc.GovernorServiceStub(connection)
+        listed = await call(stub.ListRecords, pb.ListRecordsRequest(page_size=1_000))
+    return {process.process for record in listed.records for process in record.processes}

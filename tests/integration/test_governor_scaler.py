@@ -19,7 +19,7 @@ from externalscaler import externalscaler_pb2_grpc as pb_grpc
 from libs.market.errors import K2Error
 from libs.rpc.client import call, channel, stream
 from services.governor.scaling.servicer import METRIC, SERVICE
-from tests.support.governor import attached, governor, produce
+from tests.support.governor import STEADY, attached, governor, produce
 from tests.support.polling import eventually
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ async def test_leader_and_standby_answer_keda(
 ) -> None:
     """Two writers are as many as are asked for; work is there once records are; a standby asks."""
     async with AsyncExitStack() as stack:
-        leader, address = stack.enter_context(governor(kafka, topic, tmp_path))
+        leader, address = stack.enter_context(governor(kafka, topic, tmp_path, STEADY))
         await leader.serving()
-        second = governor(kafka, topic, tmp_path, name="governor-2")
+        second = governor(kafka, topic, tmp_path, STEADY, name="governor-2")
         standby, other = stack.enter_context(second)
         for number in (1, 2):
             name = f"writer-{number}"
@@ -66,7 +66,7 @@ async def test_leader_and_standby_answer_keda(
         await eventually(lambda: _asks_for(stub, 2), what="two writers wanted")
 
         await produce(producer, topic, 32)
-        async with aclosing(stream(stub.StreamIsActive, REF, timeout_s=30)) as states:
+        async with aclosing(stream(stub.StreamIsActive, REF, timeout_s=120)) as states:
             async for state in states:
                 if state.result:
                     break
@@ -83,7 +83,7 @@ async def test_keda_calls_are_found_by_reflection(
     kafka: str, topic: str, tmp_path: Path, grpcurl: Path
 ) -> None:
     """Without a proto file, as an operator tries them."""
-    with governor(kafka, topic, tmp_path) as (process, address):
+    with governor(kafka, topic, tmp_path, STEADY) as (process, address):
         await process.serving()
         async with attached(address, topic) as writer, scaler(address) as stub:
             writer.own = replace(writer.own, positions={(topic, 0): 0})
@@ -96,7 +96,7 @@ async def test_keda_calls_are_found_by_reflection(
 
 async def test_scaler_says_what_it_does_not_know(kafka: str, topic: str, tmp_path: Path) -> None:
     """Another group, another metric, and no writer yet: errors, and never a number from nowhere."""
-    with governor(kafka, topic, tmp_path) as (process, address):
+    with governor(kafka, topic, tmp_path, STEADY) as (process, address):
         await process.serving()
         async with scaler(address) as stub:
             for request, reason in (
@@ -122,6 +122,6 @@ async def _asks_for(stub: ExternalScalerAsyncStub, writers: int) -> bool:
 def _grpcurl(grpcurl: Path, address: str, method: str) -> object:
     """Call by reflection."""
     words = [str(grpcurl), "-plaintext", "-d", "{}", address, method]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

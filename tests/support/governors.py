@@ -18,7 +18,7 @@ from libs.degradation.messages import Acknowledgement, Directive, OwnReport
 from libs.degradation.obedience import Applied
 from libs.market.errors import K2Error
 from tests.support.governor import governor, state_at
-from tests.support.polling import eventually
+from tests.support.polling import PATIENCE_S, eventually
 from tests.support.processes import Process
 
 
@@ -132,7 +132,7 @@ async def subject(addresses: str, topic: str, process: str = "writer-1") -> Asyn
         yield one
     finally:
         await agent.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await running
 
 
