@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import structlog
 from opentelemetry import trace
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from libs.market.clock import Clock
 from libs.market.trade import Origin
 from libs.runtime.actor import Actor
 from libs.runtime.mailbox import Mailbox, MailboxClosedError
-from libs.telemetry.tracing import tracer
 from services.ingestor import measures
 from services.ingestor.delivering.backlog import Backlog
 from services.ingestor.delivering.records import Records
@@ -37,6 +35,7 @@ from services.ingestor.publishing.messages import (
     Received,
 )
 from services.ingestor.publishing.sequence import Gap, SequenceCheck, Step, Verdict
+from services.ingestor.publishing.tracing import publish_span, traced
 from services.ingestor.spool.entries import IdRun
 
 log = structlog.get_logger()
@@ -114,7 +113,6 @@ class Publisher(Actor):
         self._clock = clock
         self._checked: _Checked | None = None
         self._seldom = measures.Seldom(SAY_REJECTED_EVERY_S)
-        self._tracer = tracer("k2.ingestor")
 
     def resume(self, spooled: Iterable[IdRun]) -> None:
         """Go on from the last process's book, and from what it left in the spool."""
@@ -124,7 +122,7 @@ class Publisher(Actor):
         keeping = asyncio.create_task(self._keep_book())
         try:
             while await self._take():
-                with self._tracer.start_as_current_span("publish", kind=PRODUCER) as span:
+                with publish_span(self._to.topic) as span:
                     await self._hand_over(span)
         finally:
             keeping.cancel()
@@ -231,13 +229,10 @@ class Publisher(Actor):
         checked = self._checked
         if checked is None:
             return
-        span.set_attributes(
-            {"messaging.system": "kafka", "messaging.destination.name": self._to.topic}
-        )
         span.set_attribute("k2.trades", len(checked.trades))
         records = self._encode(checked)
         if records and span.is_recording():
-            records[0] = _traced(records[0])
+            records[0] = traced(records[0])
         if checked.rejected:
             records.append(self._dead_letters.records(checked.rejected))
         await self._backlog.put(records)
@@ -299,11 +294,3 @@ class Publisher(Actor):
                 raw=raw,
                 more_since=unsaid,
             )
-
-
-def _traced(records: Records) -> Records:
-    """Give the first record the span's traceparent, for whoever reads it."""
-    carrier: dict[str, str] = {}
-    TraceContextTextMapPropagator().inject(carrier)
-    headers = [(name, text.encode()) for name, text in carrier.items()]
-    return replace(records, headers=[headers, *([()] * (len(records) - 1))])
