@@ -24,6 +24,7 @@ class Proxy:
         self._target = target
         self._cut = False
         self._open: set[asyncio.StreamWriter] = set()
+        self._arriving: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
         self._cut = True
@@ -34,8 +35,11 @@ class Proxy:
         self.end()
 
     def end(self) -> None:
+        """Lose every connection, and what is under way on it."""
         for writer in self._open:
             writer.transport.abort()
+        for arriving in self._arriving:
+            arriving.cancel()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._target.rpartition(":")
@@ -55,14 +59,15 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         way: Way = asyncio.Queue(CHUNKS_ON_THE_WAY)
         arriving = asyncio.create_task(self._arrive(way, writer))
+        self._arriving.add(arriving)
         try:
             while chunk := await reader.read(CHUNK_BYTES):
                 await self._send(way, chunk)
             await self._send(way, b"")
-            await arriving
-        finally:
-            arriving.cancel()
             await asyncio.wait({arriving})
+        finally:
+            self._arriving.discard(arriving)
+            arriving.cancel()
 
     async def _send(self, way: Way, chunk: bytes) -> None:
         await way.put((asyncio.get_running_loop().time() + self.slow_s, chunk))
