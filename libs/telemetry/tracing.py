@@ -1,22 +1,30 @@
 """OpenTelemetry traces, where the standard OTEL_* variables ask for them; free where not.
 
-Spans are made with `tracer(...)`: without a set-up they are the API's no-op.
+Spans are made with `tracer(...)`: without a set-up they are the API's no-op. What two processes
+know by the same id (a commit, a directive) has one trace in both, `started_for` here and
+`child_of` there: its ids are a hash of that id, so nothing is sent along.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.util.types import Attributes
 
 ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 FLUSH_TIMEOUT_S = 3.0
+# writer-2 is an instance of the service k2-writer.
+NUMBER = re.compile(r"-\d+$")
 
 
 def tracer(name: str) -> trace.Tracer:
@@ -25,6 +33,35 @@ def tracer(name: str) -> trace.Tracer:
 
 def enabled() -> bool:
     return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+
+
+def started_for(
+    key: str, tracer: trace.Tracer, name: str, attributes: Attributes = None
+) -> trace.Span:
+    """Start the span that all of this key's trace hang on; whoever starts it must end it."""
+    if not enabled():
+        return trace.INVALID_SPAN
+    from libs.telemetry.keyed_ids import forced
+
+    with forced(_ids_of(key)):
+        return tracer.start_span(name, context=Context(), attributes=attributes)
+
+
+def child_of(key: str) -> Context:
+    """Return the context in which a span becomes a child of the one `started_for` this key."""
+    if not enabled():
+        return Context()
+    from libs.telemetry.keyed_ids import is_sampled
+
+    trace_id, span_id = _ids_of(key)
+    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if is_sampled(trace_id) else 0)
+    parent = trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(trace.NonRecordingSpan(parent), Context())
+
+
+def _ids_of(key: str) -> tuple[int, int]:
+    digest = hashlib.sha256(key.encode()).digest()
+    return int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:24], "big")
 
 
 def exporter_name(environ: Mapping[str, str]) -> str:
@@ -42,13 +79,21 @@ def set_up(service: str, environ: Mapping[str, str]) -> TracerProvider | None:
     exporter = _exporter(exporter_name(environ))
     if exporter is None:
         return None
-    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    name = environ.get("OTEL_SERVICE_NAME", f"k2-{service}")
+    from libs.telemetry.keyed_ids import KeyedIds
+
+    kind = NUMBER.sub("", service)
+    names = {
+        SERVICE_NAME: environ.get("OTEL_SERVICE_NAME", f"k2-{kind}"),
+        SERVICE_INSTANCE_ID: service,
+    }
     provider = TracerProvider(
-        resource=Resource.create({SERVICE_NAME: name}), shutdown_on_exit=False
+        resource=Resource.create(names),
+        id_generator=KeyedIds(),
+        shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)

@@ -13,6 +13,7 @@ from services.governor.board import Board
 from services.governor.deciding.crossings import above_since, crossing
 from services.governor.deciding.explain import explain
 from services.governor.deciding.govern import Orders, Standing, govern
+from services.governor.directing.tracing import trace_directive
 from services.governor.leading.snapshots import overridden, taken_over
 from services.governor.metrics import (
     CAUSE,
@@ -75,6 +76,8 @@ class Controller(MailboxActor[Sample]):
 
     def _log_change(self, before: Orders | None, standing: Standing, because: str) -> None:
         after = standing.orders
+        if after is not None and after is not before:
+            trace_directive(after, because)
         if after is not None and (before is None or before.level is not after.level):
             log.info(
                 # `level` is the log's own word.

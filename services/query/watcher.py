@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from prometheus_client import Gauge
+from pyiceberg.table import Table
 
 from libs.lake.files.index import SnapshotIndex, empty_index
 from libs.lake.table.catalog import Lake
@@ -15,6 +17,7 @@ from libs.lake.table.tables import TRADES, TRADES_SCHEMA
 from libs.market.errors import CorruptError, K2Error, NotFoundError
 from libs.runtime.actor import Actor
 from services.query.keeper import Committed, Keeper
+from services.query.tracing import taken_over
 
 log = structlog.get_logger()
 
@@ -35,6 +38,7 @@ class CatalogWatcher(Actor):
         self._poll_s = poll_s
         self._seen: str | None = None
         self._index: SnapshotIndex | None = None
+        self._traced_until: int | None = None
         self._stopping = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="catalog")
 
@@ -52,7 +56,7 @@ class CatalogWatcher(Actor):
 
     async def look(self) -> None:
         """Look once; nothing happens where the pointer is where it was."""
-        loop = asyncio.get_running_loop()
+        loop, began_ns = asyncio.get_running_loop(), time.time_ns()
         try:
             change = await loop.run_in_executor(self._worker, self._change)
         except (K2Error, OSError) as error:
@@ -61,6 +65,7 @@ class CatalogWatcher(Actor):
         self._report("")
         if change is not None:
             await self._keeper.tell(change)
+            self._trace(change.table, began_ns)
 
     def release(self) -> None:
         self._worker.shutdown()
@@ -85,6 +90,14 @@ class CatalogWatcher(Actor):
             return None
         self._index = empty_index(fresh_columns(TRADES_SCHEMA))
         return Committed(self._index, None)
+
+    def _trace(self, table: Table | None, began_ns: int) -> None:
+        if table is None:
+            return
+        numbered = {s.sequence_number or 0: s for s in table.metadata.snapshots}
+        before, self._traced_until = self._traced_until, max(numbered, default=0)
+        if before is not None:
+            taken_over((s for number, s in numbered.items() if number > before), began_ns)
 
     def _report(self, problem: str) -> None:
         if problem and problem != self.problem:

@@ -24,6 +24,7 @@ from services.query.offsets import Offsets
 from services.query.state import Board, State
 from services.query.tail.decoding import Decoding, Records, decoded
 from services.query.tail.same_log import AnotherLogError, LogCheck, starts
+from services.query.tracing import reading
 
 log = structlog.get_logger()
 
@@ -249,12 +250,14 @@ class TailReader(Actor):
         return spans
 
     async def _take(self, topic: str, records: Records, spans: Mapping[int, Span]) -> None:
-        found = Decoding()
+        found, spans_of_bursts = Decoding(), reading(records)
         if records:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._worker, decoded, self._decoder, topic, records)
         ends = self._ends(topic)
         await self._keeper.tell(Read(topic, found.chunk, spans, ends, found.undecoded))
+        for span in spans_of_bursts:
+            span.end()
 
     async def _tell_ends(self) -> None:
         """Say how far the log has gone on while reading waits."""

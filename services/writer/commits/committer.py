@@ -31,13 +31,13 @@ from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import MailboxActor, answer, refuse
 from libs.runtime.faultpoint import reach
 from libs.runtime.mailbox import Mailbox, MailboxClosedError
-from libs.telemetry.tracing import tracer
 from services.writer import metrics
 from services.writer.batching.buffer import Part
 from services.writer.batching.memory import give_back
 from services.writer.commits.outside import DeadLetters, Table
 from services.writer.commits.preparing import prepare, with_conflicts
 from services.writer.commits.tally import CommitterView, Tally
+from services.writer.commits.tracing import commit_span, say_outcome, step_span
 from services.writer.messages import (
     Commit,
     DeclareHoles,
@@ -53,7 +53,6 @@ from services.writer.messages import (
 )
 
 log = structlog.get_logger()
-spans = tracer("k2.writer")
 R = TypeVar("R")
 
 FIRST_WAIT_S = 0.1
@@ -134,11 +133,11 @@ class TableCommitter(MailboxActor[ToCommitter]):
         return state
 
     async def _commit(self, message: Commit) -> Flushed:
-        with spans.start_as_current_span("commit") as span, metrics.COMMIT_SECONDS.time():
+        with commit_span(message) as span, metrics.COMMIT_SECONDS.time():
             await self._persist("write data files", lambda: self._write(message))
             await reach(f"{worker_of(message.kind)}.after_upload")
             outcome = await self._land(message)
-            span.set_attributes({"k2.commit_id": message.commit_id, "k2.files": len(message.files)})
+            say_outcome(span, message, outcome)
         await self._tell_fenced(message.parts, outcome)
         await self._blocking(give_back)
         self._tally.conclude(message, outcome)
@@ -220,7 +219,8 @@ class TableCommitter(MailboxActor[ToCommitter]):
         failures = 0
         while True:
             try:
-                result = await attempt()
+                with step_span(step):
+                    result = await attempt()
             except (K2Error, OSError) as error:
                 failures += 1
                 self._tally.failed(step, error)
