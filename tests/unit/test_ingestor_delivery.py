@@ -14,7 +14,9 @@ from aiokafka.errors import (
     OutOfOrderSequenceNumber,
     ProducerClosed,
 )
+from aiokafka.record.memory_records import MemoryRecords
 
+from libs.kafka.ready import ReadyBatch
 from libs.kafka.send import Batch, Header
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
@@ -46,6 +48,13 @@ class FakeBatch:
     def close(self) -> None: ...
 
 
+def read_out(batch: ReadyBatch) -> FakeBatch:
+    """Take a batch's records as a broker would."""
+    found = MemoryRecords(batch._build()).next_batch()
+    records = list(found)
+    return FakeBatch(len(records), [r.value for r in records], [r.headers for r in records])
+
+
 class FakeKafka:
     """A log, and producers to it that do as `script` says, one entry a batch."""
 
@@ -69,8 +78,9 @@ class FakeKafka:
         return FakeBatch(self.room)
 
     async def send_batch(
-        self, batch: Batch, topic: str, *, partition: int
+        self, batch: Batch | ReadyBatch, topic: str, *, partition: int
     ) -> asyncio.Future[object]:
+        batch = read_out(batch) if isinstance(batch, ReadyBatch) else batch
         assert isinstance(batch, FakeBatch)
         step = self.script.pop(0) if self.script else None
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()

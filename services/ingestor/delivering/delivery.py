@@ -18,6 +18,8 @@ from typing import Protocol
 import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from libs.kafka.client import MAX_BATCH_BYTES
+from libs.kafka.ready import ReadyBatch
 from libs.kafka.send import Batch, fill
 from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
@@ -40,7 +42,7 @@ class Producer(Protocol):
     def create_batch(self) -> Batch: ...
 
     async def send_batch(
-        self, batch: Batch, topic: str, *, partition: int
+        self, batch: Batch | ReadyBatch, topic: str, *, partition: int
     ) -> asyncio.Future[object]: ...
 
     async def stop(self) -> None: ...
@@ -138,8 +140,7 @@ class Delivery:
             self._producer = await self._reopened()
         producer = self._producer
         first = self._waiting[0]
-        batch = producer.create_batch()
-        count = fill(batch, first.keys, first.values, first.headers)
+        batch, count = _batch(producer, first)
         acknowledged = await self._hand_over(producer, batch, first)
         if acknowledged is None:
             return
@@ -153,7 +154,7 @@ class Delivery:
             self._waiting[0] = first.part(count)
 
     async def _hand_over(
-        self, producer: Producer, batch: Batch, records: Records
+        self, producer: Producer, batch: Batch | ReadyBatch, records: Records
     ) -> asyncio.Future[object] | None:
         """Return the future acknowledgement; None where the batch was not taken."""
         try:
@@ -229,6 +230,15 @@ class Delivery:
         unsaid = self._seldom.may_say(what, self._clock.monotonic_s())
         if unsaid is not None:
             log.warning("kafka_away", what=what, waiting_records=self.unacknowledged)
+
+
+def _batch(producer: Producer, records: Records) -> tuple[Batch | ReadyBatch, int]:
+    """Return a batch of as many records as it holds, and how many they are."""
+    section = records.section
+    if section is not None and not records.headers and len(section.data) < MAX_BATCH_BYTES:
+        return ReadyBatch(section), section.records
+    batch = producer.create_batch()
+    return batch, fill(batch, records.keys, records.values, records.headers)
 
 
 def _succeeded(acknowledged: asyncio.Future[object]) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from libs.kafka.ready import key_fields
+
 # Longest first: USDT must not be cut to a currency that ends it. From Binance's quoteAsset values.
 QUOTE_CURRENCIES = tuple(
     sorted(
@@ -46,6 +48,7 @@ class SymbolTable:
     names: pa.StringArray
     streams: pa.StringArray
     keys: tuple[bytes, ...]
+    key_fields: pa.BinaryArray
     currencies: pa.StringArray
     partitions: npt.NDArray[np.int32]
 
@@ -58,12 +61,14 @@ def symbol_table(
     `partitions` holds each symbol's Kafka partition, in the same order.
     """
     quoted = [currencies.get(symbol) or derived_currency(symbol) for symbol in symbols]
+    keys = tuple(symbol.encode() for symbol in symbols)
     return SymbolTable(
         symbols=tuple(symbols),
         codes={symbol: code for code, symbol in enumerate(symbols)},
         names=pa.array(symbols, pa.string()),
         streams=pa.array([trade_stream(symbol) for symbol in symbols], pa.string()),
-        keys=tuple(symbol.encode() for symbol in symbols),
+        keys=keys,
+        key_fields=key_fields(keys),
         currencies=pa.array(quoted, pa.string()),
         partitions=np.asarray(partitions, np.int32),
     )

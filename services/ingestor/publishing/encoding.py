@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from libs.kafka.ready import Section, sections
 from libs.market.trade import AssetClass, Origin, Side
+from libs.wire.framed import framed_trades
 from libs.wire.plain import SIDES
-from libs.wire.trades import encode_trades, proto_batch
+from libs.wire.trades import proto_batch
+from services.ingestor.delivering.records import Later
 from services.ingestor.parsing.columns import Bools, Int64s, TradeColumns, run_bounds
 from services.ingestor.parsing.symbols import SymbolTable
 
@@ -25,12 +29,13 @@ _BUY, _SELL = (np.int32(SIDES.index(side)) for side in (Side.BUY, Side.SELL))
 
 @dataclass(frozen=True, slots=True)
 class PartitionValues:
-    """Records of one partition, in order."""
+    """Records of one partition, in order; `section` is all of them in Kafka's own form."""
 
     partition: int
     keys: Sequence[bytes]
     values: Sequence[bytes]
     ids: Int64s
+    section: Section | None = None
 
 
 def encode(
@@ -42,12 +47,22 @@ def encode(
     partitions = table.partitions[columns.codes]
     order = np.argsort(partitions, kind="stable")
     columns, partitions = columns.take(order), partitions[order]
-    values = encode_trades(_to_batch(columns, table, origin), schema_id)
-    keys = [table.keys[code] for code in columns.codes.tolist()]
-    for start, end in pairwise(run_bounds(partitions)):
+    values = framed_trades(_to_batch(columns, table, origin), schema_id)
+    bounds = run_bounds(partitions)
+    made = sections(table.key_fields.take(pa.array(columns.codes)), values, bounds)
+    for number, (start, end) in enumerate(pairwise(bounds)):
+        codes, rows = columns.codes[start:end], end - start
         yield PartitionValues(
-            int(partitions[start]), keys[start:end], values[start:end], columns.ids[start:end]
+            int(partitions[start]),
+            Later(rows, partial(_keys, table, codes)),
+            Later(rows, values.slice(start, rows).to_pylist),
+            columns.ids[start:end],
+            made[number] if made is not None else None,
         )
+
+
+def _keys(table: SymbolTable, codes: npt.NDArray[np.int32]) -> list[bytes]:
+    return [table.keys[code] for code in codes.tolist()]
 
 
 def _to_batch(columns: TradeColumns, table: SymbolTable, origin: Origin) -> pa.RecordBatch:

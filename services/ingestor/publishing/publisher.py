@@ -241,7 +241,14 @@ class Publisher(Actor):
     def _encode(self, checked: _Checked) -> list[Records]:
         encoded = encode(checked.trades, self._table, self._to.schema_id, checked.origin)
         return [
-            Records(self._to.topic, group.partition, group.keys, group.values, ids=group.ids)
+            Records(
+                self._to.topic,
+                group.partition,
+                group.keys,
+                group.values,
+                ids=group.ids,
+                section=group.section,
+            )
             for group in encoded
         ]
 
