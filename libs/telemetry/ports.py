@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
 
-from libs.market.errors import InvalidError, K2Error
+from libs.market.errors import ExhaustedError, InvalidError, K2Error
 
 LOOPBACK = "127.0.0.1"
 HIGHEST_PORT = 65_535
+# From the kernel's own range it gives ports to whoever connects somewhere: to nobody below it.
+KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+KERNELS_FIRST_PORT = 32_768
+LEAST_PORT = 12_000
+ATTEMPTS = 200
+
+# Given back by the kernel when this process ends.
+_claims: list[socket.socket] = []
 
 
 class CannotListenError(K2Error):
@@ -53,6 +65,50 @@ def free_port(address: str) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         raise CannotListenError(address, error) from error
+
+
+def lasting_port() -> int:
+    """Return a port of the loopback for who listens there later, and there again when restarted.
+
+    Nobody is given it by chance meanwhile: neither by the kernel nor by this function, as long as
+    this process runs.
+
+    Raises:
+        ExhaustedError: all that were tried are taken.
+    """
+    for _ in range(ATTEMPTS):
+        port = random.randrange(LEAST_PORT, _kernels_first_port())  # noqa: S311 (no secret)
+        if not _listened_on(port) and (claimed := claim(port)) is not None:
+            _claims.append(claimed)
+            return port
+    raise ExhaustedError(f"no port is free on {LOOPBACK}")
+
+
+def claim(port: int) -> socket.socket | None:
+    """Keep a port from every other K2 until the socket is closed; None: another one has it."""
+    claimed = socket.socket(socket.AF_UNIX)
+    try:
+        if sys.platform == "linux":
+            # A name in no folder: the kernel forgets it with its process.
+            claimed.bind(f"\0k2-port-{port}")
+    except OSError:
+        claimed.close()
+        return None
+    return claimed
+
+
+def _kernels_first_port() -> int:
+    try:
+        first = int(KERNELS_RANGE.read_text().split()[0])
+    except OSError:
+        return KERNELS_FIRST_PORT
+    return first if first > 2 * LEAST_PORT else KERNELS_FIRST_PORT
+
+
+def _listened_on(port: int) -> bool:
+    with suppress(CannotListenError):
+        return not free_port(f"{LOOPBACK}:{port}")
+    return True
 
 
 def _remedy(cause: OSError) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from libs.degradation.memory import MemoryUse
 from libs.degradation.messages import OwnReport
 from libs.degradation.obedience import Applied
 from libs.rpc.client import call, channel
+from libs.telemetry.ports import lasting_port
 from tests.support.polling import PATIENCE_S, eventually
 from tests.support.processes import Process, started
 
@@ -35,9 +35,7 @@ STEADY = {"K2_GOVERNOR_TTL_S": "30"}
 
 def free_address() -> str:
     """Give an address that a restarted process can listen on again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{lasting_port()}"
 
 
 @contextmanager

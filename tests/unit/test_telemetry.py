@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from libs.market.errors import InvalidError
 from libs.telemetry import logs, metrics, tracing
-from libs.telemetry.ports import CannotListenError, free_port, split_address
+from libs.telemetry.ports import CannotListenError, claim, free_port, lasting_port, split_address
 
 
 class Stderr(Protocol):
@@ -113,7 +113,7 @@ def test_metrics_page_shows_what_was_counted() -> None:
     Counter("k2_test_pages", "Read by the test").inc(5)
     page = metrics.serve(":0")
     try:
-        with urllib.request.urlopen(f"http://{page.address}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{page.address}/metrics", timeout=60) as response:
             assert b"k2_test_pages_total 5.0" in response.read()
         assert page.address.startswith("127.0.0.1:")
         with pytest.raises(CannotListenError, match="it is in use"):
@@ -121,7 +121,7 @@ def test_metrics_page_shows_what_was_counted() -> None:
     finally:
         page.stop()
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(split_address(page.address), timeout=5)
+        socket.create_connection(split_address(page.address), timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -170,3 +170,14 @@ def test_a_free_port_is_one_nobody_listens_on() -> None:
     in_use = pytest.raises(CannotListenError, match=f"127.0.0.1:{port}: it is in use")
     with socket.create_server(("127.0.0.1", port)), in_use:
         free_port(f"127.0.0.1:{port}")
+
+
+def test_a_lasting_port_is_given_to_nobody_else() -> None:
+    """It is free, no other is told the same, and the kernel gives none like it by itself."""
+    ports = [lasting_port() for _ in range(50)]
+    assert len(set(ports)) == len(ports)
+    assert all(claim(port) is None for port in ports)
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        assert max(ports) < given.getsockname()[1]
+    for port in ports:
+        assert free_port(f"127.0.0.1:{port}") == port

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from libs.market.errors import ConflictError, CorruptError, UnavailableError
-from libs.telemetry.ports import CannotListenError, free_port
+from libs.telemetry.ports import CannotListenError, free_port, lasting_port
 from tools.kafka.settings import HOST, Identity, Layout, server_properties
 
 LOCK_TIMEOUT_S = 10.0
@@ -79,7 +79,7 @@ def _identity(layout: Layout, port: int) -> Identity:
     except FileNotFoundError as error:
         if layout.log_dir.exists():
             raise corrupt(layout, f"{layout.identity.name} is missing") from error
-        kept = Identity(new_cluster_id(), port or free_port(f"{HOST}:0"), free_port(f"{HOST}:0"))
+        kept = Identity(new_cluster_id(), port or lasting_port(), lasting_port())
     except msgspec.DecodeError as error:
         raise corrupt(layout, f"{layout.identity.name} is not readable") from error
     return msgspec.structs.replace(kept, port=port or kept.port)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import socket
-import sys
 from contextlib import suppress
 from typing import Self
 
-from libs.market.errors import ExhaustedError
-from libs.telemetry.ports import LOOPBACK, CannotListenError, free_port
-
-ATTEMPTS = 20
+from libs.telemetry.ports import LOOPBACK, CannotListenError, claim, free_port, lasting_port
 
 
 class Ports:
@@ -42,32 +38,17 @@ class Ports:
 
     def close(self) -> None:
         """Give the claims back."""
-        for claim in self._claims:
-            claim.close()
+        for claimed in self._claims:
+            claimed.close()
 
     def _choose(self, preferred: int) -> int:
-        for wanted in (preferred, *[0] * ATTEMPTS):
-            port = _listenable(wanted)
-            if port is not None and self._claim(port):
-                return port
-        raise ExhaustedError(f"no port is free on {LOOPBACK}")
-
-    def _claim(self, port: int) -> bool:
-        if sys.platform != "linux":
-            return True
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            # A name in no folder: the kernel forgets it with its process.
-            claim.bind(f"\0k2-port-{port}")
-        except OSError:
-            claim.close()
-            return False
-        self._claims.append(claim)
-        return True
+        if _listenable(preferred) and (claimed := claim(preferred)) is not None:
+            self._claims.append(claimed)
+            return preferred
+        return lasting_port()
 
 
-def _listenable(port: int) -> int | None:
-    """Return the port where nobody listens on it; any free one for 0."""
+def _listenable(port: int) -> bool:
     with suppress(CannotListenError):
-        return free_port(f"{LOOPBACK}:{port}")
-    return None
+        return free_port(f"{LOOPBACK}:{port}") == port
+    return False
