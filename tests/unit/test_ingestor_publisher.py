@@ -13,6 +13,7 @@ from libs.wire.trades import decode_trade
 from services.ingestor.feeds import FeedState, Rates
 from services.ingestor.parsing.binance import Rejected, parse
 from services.ingestor.publishing import publisher as module
+from services.ingestor.publishing import tracing
 from services.ingestor.publishing.encoding import encode
 from services.ingestor.publishing.messages import Ended, Received
 from tests.support.actors import ScriptedError
@@ -83,7 +84,7 @@ async def test_a_sampled_burst_carries_its_traceparent(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """In the headers of its first record alone."""
-    monkeypatch.setattr(module, "tracer", TracerProvider().get_tracer)
+    monkeypatch.setattr(tracing, "_TRACER", TracerProvider().get_tracer("test"))
     kafka = FakeKafka(room=100)
     between = await middle(kafka.open, TABLE, tmp_path)
     await between.publisher.mailbox.put(received(1, 2))
