@@ -35,35 +35,67 @@ def memory_now(limit_bytes: int | None = None) -> MemoryUse:
 
 
 def cgroup_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> MemoryUse | None:
-    """Use and limit of the nearest version 2 cgroup that has a limit; None where none has."""
+    """Use and limit of the nearest cgroup that has a limit; None where none has.
+
+    Of version 1 where the kernel counts memory there, of version 2 otherwise.
+    """
     try:
-        path = _own_path(own.read_text())
-        return next(filter(None, (_limited(folder, cgroups) for folder in _upward(path))), None)
+        text = own.read_text()
+        return _nearest(V1, cgroups, text) or _nearest(V2, cgroups, text)
     except OSError:
         return None
 
 
-def _own_path(text: str) -> Path:
-    lines = (line for line in text.splitlines() if line.startswith("0::"))
-    return Path(next(lines, "0::/").removeprefix("0::/"))
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What a version of cgroups calls things; `folder` is where memory is counted."""
+
+    folder: str
+    controller: str
+    limit: str
+    used: str
+    reclaimable: str
 
 
-def _upward(path: Path) -> list[Path]:
-    return [path, *path.parents]
+V1 = _Version(
+    "memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+)
+V2 = _Version("", "", "memory.max", "memory.current", "inactive_file")
+# Version 1 says "no limit" by the most pages that it can count.
+NO_LIMIT_BYTES = 1 << 62
 
 
-def _limited(folder: Path, cgroups: Path) -> MemoryUse | None:
-    limit = cgroups / folder / "memory.max"
-    if not limit.exists() or not (text := limit.read_text().strip()).isdigit() or text == "0":
+def _nearest(version: _Version, cgroups: Path, own: str) -> MemoryUse | None:
+    path = _own_path(version, own)
+    if path is None:
         return None
-    used = int((cgroups / folder / "memory.current").read_text())
-    reclaimable = _inactive_file_bytes((cgroups / folder / "memory.stat").read_text())
+    folders = (cgroups / version.folder / one for one in (path, *path.parents))
+    return next(filter(None, (_limited(version, folder) for folder in folders)), None)
+
+
+def _own_path(version: _Version, own: str) -> Path | None:
+    """Read the path from lines of hierarchy:controllers:path; version 2 names no controllers."""
+    for line in own.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if version.controller in controllers.split(","):
+            return Path(path.removeprefix("/"))
+    return None
+
+
+def _limited(version: _Version, folder: Path) -> MemoryUse | None:
+    limit = folder / version.limit
+    if not limit.exists() or not (text := limit.read_text().strip()).isdigit():
+        return None
+    if not 0 < int(text) < NO_LIMIT_BYTES:
+        return None
+    used = int((folder / version.used).read_text())
+    reclaimable = _counted(version.reclaimable, (folder / "memory.stat").read_text())
     return MemoryUse(max(used - reclaimable, 0), int(text))
 
 
-def _inactive_file_bytes(stat: str) -> int:
-    lines = (line for line in stat.splitlines() if line.startswith("inactive_file "))
-    return int(next(lines, "inactive_file 0").split()[1])
+def _counted(name: str, stat: str) -> int:
+    lines = (line.split() for line in stat.splitlines())
+    return next((int(value) for key, value in lines if key == name), 0)
 
 
 def _resident_bytes() -> int:
