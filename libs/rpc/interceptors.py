@@ -18,6 +18,8 @@ from libs.rpc.errors import DETAILS_KEY, code_of, message_of, to_status
 from libs.telemetry import tracing
 
 log = structlog.get_logger()
+# Health is asked every second, and says nothing of what K2 does.
+OF_GRPC_ITSELF = "/grpc."
 SECONDS = Histogram(
     "k2_rpc_seconds",
     "Time of a gRPC call, from the request to the last response",
@@ -114,7 +116,8 @@ def _unexpected(method: str, error: Exception) -> K2Error:
 @contextmanager
 def _observed(method: str, context: Context) -> Iterator[None]:
     began_s = time.perf_counter()
-    span = _span(method, context) if tracing.enabled() else trace.INVALID_SPAN
+    told = tracing.enabled() and not method.startswith(OF_GRPC_ITSELF)
+    span = _span(method, context) if told else trace.INVALID_SPAN
     code = "CANCELLED"
     try:
         yield

@@ -26,4 +26,5 @@ def traced(records: Records) -> Records:
     carrier: dict[str, str] = {}
     TraceContextTextMapPropagator().inject(carrier)
     headers = [(name, text.encode()) for name, text in carrier.items()]
-    return replace(records, headers=[headers, *([()] * (len(records) - 1))])
+    # Lists, for aiokafka takes nothing else.
+    return replace(records, headers=[headers, *([] for _ in range(len(records) - 1))])

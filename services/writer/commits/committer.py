@@ -37,7 +37,7 @@ from services.writer.batching.memory import give_back
 from services.writer.commits.outside import DeadLetters, Table
 from services.writer.commits.preparing import prepare, with_conflicts
 from services.writer.commits.tally import CommitterView, Tally
-from services.writer.commits.tracing import commit_span, say_outcome, step_span
+from services.writer.commits.tracing import attempt_span, commit_span, say_outcome
 from services.writer.messages import (
     Commit,
     DeclareHoles,
@@ -219,7 +219,7 @@ class TableCommitter(MailboxActor[ToCommitter]):
         failures = 0
         while True:
             try:
-                with step_span(step):
+                with attempt_span(step):
                     result = await attempt()
             except (K2Error, OSError) as error:
                 failures += 1

@@ -34,8 +34,8 @@ def commit_span(message: Commit) -> Iterator[trace.Span]:
         yield span
 
 
-def step_span(step: str) -> AbstractContextManager[trace.Span]:
-    return _TRACER.start_as_current_span(step)
+def attempt_span(step: str) -> AbstractContextManager[trace.Span]:
+    return _TRACER.start_as_current_span(f"attempt to {step}")
 
 
 def say_outcome(span: trace.Span, message: Commit, outcome: Landed | Fenced) -> None:
