@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
 import structlog
 
+from libs.degradation.cadence import answers, due, every_s, pressed
 from libs.degradation.level import Level, Rules
+from libs.degradation.link import Connect, GovernorStream, first_of, over_grpc, send_all
 from libs.degradation.memory import MemoryUse, memory_now
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
-from libs.degradation.obedience import Applied, Obedience, applied, hear, pressed, recovering, watch
+from libs.degradation.obedience import Applied, Obedience, applied, hear, recovering, watch
 from libs.degradation.search import Search, failed, rested
 from libs.degradation.shown import DIRECTED, show_levels, show_memory, tell_of_change
+from libs.degradation.spans import Obeying
 from libs.market.clock import Clock, SystemClock
 from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
@@ -25,24 +26,12 @@ from libs.runtime.mailbox import Mailbox
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.25
-LOOKS_PER_REPORT = 4
 BACKOFF = Backoff(first_s=0.2, most_s=3.0)
 # Longer without a word, and the stream is taken for dead: a stopped governor keeps its sockets.
 # The first directive may wait for lag to be read; after it there are several in each TTL.
 LONGEST_SILENCE_S = 6.0
 SILENT_SHARE = 0.6
 WAITING_MESSAGES = 8
-
-
-class GovernorStream(Protocol):
-    """One open Control stream; both methods raise K2Error where it breaks."""
-
-    async def send(self, message: Report | Acknowledgement) -> None: ...
-
-    async def receive(self) -> Directive: ...
-
-
-Connect = Callable[[str], AbstractAsyncContextManager[GovernorStream]]
 
 
 class DegradationAgent(Actor):
@@ -78,14 +67,17 @@ class DegradationAgent(Actor):
         self._address = governor_address
         self._report, self._apply = report, apply
         self._memory_limit_bytes, self._measure = memory_limit_bytes, measure
-        self._connect = connect or _over_grpc
+        self._connect = connect or over_grpc
         self._clock = clock or SystemClock()
         self._state = Obedience(rules=rules or Rules(), policy=policy)
         self._taken_in = taken_in
         self._demanded = self._applied = Applied()
         self._changed = asyncio.Event()
         self._pending = False
+        self._obeying = Obeying(process)
         self._owed: Acknowledgement | None = None
+        self._told: Report | None = None
+        self._told_at_s = float("-inf")
         self._outbox: Mailbox[Report | Acknowledgement] | None = None
         self._stopping = asyncio.Event()
 
@@ -156,6 +148,7 @@ class DegradationAgent(Actor):
         if acknowledgement.refused_because:
             log.warning("directive_refused", because=acknowledgement.refused_because)
             return acknowledgement
+        self._obeying.heard(directive)
         self._follow()
         if not self._pending:
             return acknowledgement
@@ -189,6 +182,7 @@ class DegradationAgent(Actor):
 
     def _conclude(self, now: Applied) -> None:
         before, self._applied = self._applied, now
+        self._obeying.done()
         show_levels(self._process, now)
         if _to_do(before) != _to_do(now):
             tell_of_change(now)
@@ -206,21 +200,25 @@ class DegradationAgent(Actor):
             epoch=self._state.epoch,
             own=own,
             said_at_ms=int(self._clock.monotonic_s() * 1_000),
+            every_s=every_s(self._state, own, self._clock.monotonic_s()),
         )
 
     async def _report_steadily(self) -> None:
-        """Report each second, and at once what may change a level."""
-        told = Level.NORMAL
-        for look in itertools.count():
+        """Report steadily, and at once what may change a level."""
+        while True:
             report = self.tick()
-            urgent = report.memory_level is not told or self._pressed(report)
-            if urgent or look % LOOKS_PER_REPORT == 0:
-                self._post(report)
-                told = report.memory_level
+            urgent = pressed(self._state, report.own, self._clock.monotonic_s())
+            # A look that comes a little early is not put off to the next one.
+            if due(self._told, report, self._since_told_s() + LOOK_EVERY_S / 2, pressed=urgent):
+                self._tell(report)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _pressed(self, report: Report) -> bool:
-        return pressed(self._state, report.own, self._clock.monotonic_s())
+    def _tell(self, report: Report) -> None:
+        self._told, self._told_at_s = report, time.monotonic()
+        self._post(report)
+
+    def _since_told_s(self) -> float:
+        return time.monotonic() - self._told_at_s
 
     def _post(self, message: Report | Acknowledgement) -> bool:
         """Leave a message for the stream; where it is stuck, a later one says it all again."""
@@ -252,13 +250,13 @@ class DegradationAgent(Actor):
     async def _converse(self, stream: GovernorStream) -> None:
         outbox: Mailbox[Report | Acknowledgement] = Mailbox("degradation outbox", WAITING_MESSAGES)
         self._outbox = outbox
-        self._post(self.tick())
+        self._tell(self.tick())
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_send(stream, outbox))
+                tasks.create_task(send_all(stream, outbox))
                 tasks.create_task(self._receive(stream))
         except* K2Error as errors:
-            raise _first(errors) from None
+            raise first_of(errors) from None
         finally:
             self._outbox = self._owed = None
 
@@ -276,24 +274,9 @@ class DegradationAgent(Actor):
             acknowledgement = self.obey(directive)
             if acknowledgement is not None and acknowledgement != said:
                 said = acknowledgement if self._post(acknowledgement) else None
-
-
-async def _send(stream: GovernorStream, outbox: Mailbox[Report | Acknowledgement]) -> None:
-    while True:
-        await stream.send(await outbox.get())
-
-
-def _first(errors: BaseExceptionGroup[K2Error]) -> K2Error:
-    first = errors.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+            if answers(self._told, self._since_told_s()):
+                self._tell(self.tick())
 
 
 def _to_do(now: Applied) -> tuple[object, ...]:
     return (now.lag_level, now.memory_level, now.causes, now.hot_partitions)
-
-
-def _over_grpc(address: str) -> AbstractAsyncContextManager[GovernorStream]:
-    # Imported late: a process without a governor loads no stubs, and tests none.
-    from libs.degradation.stream import open_stream
-
-    return open_stream(address)

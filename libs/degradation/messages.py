@@ -9,6 +9,8 @@ from libs.degradation.level import Cause, Level, Rules
 
 # (topic, partition)
 Partition = tuple[str, int]
+# How often a process reports that has anything to say, and one that does not say how often.
+STEADY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class OwnReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process says of itself, at least once a second. `epoch`: the newest it obeyed.
+    """What a process says of itself, again within `every_s`. `epoch`: the newest it obeyed.
 
     `said_at_ms` is by its own clock that never steps.
     """
@@ -47,6 +49,7 @@ class Report:
     epoch: int
     own: OwnReport
     said_at_ms: int = 0
+    every_s: float = STEADY_S
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def watch(state: Obedience, memory: MemoryUse, own: OwnReport, now_s: float) -> 
     )
     if watched.directed(now_s):
         return watched
-    policy = lag_policy(watched.rules, writers=_writers(watched))
+    policy = lag_policy(watched.rules, writers=writers(watched))
     return replace(watched, lag=step(watched.lag, Reading(own.lag), policy, now_s))
 
 
@@ -122,10 +122,9 @@ def recovering(state: Obedience) -> bool:
     return state.memory.below_since_s is not None
 
 
-def pressed(state: Obedience, own: OwnReport, now_s: float) -> bool:
-    """Say whether the process's own lag demands more than it applies: worth telling at once."""
-    demanded = lag_policy(state.rules, writers=_writers(state)).thresholds.demanded(own.lag or 0)
-    return demanded > applied(state, now_s).lag_level
+def writers(state: Obedience) -> int:
+    """How many share the lag, by the last directive."""
+    return max(1, state.directive.writers) if state.directive else 1
 
 
 def _valid_until_s(directive: Directive, now_s: float) -> float:
@@ -157,10 +156,6 @@ def _settle(state: Obedience, memory: MemoryUse, now_s: float) -> Obedience:
     if now_s > state.settled_at_s:
         return state
     return replace(state, baseline_bytes=min(state.baseline_bytes, memory.used_bytes))
-
-
-def _writers(state: Obedience) -> int:
-    return max(1, state.directive.writers) if state.directive else 1
 
 
 def _causes(state: Obedience, lag_level: Level, memory_level: Level) -> frozenset[Cause]:

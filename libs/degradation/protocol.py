@@ -6,7 +6,13 @@ from google.protobuf.duration_pb2 import Duration
 from k2.governor.v1 import governor_pb2 as pb
 
 from libs.degradation.level import Cause, Damping, Level, Rules, Thresholds
-from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
+from libs.degradation.messages import (
+    STEADY_S,
+    Acknowledgement,
+    Directive,
+    OwnReport,
+    Report,
+)
 from libs.market.errors import InvalidError
 
 # A governor of an earlier version says less.
@@ -65,6 +71,7 @@ def report_to_pb(report: Report) -> pb.Report:
         commit_failures=own.commit_failures,
         said_at_ms=report.said_at_ms,
         restart_wanted=own.restart_wanted,
+        every_ms=round(report.every_s * 1_000),
     )
 
 
@@ -95,6 +102,7 @@ def report_from_pb(message: pb.Report) -> Report:
         epoch=message.epoch,
         own=_own_from_pb(message),
         said_at_ms=message.said_at_ms,
+        every_s=message.every_ms / 1_000 or STEADY_S,
     )
 
 

@@ -15,7 +15,7 @@ from libs.market.clock import Clock
 from libs.market.errors import K2Error
 from services.governor.board import Board
 from services.governor.deciding.overrides import make_override
-from services.governor.directing.conversation import Conversation, report_of, with_deadline
+from services.governor.directing.conversation import Conversation, first_report
 from services.governor.directing.pusher import push
 from services.governor.leading.following import not_leading
 from services.governor.leading.recorder import Recorder
@@ -53,8 +53,8 @@ class GovernorServicer(governor_pb2_grpc.GovernorServiceServicer):
         if not self._board.leadership.value.leading:
             raise not_leading(self._board.leadership.value)
         ttl_s = self._board.standing.value.ttl_s
-        requests = with_deadline(aiter(request_iterator), ttl_s)
-        first = report_of(await anext(requests, None))
+        requests = aiter(request_iterator)
+        first = await first_report(requests, ttl_s)
         conversation = Conversation(
             next(self._streams), first, self._collector, self._board.crossing
         )
@@ -64,8 +64,10 @@ class GovernorServicer(governor_pb2_grpc.GovernorServiceServicer):
                 pushing = tasks.create_task(
                     push(self._board, first, conversation.sender(context.write), self._clock)
                 )
+                watching = tasks.create_task(conversation.watch(ttl_s))
                 await conversation.hear(requests)
                 pushing.cancel()
+                watching.cancel()
         except* K2Error as errors:
             raise errors.exceptions[0] from None
         finally:

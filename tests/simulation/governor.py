@@ -18,7 +18,7 @@ from services.governor.leading.leadership import (
 )
 from services.governor.leading.snapshots import Restored, taken_over
 from services.governor.observing import fleet as fleets
-from services.governor.observing.fleet import Fleet
+from services.governor.observing.fleet import MOST_PATIENCE_S, Fleet
 from services.governor.observing.lag import GroupLag, Looks, group_lag
 from services.governor.observing.sampler import FRESH_S
 from tests.simulation.log import SimLog
@@ -150,7 +150,7 @@ class SimGovernor:
             if member.attached and now_s - member.reported_at_s > self.ttl_s:
                 self.fleet = fleets.close(self.fleet, member.stream, name, now_s)
         self.fleet = fleets.forget(self.fleet, self.ttl_s, now_s)
-        self.looks = self.looks.and_then(log.look(now_s), keep_s=FRESH_S)
+        self.looks = self.looks.and_then(log.look(now_s), keep_s=FRESH_S + MOST_PATIENCE_S)
         gauges = {part.place: part.gauge for part in log.partitions}
         reported = self.fleet.positions(GROUP, since_s=now_s - FRESH_S)
         self._govern({GROUP: group_lag(GROUP, self.looks, gauges, reported)}, now_s)

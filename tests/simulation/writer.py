@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from libs.degradation.cadence import answers, due, every_s, pressed
 from libs.degradation.level import Level, Rules
 from libs.degradation.memory import MemoryUse
 from libs.degradation.messages import Directive, OwnReport, Report
@@ -13,7 +14,6 @@ from libs.degradation.obedience import (
     Obedience,
     applied,
     hear,
-    pressed,
     recovering,
     watch,
 )
@@ -89,6 +89,8 @@ class SimWriter:
     committed_at_s: float = 0.0
     past_us: list[int] = field(default_factory=list)
     reported_at_s: float = float("-inf")
+    told: Report | None = None
+    heard: bool = False
     parts: list[SimPartition] = field(default_factory=list)
     shed_now: float = 0.0
     stood_still: bool = False
@@ -120,22 +122,28 @@ class SimWriter:
         self.stood_still = could and self.done.decoded == decoded
 
     def look(self, now_s: float) -> Report | None:
-        """Take a reading; a report once a second, and at once where its lag presses."""
+        """Take a reading; a report where one is due, or would answer what was just heard."""
         own = self._own()
         memory = MemoryUse(round(self.memory * MEMORY_BYTES), MEMORY_BYTES)
         self.state = watch(self.state, memory, own, now_s)
         self._restart_where_needed(now_s)
-        due = now_s - self.reported_at_s >= 1.0 or pressed(self.state, own, now_s)
-        if not due or not self.up(now_s):
+        report, urgent = self._report(own, memory, now_s), pressed(self.state, own, now_s)
+        since_s = now_s - self.reported_at_s
+        heard, self.heard = self.heard, False
+        tells = due(self.told, report, since_s, pressed=urgent) or (
+            heard and answers(self.told, since_s)
+        )
+        if not tells or not self.up(now_s):
             return None
-        self.reported_at_s = now_s
+        self.reported_at_s, self.told = now_s, report
         for part in self.parts:
             part.gauge = int(part.decoded)
-        return self._report(own, memory, now_s)
+        return report
 
     def hear(self, directive: Directive, now_s: float) -> None:
         self.state, answer = hear(self.state, directive, now_s)
         self.done.refusals += bool(answer.refused_because)
+        self.heard = True
 
     @property
     def memory(self) -> float:
@@ -243,4 +251,5 @@ class SimWriter:
             epoch=self.state.epoch,
             own=own,
             said_at_ms=round(now_s * 1_000),
+            every_s=every_s(self.state, own, now_s),
         )

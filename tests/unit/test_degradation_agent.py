@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from libs.degradation.agent import Connect, DegradationAgent
+from libs.degradation.agent import DegradationAgent
 from libs.degradation.level import Cause, Level, Rules, Thresholds
+from libs.degradation.link import Connect
 from libs.degradation.memory import MemoryUse
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport, Report
 from libs.degradation.obedience import Applied
@@ -325,7 +326,7 @@ async def test_renewed_directive_is_not_acknowledged_again() -> None:
 
 async def test_lag_that_presses_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the next report is due, here never: the governor counts from what it hears."""
-    monkeypatch.setattr("libs.degradation.agent.LOOKS_PER_REPORT", 10**9)
+    monkeypatch.setattr("libs.degradation.cadence.STEADY_S", 1e9)
     governor = FakeGovernor()
     world = World(governor.connect)
     running = asyncio.create_task(world.agent.run())

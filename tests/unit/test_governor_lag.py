@@ -100,6 +100,15 @@ def test_report_of_a_process_that_says_no_more_does_not_count() -> None:
     assert not fleet.positions("another", since_s=0)
 
 
+def test_report_of_a_calm_process_counts_until_its_next_one_is_late() -> None:
+    """It said how often it reports; nobody is waited for without an end."""
+    for every_s, counts_until_s in ((1.0, 10.0), (2.5, 11.5), (600.0, 14.0)):
+        report = replace(said("writer-1", 10.0, {FIRST: 7}), every_s=every_s)
+        fleet = fleet_of((10.0, report))
+        assert fleet.positions(GROUP, since_s=counts_until_s)
+        assert not fleet.positions(GROUP, since_s=counts_until_s + 0.1)
+
+
 def test_report_that_came_late_counts_from_when_it_was_said() -> None:
     """Clocks differ; what came quickest tells by how much, and they drift a little."""
     fleet = Fleet()

@@ -33,7 +33,10 @@ class Conversation:
         self._stream, self._first, self._collector = stream, first, collector
         self._crossing, self._answered = crossing, crossing.value
         self._newest = (0, 0)
+        self._said = pb.ControlResponse()
         self._sent_at_s: float | None = None
+        self._heard_at_s = time.monotonic()
+        self._sending_since_s: float | None = None
 
     async def open(self) -> None:
         await self._collector.tell(Reported(self._stream, self._first))
@@ -45,6 +48,7 @@ class Conversation:
     async def hear(self, requests: AsyncIterator[pb.ControlRequest]) -> None:
         """Take in all that follows the first report."""
         async for request in requests:
+            self._heard_at_s = time.monotonic()
             if request.HasField("acknowledgement"):
                 await self._acknowledged(acknowledgement_from_pb(request.acknowledgement))
             else:
@@ -52,25 +56,45 @@ class Conversation:
                 await self._collector.tell(Reported(self._stream, report))
 
     def sender(self, write: Callable[[pb.ControlResponse], Awaitable[None]]) -> Send:
-        """Send directives, within their TTL or not at all."""
+        """Send directives; `watch` ends the stream where one is not taken within a TTL."""
 
         async def send(directive: Directive) -> None:
-            self._note(directive)
-            response = pb.ControlResponse(directive=directive_to_pb(directive))
-            try:
-                async with asyncio.timeout(directive.ttl_s):
-                    await write(response)
-            except TimeoutError as error:
-                text = f"{self._first.process} takes no directives"
-                raise UnavailableError(text) from error
+            response = self._response(directive)
+            self._sending_since_s = time.monotonic()
+            await write(response)
+            self._sending_since_s = None
             PUSHES.inc()
 
         return send
 
-    def _note(self, directive: Directive) -> None:
+    def _response(self, directive: Directive) -> pb.ControlResponse:
+        """Say it; what only renews a directive differs in nothing but what it answers, and why."""
         this = (directive.epoch, directive.sequence)
         if this != self._newest:
             self._newest, self._sent_at_s = this, time.monotonic()
+            self._said = pb.ControlResponse(directive=directive_to_pb(directive))
+        self._said.directive.answers_ms = directive.answers_ms
+        self._said.directive.explanation = directive.explanation
+        return self._said
+
+    async def watch(self, ttl_s: float) -> None:
+        """End where nothing has come, or nothing was taken, for a TTL.
+
+        A process that is stopped keeps its sockets. One timer for a stream, not one for each
+        message: with a hundred attached those were a tenth of what a governor did.
+
+        Raises:
+            UnavailableError: so it is.
+        """
+        process = self._first.process
+        while True:
+            now_s = time.monotonic()
+            sending_s = now_s if self._sending_since_s is None else self._sending_since_s
+            if now_s - sending_s >= ttl_s:
+                raise UnavailableError(f"{process} takes no directives")
+            if now_s - self._heard_at_s >= ttl_s:
+                raise UnavailableError(f"{process} has reported nothing for {ttl_s:g} s")
+            await asyncio.sleep(min(self._heard_at_s, sending_s) + ttl_s - now_s)
 
     async def _acknowledged(self, said: Acknowledgement) -> None:
         if (said.epoch, said.sequence) == self._newest and self._sent_at_s is not None:
@@ -84,23 +108,17 @@ class Conversation:
         await self._collector.tell(Acknowledged(self._first.process, said))
 
 
-async def with_deadline(
-    requests: AsyncIterator[pb.ControlRequest], ttl_s: float
-) -> AsyncIterator[pb.ControlRequest]:
-    """Pass requests on while each comes within a TTL: a stopped process keeps its sockets.
+async def first_report(requests: AsyncIterator[pb.ControlRequest], ttl_s: float) -> Report:
+    """Read what a stream begins with.
 
     Raises:
-        UnavailableError: one did not.
+        UnavailableError: nothing came within a TTL; InvalidError: it is no report.
     """
-    while True:
-        try:
-            async with asyncio.timeout(ttl_s):
-                request = await anext(requests, None)
-        except TimeoutError as error:
-            raise UnavailableError(f"the process reported nothing for {ttl_s:g} s") from error
-        if request is None:
-            return
-        yield request
+    try:
+        async with asyncio.timeout(ttl_s):
+            return report_of(await anext(requests, None))
+    except TimeoutError as error:
+        raise UnavailableError(f"the process reported nothing for {ttl_s:g} s") from error
 
 
 def report_of(request: pb.ControlRequest | None) -> Report:

@@ -9,7 +9,7 @@ from libs.degradation.messages import Directive, Report
 from libs.market.clock import Clock
 from libs.runtime.faultpoint import reach
 from services.governor.board import Board, Recorded
-from services.governor.deciding.govern import directive
+from services.governor.deciding.govern import Orders, directive
 from services.governor.leading.following import not_leading
 
 Send = Callable[[Directive], Awaitable[None]]
@@ -24,9 +24,10 @@ async def push(board: Board, first: Report, send: Send, clock: Clock) -> None:
     Raises:
         NotLeadingError: it leads no more.
     """
+    orders = _Orders(board, first)
     while board.leadership.value.leading:
         recorded = board.recorded.value
-        order = _order(board, recorded, first, clock.monotonic_s()) if recorded else None
+        order = orders.by(recorded, clock.monotonic_s()) if recorded else None
         if order is not None:
             await reach("governor.before_push")
             await send(order)
@@ -34,12 +35,22 @@ async def push(board: Board, first: Report, send: Send, clock: Clock) -> None:
     raise not_leading(board.leadership.value)
 
 
-def _order(board: Board, recorded: Recorded, first: Report, now_s: float) -> Directive | None:
-    standing = board.standing.value
-    heard_ms = recorded.proof.heard_ms.get(first.process)
-    if recorded.orders is None or not heard_ms or not recorded.proof.holds(standing.ttl_s, now_s):
-        return None
-    order = directive(standing, recorded.orders, first)
-    if order is None:
-        return None
-    return replace(order, explanation=recorded.explanation, answers_ms=heard_ms)
+class _Orders:
+    """What one process is told: made anew where the orders change, else what it was told before."""
+
+    def __init__(self, board: Board, first: Report) -> None:
+        self._board, self._first = board, first
+        self._orders: Orders | None = None
+        self._told: Directive | None = None
+
+    def by(self, recorded: Recorded, now_s: float) -> Directive | None:
+        standing, orders = self._board.standing.value, recorded.orders
+        heard_ms = recorded.proof.heard_ms.get(self._first.process)
+        if orders is None or not heard_ms or not recorded.proof.holds(standing.ttl_s, now_s):
+            return None
+        if orders is not self._orders:
+            self._orders, self._told = orders, directive(standing, orders, self._first)
+        told = self._told
+        if told is None:
+            return None
+        return replace(told, explanation=recorded.explanation, answers_ms=heard_ms)

@@ -22,7 +22,6 @@ from services.governor.leading.following import not_leading
 from services.governor.leading.leadership import RECORDS_PER_TTL, Leader, Leadership, Proof
 from services.governor.leading.snapshots import overridden, restored, snapshot, taken_over
 from services.governor.metrics import LEADING, RECORD_SECONDS, TERMS
-from services.governor.observing.fleet import Member
 from services.governor.record.records import Kind, Placed, Record
 from services.governor.record.topic import FencedError, Topic, TopicReader, TopicWriter
 
@@ -244,9 +243,7 @@ class Recorder(Actor):
         )
 
     def _hear_reports(self) -> None:
-        members = self._board.fleet.value.members.values()
-        newest = max((epoch_known_by(member) for member in members), default=0)
-        self._publish(leading.obeyed(self._state, newest))
+        self._publish(leading.obeyed(self._state, self._board.fleet.value.newest_epoch))
 
     def _say_lost(self, error: K2Error, failures: int) -> None:
         if failures <= 1:
@@ -258,14 +255,3 @@ class Recorder(Actor):
                 await self._stopping.wait()
         except TimeoutError:
             return
-
-
-def epoch_known_by(member: Member) -> int:
-    """Return the newest epoch that a process has obeyed.
-
-    One that refuses by sequence has obeyed another leader of the same epoch: the topic was made
-    anew, and nobody remembered.
-    """
-    said = member.acknowledged
-    refused = said is not None and said.refused_because.startswith("stale sequence")
-    return max(member.report.epoch, said.epoch + 1 if said and refused else 0)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 
-from libs.degradation.messages import Acknowledgement, Partition, Report
+from libs.degradation.messages import STEADY_S, Acknowledgement, Partition, Report
 from services.governor.observing.lag import Reported
 
+# A process that reports less often than each second is waited for so much longer, and no more.
+MOST_PATIENCE_S = 4.0
 # Clocks that never step gain or lose far less than this on each other.
 MOST_DRIFT = 0.001
 
@@ -37,12 +40,29 @@ class Member:
     def attached(self) -> bool:
         return self.closed_at_s is None
 
+    @property
+    def patience_s(self) -> float:
+        """How much longer its report counts than that of one that reports each second."""
+        return min(max(0.0, self.report.every_s - STEADY_S), MOST_PATIENCE_S)
+
+    @property
+    def newest_epoch(self) -> int:
+        """The newest epoch that it has obeyed.
+
+        One that refuses by sequence has obeyed another leader of the same epoch: the topic was
+        made anew, and nobody remembered.
+        """
+        said = self.acknowledged
+        refused = said is not None and said.refused_because.startswith("stale sequence")
+        return max(self.report.epoch, said.epoch + 1 if said and refused else 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All processes that count, by name."""
+    """All processes that count, by name; `newest_epoch` is what any has obeyed, also one gone."""
 
     members: Mapping[str, Member] = field(default_factory=dict)
+    newest_epoch: int = 0
 
     @property
     def writers(self) -> int:
@@ -58,15 +78,22 @@ class Fleet:
         }
 
     def positions(self, group: str, *, since_s: float) -> dict[Partition, Reported]:
-        """What attached processes of a group said of their partitions since then.
+        """What attached processes of a group said of their partitions since then, or still holds.
 
         Where two speak of one, as when it moves, the later word counts.
         """
-        fresh = [m for m in self.of(group).values() if m.attached and m.said_at_s >= since_s]
-        newest: dict[Partition, Member] = {}
-        for member in sorted(fresh, key=lambda member: member.said_at_s):
-            newest.update(dict.fromkeys(member.report.own.positions, member))
-        return {place: _reported(member, place) for place, member in newest.items()}
+        fresh = [
+            (member.said_at_s, member)
+            for member in self.of(group).values()
+            if member.attached and member.said_at_s >= since_s - member.patience_s
+        ]
+        newest: dict[Partition, Reported] = {}
+        for at_s, member in sorted(fresh, key=itemgetter(0), reverse=True):
+            own = member.report.own
+            if not own.positions.keys() <= newest.keys():
+                said = {p: Reported(o, at_s, p in own.held) for p, o in own.positions.items()}
+                newest = said | newest
+        return newest
 
 
 def report(fleet: Fleet, stream: int, said: Report, now_s: float, now_us: int) -> Fleet:
@@ -100,7 +127,7 @@ def forget(fleet: Fleet, ttl_s: float, now_s: float) -> Fleet:
         for name, member in fleet.members.items()
         if member.closed_at_s is None or now_s - member.closed_at_s <= ttl_s
     }
-    return fleet if len(kept) == len(fleet.members) else Fleet(kept)
+    return fleet if len(kept) == len(fleet.members) else replace(fleet, members=kept)
 
 
 def _offset_s(before: Member | None, said: Report, now_s: float) -> float:
@@ -114,10 +141,6 @@ def _offset_s(before: Member | None, said: Report, now_s: float) -> float:
     return min(offset_s, before.offset_s + MOST_DRIFT * (now_s - before.reported_at_s))
 
 
-def _reported(member: Member, place: Partition) -> Reported:
-    own = member.report.own
-    return Reported(own.positions[place], member.said_at_s, place in own.held)
-
-
 def _with(fleet: Fleet, process: str, member: Member) -> Fleet:
-    return Fleet({**fleet.members, process: member})
+    newest_epoch = max(fleet.newest_epoch, member.newest_epoch)
+    return Fleet({**fleet.members, process: member}, newest_epoch)

@@ -113,7 +113,7 @@ class Looks:
 
     def end_at(self, partition: Partition, at_s: float) -> int:
         """Return where the partition ended at that moment; between two looks, in proportion."""
-        for before, after in pairwise(self.looks):
+        for after, before in pairwise(reversed(self.looks)):
             if before.at_s <= at_s < after.at_s and partition in before.bounds:
                 start, end = before.bounds[partition].end, after.bounds[partition].end
                 passed = (at_s - before.at_s) / (after.at_s - before.at_s)

@@ -10,7 +10,7 @@ import structlog
 
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
-from services.governor.observing.fleet import Fleet
+from services.governor.observing.fleet import MOST_PATIENCE_S, Fleet
 from services.governor.observing.lag import GroupLag, Looks, group_lag
 from services.governor.observing.offsets import Offsets
 from services.governor.published import Published
@@ -18,7 +18,7 @@ from services.governor.published import Published
 log = structlog.get_logger()
 Sample = Mapping[str, GroupLag]
 
-# Two reports and a half: one may be late.
+# Two reports and a half, of a process that reports each second: one may be late.
 FRESH_S = 2.5
 
 
@@ -31,7 +31,8 @@ class OffsetSource(Protocol):
 class LagSampler(Actor):
     """Sends one sample of all groups per interval; a group that cannot be read is not known.
 
-    A report counts for `fresh_s`: a process that is stopped keeps its stream, and says no more.
+    A report counts for `fresh_s`, longer where the process has said that it reports less often: one
+    that is stopped keeps its stream, and says no more.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class LagSampler(Actor):
             self._say(readable=False, why=error.message)
             return {group: GroupLag(group) for group in self._groups}
         self._say(readable=True)
-        self._looks = self._looks.and_then(offsets.look, keep_s=self._fresh_s)
+        keep_s = self._fresh_s + MOST_PATIENCE_S
+        self._looks = self._looks.and_then(offsets.look, keep_s=keep_s)
         return {group: self._measure(group, offsets) for group in self._groups}
 
     def _measure(self, group: str, offsets: Offsets) -> GroupLag:

@@ -167,7 +167,9 @@ Global___PartitionRef: _TypeAlias = PartitionRef  # noqa: Y015
 
 @_typing.final
 class Report(_message.Message):
-    """What a process says of itself, once a second, and sooner where its level must change."""
+    """What a process says of itself: once a second, sooner where its level must change, and less often
+    where it is far from that.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,6 +188,7 @@ class Report(_message.Message):
     LAG_FIELD_NUMBER: _builtins.int
     SAID_AT_MS_FIELD_NUMBER: _builtins.int
     RESTART_WANTED_FIELD_NUMBER: _builtins.int
+    EVERY_MS_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """ingestor, writer or query."""
     process: _builtins.str
@@ -213,6 +216,8 @@ class Report(_message.Message):
     """
     restart_wanted: _builtins.bool
     """Its memory stays short with nothing buffered: only a process started anew gives it back."""
+    every_ms: _builtins.int
+    """The next report comes within so long; 0: within a second."""
     @_builtins.property
     def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionPosition]: ...
     def __init__(
@@ -233,10 +238,11 @@ class Report(_message.Message):
         lag: _builtins.int | None = ...,
         said_at_ms: _builtins.int = ...,
         restart_wanted: _builtins.bool = ...,
+        every_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "lag", b"lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "applied_lag_level", b"applied_lag_level", "applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "epoch", b"epoch", "lag", b"lag", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "restart_wanted", b"restart_wanted", "said_at_ms", b"said_at_ms", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag", b"_lag", "applied_lag_level", b"applied_lag_level", "applied_level", b"applied_level", "commit_failures", b"commit_failures", "consumer_group", b"consumer_group", "epoch", b"epoch", "every_ms", b"every_ms", "lag", b"lag", "memory_baseline_bytes", b"memory_baseline_bytes", "memory_level", b"memory_level", "memory_limit_bytes", b"memory_limit_bytes", "memory_used_bytes", b"memory_used_bytes", "positions", b"positions", "process", b"process", "restart_wanted", b"restart_wanted", "said_at_ms", b"said_at_ms", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__lag: _TypeAlias = _typing.Literal["lag"]  # noqa: Y015
     _WhichOneofArgType__lag: _TypeAlias = _typing.Literal["_lag", b"_lag"]  # noqa: Y015

@@ -75,7 +75,7 @@ class GovernorServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Control(self, request_iterator, context):
-        """A process reports once a second; the governor directs. The first report names the process.
+        """A process reports, the governor directs. The first report names the process.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -32,7 +32,7 @@ class GovernorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GovernorServiceAsyncStub: ...
     Control: _grpc.StreamStreamMultiCallable[_governor_pb2.ControlRequest, _governor_pb2.ControlResponse]
-    """A process reports once a second; the governor directs. The first report names the process."""
+    """A process reports, the governor directs. The first report names the process."""
     GetState: _grpc.UnaryUnaryMultiCallable[_governor_pb2.GetStateRequest, _governor_pb2.GetStateResponse]
     WatchState: _grpc.UnaryStreamMultiCallable[_governor_pb2.WatchStateRequest, _governor_pb2.WatchStateResponse]
     """The state now, and again whenever it changes."""
@@ -48,7 +48,7 @@ class GovernorServiceStub:
 class GovernorServiceAsyncStub(GovernorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Control: _aio.StreamStreamMultiCallable[_governor_pb2.ControlRequest, _governor_pb2.ControlResponse]  # type: ignore[assignment]
-    """A process reports once a second; the governor directs. The first report names the process."""
+    """A process reports, the governor directs. The first report names the process."""
     GetState: _aio.UnaryUnaryMultiCallable[_governor_pb2.GetStateRequest, _governor_pb2.GetStateResponse]  # type: ignore[assignment]
     WatchState: _aio.UnaryStreamMultiCallable[_governor_pb2.WatchStateRequest, _governor_pb2.WatchStateResponse]  # type: ignore[assignment]
     """The state now, and again whenever it changes."""
@@ -67,7 +67,7 @@ class GovernorServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_governor_pb2.ControlRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_governor_pb2.ControlResponse], _abc.AsyncIterator[_governor_pb2.ControlResponse]]:
-        """A process reports once a second; the governor directs. The first report names the process."""
+        """A process reports, the governor directs. The first report names the process."""
 
     @_abc_1.abstractmethod
     def GetState(
