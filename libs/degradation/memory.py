@@ -47,7 +47,7 @@ def cgroup_memory(cgroups: Path = CGROUPS, own: Path = OWN_CGROUP) -> MemoryUse 
 
 
 @dataclass(frozen=True, slots=True)
-class _Version:
+class CgroupVersion:
     """What a version of cgroups calls things; `folder` is where memory is counted."""
 
     folder: str
@@ -57,23 +57,23 @@ class _Version:
     reclaimable: str
 
 
-V1 = _Version(
+V1 = CgroupVersion(
     "memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
 )
-V2 = _Version("", "", "memory.max", "memory.current", "inactive_file")
+V2 = CgroupVersion("", "", "memory.max", "memory.current", "inactive_file")
 # Version 1 says "no limit" by the most pages that it can count.
 NO_LIMIT_BYTES = 1 << 62
 
 
-def _nearest(version: _Version, cgroups: Path, own: str) -> MemoryUse | None:
-    path = _own_path(version, own)
+def _nearest(version: CgroupVersion, cgroups: Path, own: str) -> MemoryUse | None:
+    path = own_path(version, own)
     if path is None:
         return None
     folders = (cgroups / version.folder / one for one in (path, *path.parents))
     return next(filter(None, (_limited(version, folder) for folder in folders)), None)
 
 
-def _own_path(version: _Version, own: str) -> Path | None:
+def own_path(version: CgroupVersion, own: str) -> Path | None:
     """Read the path from lines of hierarchy:controllers:path; version 2 names no controllers."""
     for line in own.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -82,7 +82,7 @@ def _own_path(version: _Version, own: str) -> Path | None:
     return None
 
 
-def _limited(version: _Version, folder: Path) -> MemoryUse | None:
+def _limited(version: CgroupVersion, folder: Path) -> MemoryUse | None:
     limit = folder / version.limit
     if not limit.exists() or not (text := limit.read_text().strip()).isdigit():
         return None

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+from dataclasses import replace
 
 import msgspec
 import pytest
 
-from tests.support.cli import Answer, Home
+from tests.support.cli import COMMAND, Answer, Home
 from tests.support.polling import eventually_sync
 
 RUN_TIMEOUT_S = 600.0
 INTERRUPTED = 130
+PROMISE_BROKEN = 1
+READER_LEFT = 141
 LAG = ("chaos", "lag", "--scale", "0.04", "--cooldown", "2")
 HA = ("--writers", "2", "--governors", "2")
 
@@ -25,6 +29,7 @@ class Event(msgspec.Struct):
     at_s: float
     event: str
     text: str
+    says: str = ""
     held: bool = True
     passed: bool = False
 
@@ -71,6 +76,67 @@ def test_the_demonstration_shows_both_ways_to_bend(home: Home) -> None:
         ("memory", True),
     ], answer
     assert answer.code == 0
+    assert_nothing_is_left(home)
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "broken"),
+    [
+        (
+            ("chaos", "lag", "--scale", "0.005"),
+            # So many readings in a row never come: no level rises, and nothing is put off.
+            {"K2_GOVERNOR_LAG_SAMPLES_UP": "100000"},
+            {
+                "everything comes in its time",
+                "the level rises through all five",
+                "low trades are put off under load, and written afterwards",
+                "normal trades are put off under load, and written afterwards",
+                "high trades are put off under load, and written afterwards",
+            },
+        ),
+        (
+            ("chaos", "exchange"),
+            {"K2_INGESTOR_HEAL": "false"},
+            {
+                "everything comes in its time",
+                "what was left out is fetched by REST",
+                "the certificate says so too",
+                "no trade is missing, twice or another",
+            },
+        ),
+    ],
+    ids=["nothing is shed", "nothing is healed"],
+)
+def test_a_broken_promise_is_named_and_ends_with_1(
+    home: Home, words: tuple[str, ...], variables: dict[str, str], broken: set[str]
+) -> None:
+    """K2 is made to break its word; data and logs stay for whoever looks into it."""
+    answer = replace(home, variables=variables).k2(*words, timeout_s=RUN_TIMEOUT_S)
+    events = events_of(answer)
+    said = {event.says for event in events if not event.held}
+    assert said >= broken, answer
+    assert (answer.code, events[-1].event, events[-1].passed) == (PROMISE_BROKEN, "verdict", False)
+    assert "Traceback" not in answer.said
+    assert home.processes() == []
+    assert "its data and logs stay" in answer.said
+
+
+@pytest.mark.parametrize("form", ["json", "table"])
+def test_a_reader_that_leaves_ends_the_run(home: Home, form: str) -> None:
+    """`k2 chaos kill | head -1`: no verdict, so neither 0 nor 1; nothing stays."""
+    question = f"{COMMAND} chaos kill -o {form} | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", question],
+        env=home.environment,
+        cwd=home.folder,
+        capture_output=True,
+        timeout=RUN_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == READER_LEFT, done
+    assert done.stdout.count(b"\n") == 1
+    assert b"Traceback" not in done.stderr
+    assert b"Broken pipe" not in done.stderr
     assert_nothing_is_left(home)
 
 

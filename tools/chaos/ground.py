@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,12 +22,13 @@ from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import register_trades
 from tools.chaos.asker import Asker
 from tools.chaos.flood import ALL_SYMBOLS, EXCHANGE, Flood
-from tools.chaos.scale import POLICY, Scale
+from tools.chaos.scale import MIB, POLICY, Scale
 from tools.chaos.sights import Sight
 from tools.chaos.story import Kind, Story
 from tools.chaos.watch import Watch
 from tools.cli.parts.fleet import Fleet, Layout, Plan, raise_failure, running
 from tools.cli.session.source import Source
+from tools.process.cgroups import memory_cgroups
 from tools.simulator import truth
 from tools.simulator.truth import ExpectedTrades
 
@@ -58,7 +60,19 @@ class Setting:
         """Where processes read what a test, or a run, orders of them."""
         return self.layout.root / "faults"
 
-    def plan(self, on_step: Callable[[str], None]) -> Plan:
+    def cgroups(self) -> AbstractContextManager[Mapping[str, Path]]:
+        """Make a cgroup for each writer, where the scale wants its limit to be the kernel's.
+
+        Raises:
+            UnavailableError: none can be made here.
+        """
+        limit_mib = self.scale.writer_limit_mib
+        if not self.scale.cgroup or limit_mib is None:
+            return nullcontext({})
+        names = [f"writer-{number + 1}" for number in range(self.writers)]
+        return memory_cgroups(f"k2-chaos-{os.getpid()}", names, limit_mib * MIB)
+
+    def plan(self, on_step: Callable[[str], None], confined: Mapping[str, Path]) -> Plan:
         return Plan(
             self.layout,
             self.source.exchange(),
@@ -66,6 +80,7 @@ class Setting:
             restarts=RESTARTS,
             variables={"K2_FAULT_DIR": str(self.faults)},
             service_variables=self.scale.variables(),
+            confined=confined,
             writers=self.writers,
             governors=self.governors,
             on_step=on_step,
@@ -160,7 +175,10 @@ async def standing(
     Raises:
         K2Error: a part did not start, or ended for good.
     """
-    async with running(setting.plan(on_step)) as (fleet, ended), flooding(setting, fleet) as flood:
+    async with (
+        fleet_of(setting, on_step) as (fleet, ended),
+        flooding(setting, fleet) as flood,
+    ):
         watch = Watch(lambda: fleet.doors().values(), lambda: fleet.bootstrap, TRADES_BINANCE)
         asker = Asker(lambda: fleet.door("query").grpc or "", (*ASKED, *ALL_SYMBOLS[::4]))
         ground = Ground(setting, fleet, watch, asker, flood, story)
@@ -175,6 +193,16 @@ async def standing(
                 for task in around:
                     task.cancel()
                 await asyncio.wait(around)
+
+
+@asynccontextmanager
+async def fleet_of(
+    setting: Setting, on_step: Callable[[str], None]
+) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]:
+    """Start every part, each writer in a cgroup of its own where that is wanted."""
+    with setting.cgroups() as confined:
+        async with running(setting.plan(on_step, confined)) as started:
+            yield started
 
 
 @asynccontextmanager

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from libs.degradation.level import MEMORY_THRESHOLDS, Level
+from libs.degradation.memory import cgroup_memory
 from libs.market.errors import UnavailableError
+from libs.runtime.doors import Door
 from tools.chaos import promises
 from tools.chaos.aftermath import Findings, common, flush_writers
 from tools.chaos.flood import ALIKE
@@ -31,7 +34,9 @@ NORMAL_TIMEOUT_S = 90.0
 RESTART_TIMEOUT_S = 60.0
 # Above a trigger by this share of the limit, below the next one by more.
 ABOVE = 0.012
-TAKEN_S = 0.7
+# The rest of what was ordered, and what the writer gives back meanwhile, come with the next order.
+TAKEN_SHARE = 0.9
+TAKEN_TIMEOUT_S = 5.0
 
 LOAD = "loads the writer with trades until all are in the table"
 RAMP = "has the writer hold more and more memory"
@@ -126,15 +131,22 @@ async def ballast_until(ground: Ground, ballast: Ballast, level: Level, held_mib
         if missing > 0:
             held_mib += -(-missing // MIB)
             ballast.hold(held_mib)
-            # It is there by then; what is missing is not to be ordered twice.
-            await asyncio.sleep(TAKEN_S)
+            await taken(ground, used_bytes(ground) + round(missing * TAKEN_SHARE))
         await asyncio.sleep(POLL_S)
     return held_mib
 
 
+async def taken(ground: Ground, least_bytes: int) -> None:
+    """Wait until what was ordered is there: ordered twice, it were beyond the limit."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TAKEN_TIMEOUT_S):
+            while used_bytes(ground) < least_bytes:
+                await asyncio.sleep(POLL_S)
+
+
 async def by_what_is_never_freed(ground: Ground, ballast: Ballast) -> None:
     """Have an allocator that gives nothing back: only a process started anew is cured of it."""
-    door = ground.fleet.doors()[WRITER]
+    door = writer_of(ground)
     missing = wanted_bytes(ground, Level.CIRCUIT_BREAK) - used_bytes(ground)
     ground.story.begins(KEEPS)
     began_s = time.monotonic()
@@ -150,7 +162,7 @@ async def by_what_is_never_freed(ground: Ground, ballast: Ballast) -> None:
             raise UnavailableError(f"{WRITER} was not started anew in {RESTART_TIMEOUT_S:g} s")
         await asyncio.sleep(POLL_S)
     took_s = time.monotonic() - began_s
-    pid = ground.fleet.doors()[WRITER].pid
+    pid = writer_of(ground).pid
     ground.story.note(Kind.SEEN, f"{CURED} and serves after {took_s:.1f} s", pid=pid)
     await ground.until_normal(NORMAL_TIMEOUT_S)
 
@@ -161,11 +173,27 @@ def wanted_bytes(ground: Ground, level: Level) -> int:
 
 
 def used_bytes(ground: Ground) -> int:
-    """Measure what the writer has resident, beside its own reports."""
+    """Measure what the writer has resident, or its cgroup counts, beside its own reports."""
     try:
-        return int(psutil.Process(ground.fleet.doors()[WRITER].pid).memory_info().rss)
-    except (KeyError, psutil.Error) as error:
+        pid = writer_of(ground).pid
+        counted = cgroup_memory(own=Path(f"/proc/{pid}/cgroup"))
+        if ground.setting.scale.cgroup and counted is not None:
+            return counted.used_bytes
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error as error:
         raise UnavailableError(f"{WRITER} does not run") from error
+
+
+def writer_of(ground: Ground) -> Door:
+    """Return the writer's door.
+
+    Raises:
+        UnavailableError: it has none; where the kernel has killed it, another comes.
+    """
+    door = ground.fleet.doors().get(WRITER)
+    if door is None:
+        raise UnavailableError(f"{WRITER} does not run")
+    return door
 
 
 def judged(ground: Ground, findings: Findings) -> Iterator[Promise]:
@@ -174,7 +202,7 @@ def judged(ground: Ground, findings: Findings) -> Iterator[Promise]:
     ramp = ground.watch.memory_levels.since(story.began(RAMP), story.began(KEEPS))
     yield promises.rose_through_all(ramp)
     yield promises.fell_one_by_one(ramp)
-    yield cured_by_one(story.events, ground.fleet.doors()[WRITER].pid)
+    yield cured_by_one(story.events, writer_of(ground).pid)
     shed = sum(findings.last.shed.values())
     yield Promise("nothing is put off for memory's sake", shed == 0, f"{shed:,} put off")
     yield promises.normal_in_the_end(ground.watch.levels.in_order)

@@ -23,6 +23,8 @@ class Scale:
     backfill_records_per_s: float = 200_000.0
     flush_after_s: float = 2.0
     writer_limit_mib: int | None = None
+    # The limit is that of a cgroup, which the kernel itself holds the writer to.
+    cgroup: bool = False
     # Larger buffers than in peace: what load alone makes of memory is to be seen.
     writer_buffer_mib: int | None = None
 
@@ -41,7 +43,8 @@ class Scale:
 
     def variables(self) -> dict[str, Mapping[str, str]]:
         """Return the K2_* variables of each service."""
-        limit, buffer = self.writer_limit_mib, self.writer_buffer_mib
+        limit = None if self.cgroup else self.writer_limit_mib
+        buffer = self.writer_buffer_mib
         return {
             "governor": {
                 "K2_GOVERNOR_LAG_SCALE": f"{self.lag:g}",
@@ -61,6 +64,7 @@ class Scale:
         lag = ", ".join(f"{trigger:,.0f}" for trigger in self.lag_thresholds.in_order)
         memory = ", ".join(f"{share:.0%}" for share in MEMORY_THRESHOLDS.in_order)
         limit = f" of {self.writer_limit_mib} MiB" if self.writer_limit_mib else ""
+        limit += ", a cgroup's limit: whoever goes beyond is killed" if self.cgroup else ""
         buffer = self.writer_buffer_mib
         larger = f", or at {buffer} MiB: load is to fill the memory" if buffer else ""
         return [

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
+import structlog
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -186,3 +188,15 @@ def tell_json(scenario: str, event: Event) -> None:
 def tell_line(console: Console, event: Event) -> None:
     """Write an event for a log."""
     console.print(line(event), soft_wrap=True)
+
+
+@contextmanager
+def logs_in(path: Path) -> Iterator[None]:
+    """Write down there what this process logs: it is no part of what is shown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
+        try:
+            yield
+        finally:
+            structlog.reset_defaults()

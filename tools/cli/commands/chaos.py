@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Annotated
 
 import psutil
-import structlog
 import typer
-from rich.console import Console
 
 from libs.market.errors import InvalidError, K2Error
 from libs.runtime.doors import find
 from tools.chaos import show
-from tools.chaos.ground import Setting
+from tools.chaos.ground import Setting, cut_short_by
+from tools.chaos.reader import PipedConsole, Reader, ReaderLeftError
 from tools.chaos.scale import Scale
 from tools.chaos.scenario import Scenario, Show, play, verdict
 from tools.chaos.scenarios import SCENARIOS
@@ -30,10 +29,12 @@ from tools.cli.commands.governor_plot import draw_into, refuse_undrawable
 from tools.cli.doors.home import home
 from tools.cli.interrupts import until_interrupted
 from tools.cli.parts.fleet import Layout
-from tools.cli.views.output import Output, chosen
+from tools.cli.views.output import Output, chosen, let_go_of_stdout
 from tools.cli.views.saying import warn
 
 PROMISE_BROKEN = 1
+# As of whom SIGPIPE ends: no promise was judged, so neither 0 nor 1 were true.
+READER_LEFT = 141
 HELP = (
     "Harm K2 for real, and prove that no trade is lost by it.\n\n"
     "Each scenario brings up a K2 of its own in a folder of its own, with trades flowing and"
@@ -41,7 +42,8 @@ HELP = (
     " recovery to NORMAL, and then reads every trade back: what was sent is what is answered,"
     " digit by digit. Meanwhile `k2 governor state` and `k2 status` speak to it.\n\n"
     "Ends with 0 where every promise held, with 1 where one did not. Piped, it writes a line of"
-    " JSON per event. Ctrl-C ends it at any moment and leaves nothing."
+    " JSON per event; where its reader leaves, it ends too, with 141. Ctrl-C ends it at any moment"
+    " and leaves nothing."
 )
 
 Seed = Annotated[int, typer.Option(help="Seed of the exchange's session.")]
@@ -95,6 +97,9 @@ def memory(
     limit: Annotated[
         int, typer.Option("--limit-mib", min=400, help="Memory that each writer may take.")
     ] = SCENARIOS["memory"].scale.writer_limit_mib or 0,
+    cgroup: Annotated[
+        bool, typer.Option("--cgroup", help="Have the kernel hold each writer to it; takes root.")
+    ] = False,
     cooldown: Cooldown = SCENARIOS["memory"].scale.cooldown_s,
     writers: Writers = 1,
     governors: Governors = 1,
@@ -109,7 +114,8 @@ def memory(
     The ballast shows all five levels and the way back. What is never freed, as by an allocator that
     keeps what it has, is cured by a restart.
     """
-    scaled = replace(SCENARIOS["memory"].scale, writer_limit_mib=limit, cooldown_s=cooldown)
+    peace = SCENARIOS["memory"].scale
+    scaled = replace(peace, writer_limit_mib=limit, cgroup=cgroup, cooldown_s=cooldown)
     _run("memory", writers, governors, seed, rate, keep, output, scaled, plot)
 
 
@@ -227,6 +233,9 @@ def run_one(scenario: Scenario, options: Options) -> bool:
     except K2Error:
         keep = True
         raise
+    except ReaderLeftError:
+        let_go_of_stdout()
+        raise typer.Exit(READER_LEFT) from None
     else:
         return held
     finally:
@@ -240,10 +249,15 @@ async def played(scenario: Scenario, options: Options, layout: Layout) -> bool:
     """Play it, and show it where its output goes."""
     scale, seed, rate = options.scale, options.seed, options.rate
     setting = Setting(layout, scale, seed, rate, options.writers, options.governors)
-    with logs_in(layout.logs / "k2.log"), shown(scenario.name, options.output) as (where, tell):
-        story = Story(scenario.name, lambda: 0.0, tell)
+    with (
+        show.logs_in(layout.logs / "k2.log"),
+        shown(scenario.name, options.output) as (where, tell),
+    ):
+        reader = Reader(tell)
+        story = Story(scenario.name, lambda: 0.0, reader.tell)
         draw = partial(drawn, options.plot, layout, datetime.now(UTC), story)
-        return verdict(story, await play(scenario, setting, story, where, draw))
+        async with cut_short_by(reader.left()):
+            return verdict(story, await play(scenario, setting, story, where, draw))
 
 
 async def drawn(file: Path | None, layout: Layout, start: datetime, story: Story) -> None:
@@ -257,27 +271,15 @@ async def drawn(file: Path | None, layout: Layout, start: datetime, story: Story
 
 
 @contextmanager
-def logs_in(path: Path) -> Iterator[None]:
-    """Write down there what this process logs: it is no part of what is shown."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
-        try:
-            yield
-        finally:
-            structlog.reset_defaults()
-
-
-@contextmanager
 def shown(scenario: str, output: Output | None) -> Iterator[tuple[Show, Callable[[Event], None]]]:
     """Say where a run is shown: a panel, lines, or JSON."""
     if chosen(output, None) is not Output.TABLE:
         yield show.Quiet(), lambda event: show.tell_json(scenario, event)
-    elif Console().is_terminal:
+    elif PipedConsole().is_terminal:
         with show.on_terminal(scenario) as panel:
             yield panel, panel.tell
     else:
-        console = Console(highlight=False)
+        console = PipedConsole(highlight=False)
         yield show.Quiet(), lambda event: show.tell_line(console, event)
 
 

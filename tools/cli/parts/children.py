@@ -18,6 +18,7 @@ from libs.market.errors import K2Error, UnavailableError
 from libs.runtime.actor import Actor
 from libs.runtime.doors import Door, find
 from libs.runtime.service import EXIT_RESTART
+from tools.process import confined
 from tools.process.owned import OwnedProcess
 
 log = structlog.get_logger()
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 READY_TIMEOUT_S = 60.0
 STOP_GRACE_S = 25.0
 POLL_S = 0.05
+CONFINED = (sys.executable, "-IS", str(Path(confined.__file__)))
 
 
 class ChildError(K2Error):
@@ -35,11 +37,21 @@ class ChildError(K2Error):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What to run: `python -m module arguments`, with these variables on top of ours."""
+    """What to run: `python -m module arguments`, with these variables on top of ours.
+
+    `into` is the cgroup.procs of a cgroup that it is to run in.
+    """
 
     module: str
     arguments: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    into: Path | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """Return the whole command line."""
+        words = [sys.executable, "-m", self.module, *self.arguments]
+        return words if self.into is None else [*CONFINED, str(self.into), *words]
 
 
 class Part(Actor):
@@ -117,7 +129,7 @@ class ChildProcess(Part):
         if self._process is None:
             command = self._command()
             self._process = OwnedProcess(
-                [sys.executable, "-m", command.module, *command.arguments],
+                command.words,
                 log=self._log,
                 environment={**os.environ, **command.variables},
             )

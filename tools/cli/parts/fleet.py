@@ -79,6 +79,8 @@ class Plan:
     variables: Mapping[str, str] = field(default_factory=dict)
     # Of one service's processes alone, by service.
     service_variables: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # The cgroup.procs of those that have a cgroup of their own, by process.
+    confined: Mapping[str, Path] = field(default_factory=dict)
     writers: int = 1
     governors: int = 1
     on_step: Callable[[str], None] = field(default=lambda _: None)
@@ -153,7 +155,9 @@ class Fleet:
 
         def command() -> Command:
             self._plan.on_step(service if number == 1 else name)
-            return Command(f"services.{service}", variables=self._variables(service, number))
+            variables = self._variables(service, number)
+            into = self._plan.confined.get(name)
+            return Command(f"services.{service}", variables=variables, into=into)
 
         return self._child(name, command, serving=_grpc_serving, along=along)
 

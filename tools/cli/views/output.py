@@ -106,9 +106,13 @@ def _reader_may_leave() -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        # What is still buffered has nowhere to go, and must not be tried again at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go_of_stdout()
         raise typer.Exit from None
+
+
+def let_go_of_stdout() -> None:
+    """Write nothing more there: what is still buffered must not be tried again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _created(unfinished: Path, file: Path) -> BinaryIO:
