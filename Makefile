@@ -11,7 +11,8 @@ PROTOS := $(shell find protos -name '*.proto')
 help: ## What there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
-setup: $(VENV)/.installed ## Virtual environment with every locked dependency
+setup: $(VENV)/.installed ## Virtual environment with every locked dependency, and what is in C compiled
+	@$(PY) -m libs.native.compiling
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "K2 needs Python 3.11 or newer: say which with make PYTHON=python3.12"; exit 1; }
@@ -19,6 +20,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@command -v cc >/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.zig.lock
 	@touch $@
 
 # DURATION=60 ends by itself, RECORDING="a.gz b.gz" replays, PACE=1|10|max, SEED=7

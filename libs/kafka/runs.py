@@ -19,7 +19,8 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.memory_records import MemoryRecords
 
-from libs.kafka.record_batches import NO_KEYS, Keys, Opened, header_of, opened
+from libs.kafka.record_batches import Opened, header_of, opened
+from libs.kafka.record_columns import NO_KEYS, Keys
 from libs.kafka.record_starts import Ints
 
 # Batches are gathered up to so many records and cut together: at 200 records a batch that costs
@@ -32,6 +33,8 @@ RECORDS_AT_ONCE = 32_768
 @dataclass(frozen=True, slots=True)
 class Run:
     """Records of one partition in offset order; they cover positions [start, following).
+
+    `values` are of binary_view and hold all of what was fetched with them.
 
     Where compaction or a transaction's markers left holes, positions are more than records.
     `appended_ms` is when the log took the first of its batches, `stored_bytes` what its positions
@@ -147,16 +150,16 @@ class _Gathered:
             first, start = stop, until
 
     def _run(self, whole: Opened, first: int, stop: int, start: int, until: int) -> Run:
-        offsets, values, keys = whole.cut(first, stop)
-        skipped = int(np.searchsorted(offsets, start))
+        records = whole.cut(first, stop)
+        skipped = int(np.searchsorted(records.offsets, start))
         header = whole.headers[first]
         share = (until - start) / (until - min(header.base_offset, start))
         return Run(
             start,
             until,
-            offsets[skipped:],
-            values.slice(skipped),
-            keys.after(skipped),
+            records.offsets[skipped:],
+            records.values.slice(skipped),
+            records.keys.after(skipped),
             appended_ms=header.max_timestamp_ms,
             stored_bytes=round(share * sum(map(len, self._batches[first:stop]))),
         )

@@ -20,6 +20,7 @@ from libs.market.errors import InvalidError
 from libs.wire.added import LAST_OWN_NUMBER, AddedField, first_message, with_added
 from libs.wire.compatibility import IncompatibleSchemaError
 from libs.wire.framing import HEADER_BYTES
+from libs.wire.plain import trade_schema
 
 Rows = npt.NDArray[np.int64]
 
@@ -34,6 +35,7 @@ class Handler(Protocol):
 
 _ZEROS: Mapping[pa.DataType, object] = {pa.string(): "", pa.binary(): b"", pa.bool_(): False}
 _TRADE = market_pb2.Trade.DESCRIPTOR
+_TODAYS = trade_schema().message_type[0]
 _CONFIG = ptars.PtarsConfig(confluent_wire_policy="protobuf", list_value_name="element")
 
 
@@ -70,6 +72,7 @@ class SchemaReader:
             raise NotATradeError(f"the schema is of {name or 'nothing'}", field="schema")
         written = message_of(schema)
         self.added = tuple(added)
+        self.is_todays = schema.message_type[0] == _TODAYS
         self._schema = with_added(_OWN_SCHEMA, self.added)
         self._handler = handler_of(written)
         self._names = {field.number: field.name for field in written.fields}

@@ -17,6 +17,7 @@ from libs.wire.codes import as_typed, constant
 from libs.wire.columns import trade_columns
 from libs.wire.compatibility import IncompatibleSchemaError
 from libs.wire.framing import HEADER_BYTES, header, unframe
+from libs.wire.kernel import take
 from libs.wire.plain import (
     ASSET_CLASSES,
     ORIGINS,
@@ -140,16 +141,33 @@ class TradeDecoder:
         """
         framed = values if isinstance(values, pa.Array) else pa.array(values, pa.binary())
         positions = np.asarray(offsets, np.int64)
+        taken = self._taken(framed, enrich=enrich)
+        left, rest = _without(framed, [rows for _, rows in taken])
         parts = [
-            _read(reader, framed, rows, self._own, enrich=enrich)
-            for schema_id, rows in _by_schema(framed)
+            _read(reader, rest, rows, self._own, enrich=enrich)
+            for schema_id, rows in _by_schema(rest)
             if (reader := self._reader(schema_id)) is not None
         ]
-        decoded, rows = _in_order(parts, self._own)
+        kept = [rows for _, rows in parts]
+        decoded, rows = _in_order(
+            [*taken, *((batch, left[rows]) for batch, rows in parts)], self._own
+        )
         return Decoded(
             self._with_kafka(decoded, topic, partition, positions[rows]),
-            self._rejected(framed, positions, rows),
+            self._rejected(rest, positions[left], kept),
         )
+
+    def _taken(self, framed: pa.Array, *, enrich: bool) -> list[_Part]:
+        """Read natively what can be, by the schema of the first: nearly always all of them."""
+        first = (framed[0].as_py() or b"")[:HEADER_BYTES] if len(framed) else b""
+        if not _is_header(first):
+            return []
+        reader = self._reader(unframe(first)[0])
+        found = take(framed, first, enrich=enrich) if reader and reader.is_todays else None
+        if found is None or not len(found.rows):
+            return []
+        arrays = [as_typed(found.arrays[field.name], field.type) for field in self._own]
+        return [(pa.RecordBatch.from_arrays(arrays, schema=self._own), found.rows)]
 
     def _with_kafka(
         self, batch: pa.RecordBatch, topic: str, partition: int, offsets: Rows
@@ -185,14 +203,13 @@ class TradeDecoder:
             return SchemaReader(schema)
         return SchemaReader(schema, added_fields(self._registry.before(schema_id), schema))
 
-    def _rejected(self, framed: pa.Array, positions: Rows, kept: Rows) -> tuple[Rejected, ...]:
-        if len(kept) == len(framed):
-            return ()
-        left = np.setdiff1d(np.arange(len(framed)), kept, assume_unique=True)
-        raws = framed.take(pa.array(left)).to_pylist()
+    def _rejected(
+        self, framed: pa.Array, positions: Rows, kept: Sequence[Rows]
+    ) -> tuple[Rejected, ...]:
+        left, raws = _without(framed, kept)
         return tuple(
             Rejected(int(offset), *self._reason(raw), raw or b"")
-            for offset, raw in zip(positions[left], raws, strict=True)
+            for offset, raw in zip(positions[left], raws.to_pylist(), strict=True)
         )
 
     def _reason(self, value: bytes | None) -> tuple[Reason, str]:
@@ -216,6 +233,26 @@ def unknown(schema_id: int, why: str) -> RejectedError:
 
 def incompatible(schema_id: int, why: str) -> RejectedError:
     return RejectedError(Reason.INCOMPATIBLE_SCHEMA, f"schema id {schema_id}: {why}")
+
+
+def _is_header(first: bytes) -> bool:
+    try:
+        unframe(first)
+    except RejectedError:
+        return False
+    return True
+
+
+def _without(framed: pa.Array, taken: Sequence[Rows]) -> tuple[Rows, pa.Array]:
+    """Return which values are in none of these, and the values, as binary."""
+    left = np.ones(len(framed), np.bool_)
+    for rows in taken:
+        left[rows] = False
+    if left.all():
+        return np.arange(len(framed)), framed.cast(pa.binary())
+    if not left.any():
+        return np.empty(0, np.int64), pa.array([], pa.binary())
+    return np.flatnonzero(left), framed.cast(pa.binary()).filter(pa.array(left))
 
 
 def _by_schema(framed: pa.Array) -> Iterator[tuple[int, Rows]]:

@@ -9,7 +9,7 @@ from itertools import chain
 
 import pyarrow as pa
 
-from libs.kafka.record_batches import Keys
+from libs.kafka.record_columns import Keys
 from libs.kafka.record_starts import Ints
 from libs.lake.commits.commit import Kind, LakeFile
 from libs.lake.commits.seam import Ranges, Seam, TopicPartition

@@ -27,8 +27,8 @@ from libs.lake.table.catalog import open_lake
 from libs.lake.table.tables import TRADES_SCHEMA, ensure_trades
 from libs.market.trade import AssetClass, Origin
 from libs.runtime.memory import keep_compact
-from libs.wire.plain import trade_schema
-from libs.wire.reader import SchemaReader
+from libs.wire.framing import HEADER_BYTES
+from libs.wire.kernel import take
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder, encode_trades, proto_batch, register_trades
 from tests.benchmarks.figures import Figure
@@ -42,7 +42,7 @@ SYMBOLS = 2
 RECORDS_A_BATCH = 200
 ROUNDS = 5
 DOES_AGAIN = {
-    "checks, columns": ("Protobuf to Arrow",),
+    "put into batches": ("Protobuf, checks",),
     "statistics, disk": ("sort", "put together, reorder", "Parquet"),
 }
 
@@ -75,11 +75,12 @@ def one_round(
 ) -> dict[str, float]:
     spent = Spent()
     whole: Opened = spent.on("unpack, find records", lambda: opened(batches))
-    offsets, values = spent.on("cut", lambda: cut_by_runs(whole))
-    reader, decoder = SchemaReader(trade_schema()), TradeDecoder(registry, coded=True)
-    spent.on("Protobuf to Arrow", lambda: reader.read(values))
+    offsets, values = spent.on("runs", lambda: cut_by_runs(whole))
+    decoder = TradeDecoder(registry, coded=True)
+    first = values[0].as_py()[:HEADER_BYTES]
+    spent.on("Protobuf, checks", lambda: take(values, first, enrich=True))
     found = spent.on(
-        "checks, columns",
+        "put into batches",
         lambda: decoder.decode(values, topic=TRADES_BINANCE, partition=0, offsets=offsets),
     )
     store(run, pa.Table.from_batches([found.batch]), spent, number)
@@ -90,8 +91,8 @@ def cut_by_runs(whole: Opened) -> tuple[Ints, pa.Array]:
     """Cut as many batches at a time as the consumer does, and join them as the writer does."""
     step, count = RECORDS_A_RUN // RECORDS_A_BATCH, len(whole.headers)
     runs = [whole.cut(first, min(first + step, count)) for first in range(0, count, step)]
-    joined = pa.concat_arrays([values for _, values, _ in runs])
-    return np.concatenate([offsets for offsets, _, _ in runs]), joined
+    joined = pa.concat_arrays([run.values for run in runs])
+    return np.concatenate([run.offsets for run in runs]), joined
 
 
 def store(run: Run, rows: pa.Table, spent: Spent, number: int) -> None:

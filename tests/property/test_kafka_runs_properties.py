@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.kafka.record_batches import HEADER, cut
+from libs.kafka.record_columns import Bodies, Records, records_by_column, records_natively
 from libs.kafka.record_starts import abreast, one_by_one
 from libs.kafka.runs import RECORDS_A_RUN, RECORDS_AT_ONCE, FetchedBatches, PartitionRuns
 
@@ -46,13 +47,13 @@ def test_a_batch_is_cut_as_aiokafka_reads_it(
 ) -> None:
     """Every codec; null, empty, short and long values; keys or none."""
     batch = batch_of(pairs, compression=compression, base=base)
-    offsets, values, keys = cut(batch)
+    found = cut(batch)
     theirs = list(MemoryRecords(batch).next_batch())
-    assert offsets.tolist() == [record.offset for record in theirs]
-    assert values.to_pylist() == [record.value for record in theirs]
-    assert keys.array().to_pylist() == [record.key for record in theirs]
-    values.validate(full=True)
-    keys.array().validate(full=True)
+    assert found.offsets.tolist() == [record.offset for record in theirs]
+    assert found.values.to_pylist() == [record.value for record in theirs]
+    assert found.keys.array().to_pylist() == [record.key for record in theirs]
+    found.values.validate(full=True)
+    found.keys.array().validate(full=True)
 
 
 @given(st.lists(st.tuples(records, st.sampled_from([0, 3, 4])), min_size=1, max_size=4))
@@ -64,12 +65,40 @@ def test_batches_cut_together_are_the_batches_cut_alone(
         batch_of(pairs, compression=compression, base=1_000 * number)
         for number, (pairs, compression) in enumerate(batches)
     ]
-    offsets, values, keys = cut(*built)
-    alone = [cut(batch) for batch in built]
-    assert offsets.tolist() == [offset for found, _, _ in alone for offset in found.tolist()]
-    assert values.to_pylist() == [value for _, found, _ in alone for value in found.to_pylist()]
-    assert keys.array().to_pylist() == [k for _, _, one in alone for k in one.array().to_pylist()]
-    values.validate(full=True)
+    together = cut(*built)
+    alone = [told(cut(batch)) for batch in built]
+    assert told(together) == [record for found in alone for record in found]
+    together.values.validate(full=True)
+
+
+def told(found: Records) -> list[tuple[int, bytes | None, bytes | None]]:
+    columns = (found.offsets.tolist(), found.keys.array().to_pylist(), found.values.to_pylist())
+    return list(zip(*columns, strict=True))
+
+
+@given(st.lists(records, min_size=1, max_size=4), st.integers(0, 2**40))
+def test_both_ways_of_finding_records_find_the_same(
+    batches: list[list[tuple[bytes | None, bytes | None]]], base: int
+) -> None:
+    """In one native loop, where that is compiled, and a field of all records at a time."""
+    bodies = [batch_of(pairs)[RECORDS_AT:] for pairs in batches]
+    begins = list(accumulate(map(len, bodies), initial=0))[:-1]
+    bases = [base + 1_000 * number for number in range(len(batches))]
+    side_by_side = Bodies(bytearray(b"".join(bodies)), begins, list(map(len, batches)), bases)
+    by_column = records_by_column(side_by_side)
+
+    by_column.values.validate(full=True)
+    assert told(records_natively(side_by_side) or by_column) == told(by_column)
+
+
+@given(st.binary(max_size=40), st.integers(1, 3))
+def test_what_is_no_record_is_not_found_natively(body: bytes, count: int) -> None:
+    """Whatever the bytes are nothing outside them is read, and the other way is left to say it."""
+    found = records_natively(Bodies(bytearray(body), [0], [count], [0]))
+    assert found is None or len(found.offsets) == count
+    if found is not None:
+        found.values.validate(full=True)
+        found.keys.array().validate(full=True)
 
 
 def test_batch_of_two_frames_is_cut_as_aiokafka_reads_it() -> None:
@@ -80,9 +109,9 @@ def test_batch_of_two_frames_is_cut_as_aiokafka_reads_it() -> None:
     zstd = bytearray(plain + frames)
     zstd[8:12] = (len(zstd) - 12).to_bytes(4, "big")
     zstd[22] |= 4
-    offsets, values, _ = cut(bytes(zstd))
-    assert offsets.tolist() == [0, 1]
-    assert values.to_pylist() == [b"v" * 90, b"w" * 300]
+    found = cut(bytes(zstd))
+    assert found.offsets.tolist() == [0, 1]
+    assert found.values.to_pylist() == [b"v" * 90, b"w" * 300]
 
 
 lengths = st.lists(st.sampled_from([7, 20, 63, 64, 200, 8_191, 8_192]), min_size=1, max_size=6)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from k2.market.v1 import market_pb2
 
 from libs.market.errors import InvalidError
-from libs.market.trade import DAY_US, EARLIEST_US, LATEST_RECEIPT_US, Trade
+from libs.market.trade import Trade
 from libs.wire.decimals import parse_decimal, parse_decimals
-from libs.wire.framing import frame, unframe
+from libs.wire.framing import unframe
 from libs.wire.notional import notional
 from libs.wire.registry import SchemaRegistry
 from libs.wire.schema import NUMBER, TRADE_SCHEMA, with_codes
@@ -29,9 +29,9 @@ from libs.wire.trades import (
     encode_trades,
     register_trades,
 )
+from tests.support.odd_trades import SCHEMA_ID, any_values, number_texts
 from tests.support.wire import trades, trades_of
 
-SCHEMA_ID = 1
 TOPIC = "market.crypto.trades.binance"
 
 
@@ -103,86 +103,6 @@ def proto_rows(messages: Sequence[market_pb2.Trade]) -> pa.RecordBatch:
     columns["trade_conditions"] = [list(m.trade_conditions) for m in messages]
     columns["vendor_data"] = [list(m.vendor_data.items()) for m in messages]
     return pa.RecordBatch.from_pydict(columns, schema=PROTO_TRADE_SCHEMA)
-
-
-number_texts = st.one_of(
-    st.decimals(allow_nan=False, allow_infinity=False).map(str),
-    st.from_regex(r"[+-]?[0-9]{0,30}\.?[0-9]{0,30}([eE][+-]?[0-9]{1,3})?", fullmatch=True),
-    st.text("0123456789.eE+-_ \n٣", max_size=8),
-    st.sampled_from(
-        [
-            "",
-            "NaN",
-            "inf",
-            "-Infinity",
-            "1" * 16,
-            "1" * 17,
-            "0." + "0" * 60,
-            "1.5" + "0" * 50,
-            "0e400",
-        ]
-    ),
-)
-enum_numbers = st.integers(-2, 6)
-edge_moments = st.sampled_from(
-    [
-        0,
-        -(2**63),
-        2**63 - 1,
-        EARLIEST_US - 1,
-        EARLIEST_US,
-        EARLIEST_US + DAY_US,
-        EARLIEST_US + DAY_US + 1,
-        LATEST_RECEIPT_US - 1,
-        LATEST_RECEIPT_US,
-    ]
-)
-
-
-@st.composite
-def odd_messages(draw: st.DrawFn) -> bytes:
-    """Draw a trade with some fields replaced by what may not be there."""
-    message = market_pb2.Trade.FromString(encode_trade(draw(trades()), SCHEMA_ID)[6:])
-    odd = {
-        "exchange": st.just(""),
-        "symbol": st.just(""),
-        "trade_id": st.just(""),
-        "currency": st.just(""),
-        "price": number_texts,
-        "quantity": number_texts,
-        "asset_class": enum_numbers,
-        "side": enum_numbers,
-        "origin": enum_numbers,
-        "timestamp_us": edge_moments,
-        "ingest_timestamp_us": edge_moments,
-    }
-    for name in draw(st.sets(st.sampled_from(sorted(odd)), max_size=2)):
-        setattr(message, name, draw(odd[name]))
-    return frame(SCHEMA_ID, message.SerializeToString())
-
-
-@st.composite
-def broken_values(draw: st.DrawFn) -> bytes | None:
-    """Draw a value with a byte changed, cut off, or doubled; or any bytes at all."""
-    value = draw(odd_messages())
-    position = draw(st.integers(0, len(value) - 1))
-    return draw(
-        st.sampled_from(
-            [
-                None,
-                b"",
-                value[:position],
-                value[position:],
-                value + value[6:],
-                value[:position] + bytes([draw(st.integers(0, 255))]) + value[position + 1 :],
-                frame(draw(st.integers(0, 2**32 - 1)), value[6:]),
-                frame(SCHEMA_ID, draw(st.binary(max_size=30))),
-            ]
-        )
-    )
-
-
-any_values = odd_messages() | broken_values()
 
 
 def decoded_alone(value: bytes | None) -> Trade | Reason:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from libs.kafka.record_batches import Keys
+from libs.kafka.record_columns import Keys
 from libs.kafka.runs import Run
 from libs.lake.commits.seam import TopicPartition as Position
 from libs.market.errors import UnavailableError

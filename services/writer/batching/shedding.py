@@ -143,7 +143,7 @@ def without(chunk: RawChunk, left_out: Mask) -> RawChunk:
     return replace(
         chunk,
         offsets=chunk.offsets[~left_out],
-        values=chunk.values.filter(kept),
+        values=chunk.values.cast(pa.binary()).filter(kept),
         key_parts=(chunk.keys.filter(kept),),
     )
 

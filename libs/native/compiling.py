@@ -1,0 +1,72 @@
+"""Compiles the C beside it: `python -m libs.native.compiling`, as `make setup` does.
+
+What was compiled carries the hash of its sources in its name, so that what is loaded is never
+older than they are. It is done before the services start: they may stand on a read-only disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BUILT = HERE / "built"
+COMPILERS = ("cc", "gcc", "clang")
+# A compiler in a wheel, for where there is none: without libc, which Python has loaded already.
+ZIG = (sys.executable, "-m", "ziglang", "cc", "-nostdlib")
+OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC")
+TIMEOUT_S = 300.0
+
+
+def sources() -> list[Path]:
+    return sorted(HERE.glob("*.c"))
+
+
+def compiled_path() -> Path:
+    """Say where the sources as they are now belong, compiled."""
+    said = hashlib.sha256()
+    for path in sorted((*HERE.glob("*.h"), *sources())):
+        said.update(path.read_bytes())
+    return BUILT / f"k2-{said.hexdigest()[:16]}-{sys.platform}-{os.uname().machine}.so"
+
+
+def compilers() -> Iterator[tuple[str, ...]]:
+    """Yield what may compile C here: the one named, or the system's, then the one by pip."""
+    named = os.environ.get("CC")
+    yield from ((name,) for name in ([named] if named else COMPILERS) if shutil.which(name))
+    yield ZIG
+
+
+def compile_all() -> Path | None:
+    """Compile with the first compiler that can; None where none can.
+
+    Processes that do it at once do not harm each other: the file appears whole.
+    """
+    wanted = compiled_path()
+    BUILT.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILT) as folder:
+        made = Path(folder) / wanted.name
+        for compiler in compilers():
+            command = [*compiler, *OPTIONS, "-o", str(made), *map(str, sources())]
+            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+            if done.returncode == 0:
+                made.replace(wanted)
+                return wanted
+    return None
+
+
+def main() -> None:
+    """Compile where that is not done yet, and say what came of it."""
+    path = compiled_path() if compiled_path().exists() else compile_all()
+    if path is None:
+        sys.stderr.write("no C compiler: K2 works, and its writer takes a third more CPU a row\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""The native loop takes what the other path takes, and says the same of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pyarrow as pa
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from libs.market.trade import Trade
+from libs.native.library import native
+from libs.wire.framing import header
+from libs.wire.kernel import take
+from libs.wire.plain import encode_trade
+from libs.wire.registry import SchemaRegistry
+from libs.wire.trades import Decoded, Rows, TradeDecoder, register_trades
+from tests.support.odd_trades import SCHEMA_ID, any_values, number_texts, rewritten_values
+from tests.support.wire import A_TRADE, a_trade
+
+TOPIC = "market.crypto.trades.binance"
+
+pytestmark = pytest.mark.skipif(native("k2_trades") is None, reason="nothing is compiled")
+
+
+class ByColumn(TradeDecoder):
+    """Decodes as where nothing is compiled."""
+
+    def _taken(self, framed: pa.Array, *, enrich: bool) -> list[tuple[pa.RecordBatch, Rows]]:
+        return []
+
+
+Both = tuple[TradeDecoder, TradeDecoder]
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Both]:
+    with TemporaryDirectory() as folder:
+        registry = SchemaRegistry(Path(folder) / "schemas.json")
+        assert register_trades(registry, TOPIC) == SCHEMA_ID
+        yield TradeDecoder(registry, coded=True), ByColumn(registry, coded=True)
+
+
+def decoded(
+    decoder: TradeDecoder, values: Sequence[bytes | None] | pa.Array, *, enrich: bool = True
+) -> Decoded:
+    offsets = range(7, 7 + len(values))
+    return decoder.decode(values, topic=TOPIC, partition=3, offsets=offsets, enrich=enrich)
+
+
+def assert_alike(both: Both, values: Sequence[bytes | None], *, enrich: bool = True) -> None:
+    natively, by_column = (decoded(decoder, values, enrich=enrich) for decoder in both)
+    natively.batch.validate(full=True)
+    assert natively.batch.schema == by_column.batch.schema
+    assert natively.batch.to_pylist() == by_column.batch.to_pylist()
+    assert natively.rejected == by_column.rejected
+
+
+@given(st.lists(any_values, max_size=5), st.booleans())
+def test_both_paths_agree_on_odd_and_broken_records(
+    both: Both, values: list[bytes | None], enrich: bool
+) -> None:
+    """Rows, their order, and what is refused for which reason, with and without notional."""
+    assert_alike(both, values, enrich=enrich)
+
+
+@given(st.lists(rewritten_values(), min_size=1, max_size=3))
+def test_both_paths_agree_on_messages_written_otherwise(both: Both, values: list[bytes]) -> None:
+    """Fields repeated, unknown or of another kind; varints too long; entries of no form."""
+    assert_alike(both, values)
+
+
+@given(st.lists(st.tuples(number_texts, number_texts), min_size=1, max_size=5))
+@example([("0001.50", "0"), ("00000000000000001", "1"), ("1.0000000000001", "1")])
+@example([("9" * 16 + "." + "9" * 12, "9" * 16 + "." + "9" * 12), ("0.000001", "0.0000005")])
+@example([("4611686.018427387904", "4611686.018427387903"), ("0.000012", "99999999999.5")])
+def test_both_paths_agree_on_numbers_of_every_form(
+    both: Both, texts: list[tuple[str, str]]
+) -> None:
+    """Signs, spaces, exponents, leading zeros, too many digits, and products of every size."""
+    assert_alike(both, [with_numbers(price, quantity) for price, quantity in texts])
+
+
+def with_numbers(price: str, quantity: str) -> bytes:
+    """Encode a trade with these texts: the last of a field wins."""
+    fields = [(0x4A, price.encode()), (0x52, quantity.encode())]
+    return encode_trade(A_TRADE, SCHEMA_ID) + b"".join(
+        bytes([tag, len(text)]) + text for tag, text in fields
+    )
+
+
+usual = st.builds(
+    a_trade,
+    symbol=st.sampled_from(["BTCUSDT", "ETHUSDT", "A", "B" * 40]),
+    price=st.integers(1, 10**28 - 1).map(lambda unscaled: Decimal(unscaled).scaleb(-12)),
+    quantity=st.sampled_from([Decimal("0.00000001"), Decimal("1"), Decimal("123456789.5")]),
+    source_sequence=st.none() | st.integers(-(2**63), 2**63 - 1),
+    trade_conditions=st.sampled_from([(), ("@",), ("@", "T")]),
+    vendor_data=st.sampled_from([{}, {"E": "1"}, {"E": "1", "M": "true"}]),
+)
+
+
+@given(st.lists(usual, min_size=1, max_size=6))
+def test_usual_trades_are_taken_natively(sent: list[Trade]) -> None:
+    """All of them, and nothing that comes before them in the same columns is in the way."""
+    values = pa.array([encode_trade(trade, SCHEMA_ID) for trade in sent], pa.binary())
+    found = take(values, header(SCHEMA_ID), enrich=False)
+
+    assert found is not None
+    assert found.rows.tolist() == list(range(len(sent)))
+    assert found.arrays["price"].to_pylist() == [trade.price for trade in sent]
+    assert found.arrays["symbol"].to_pylist() == [trade.symbol for trade in sent]
+    conditions = found.arrays["trade_conditions"].to_pylist()
+    assert conditions == [list(trade.trade_conditions) for trade in sent]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary_view()])
+def test_values_may_begin_and_end_in_the_middle_of_an_array(both: Both, kind: pa.DataType) -> None:
+    """A slice of either kind, with a null, a short value and values from two buffers."""
+    trades = [encode_trade(a_trade(source_sequence=n), SCHEMA_ID) for n in range(4)]
+    halves = [
+        pa.array([trades[0], trades[1], None], kind),
+        pa.array([b"\0", trades[2], trades[3]], kind),
+    ]
+    values = pa.concat_arrays(halves).slice(1, 4)
+
+    found = decoded(both[0], values)
+
+    assert found.batch["source_sequence"].to_pylist() == [1, 2]
+    assert [rejected.offset for rejected in found.rejected] == [8, 9]
+
+
+def test_many_symbols_keep_their_rows(both: Both) -> None:
+    """More than a few values of a coded column, in any order."""
+    values = [
+        encode_trade(a_trade(symbol=f"S{n * 7 % 500}", currency=f"C{n % 3}"), SCHEMA_ID)
+        for n in range(1_000)
+    ]
+    assert_alike(both, values)
