@@ -103,12 +103,12 @@ class Subject:
 
 class _Noting(DegradationAgent):
     def note_in(self, told: list[Obeyed]) -> None:
-        self._told = told
+        self._taken_down = told
 
     def obey(self, directive: Directive) -> Acknowledgement | None:
         answer = super().obey(directive)
         why = answer.refused_because if answer else ""
-        self._told.append(Obeyed(time.monotonic(), directive.epoch, directive.sequence, why))
+        self._taken_down.append(Obeyed(time.monotonic(), directive.epoch, directive.sequence, why))
         return answer
 
 
