@@ -25,7 +25,7 @@ from tests.support.flow import Flow
 from tests.support.oracle import tally
 from tests.support.polling import eventually
 from tests.support.processes import arm, disarm
-from tests.support.writer import Writing, status
+from tests.support.writer import Writing, counted, status
 from tools.kafka.broker import LocalKafka
 
 TOPIC = "market.crypto.trades.own-broker"
@@ -97,7 +97,7 @@ async def test_what_retention_took_from_a_stopped_writer_is_lost_in_the_ledger(
         writer.restart()
         await flow.send()
         await flow.committed()
-        assert (await status(writer)).lost_records == 300
+        await counted(writer, lost_records=300)
     evidence = await prove(writing, log)
     lost = evidence.ledger.book(Position(writing.topic, partition)).lost
     assert [(one.start, one.end) for one in lost] == [(stored_to, stored_to + 300)]
@@ -143,9 +143,9 @@ async def test_poison_and_oversized_records_are_set_aside_among_trades(
         await flow.committed()
         assert writer.alive
     evidence = await prove(writing)
-    counted = tally(evidence)
-    assert counted["dead-lettered"] >= 3 * (20 * len(flow.symbols) + 2)
-    assert counted["stored"] == sum(flow.sent.values())
+    fates = tally(evidence)
+    assert fates["dead-lettered"] >= 3 * (20 * len(flow.symbols) + 2)
+    assert fates["stored"] == sum(flow.sent.values())
 
 
 @pytest.mark.whole

@@ -95,7 +95,7 @@ async def test_a_writer_killed_between_dead_letters_and_commit_keeps_both(
         await writing.all_committed()
     letters = await dead_letters(writing)
     assert in_hand
-    assert len(letters) == len(in_hand) + len(rejected)
+    assert len(letters) >= len(in_hand) + len(rejected)
     assert {letter.position for letter in letters} == {
         (writing.topic, partition, offset)
         for partition, offset in zip([3] * 3 + [13] * 3, rejected, strict=True)

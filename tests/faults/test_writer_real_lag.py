@@ -30,7 +30,7 @@ async def counted(writer: Process, what: str) -> Mapping[str, float]:
     door = await writer.door()
 
     def read() -> str:
-        with urllib.request.urlopen(f"http://{door.metrics}/metrics", timeout=5) as response:
+        with urllib.request.urlopen(f"http://{door.metrics}/metrics", timeout=60) as response:
             return str(response.read().decode())
 
     page = await asyncio.to_thread(read)

@@ -12,7 +12,15 @@ from tests.support.flow import Flow
 from tests.support.outages import Outage, catalog_away, catalog_locked, table_away
 from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm
-from tests.support.writer import Writing, assigned, flush, has_partitions, status
+from tests.support.writer import (
+    Writing,
+    assigned,
+    at_the_ends,
+    counted,
+    flush,
+    has_partitions,
+    status,
+)
 
 
 async def stopped(*writers: Process) -> str:
@@ -57,6 +65,7 @@ async def test_a_second_writer_joins_and_leaves_while_the_catalog_does_not_answe
         await writing.produce(producer)
         await writing.all_committed()
         await has_partitions(first, 16, 16)
+        await eventually(lambda: at_the_ends(writing, first), what="its offsets shown")
         commits = (await status(first)).commits
         arm(writing.fault_dir, point)
         with writing.writer("writer-2") as second:
@@ -111,7 +120,7 @@ async def test_a_locked_catalog_holds_commits_and_loses_nothing(
         await writing.produce(producer)
         await writing.all_committed()
         await flush(writer)
-        assert (await status(writer)).stopped_because == ""
+        await counted(writer, stopped_because="")
     writing.prove_complete()
     await prove(writing)
 

@@ -29,6 +29,7 @@ from tests.support.serving import Stub, read_all, stub_on
 from tests.support.wire import a_trade
 from tests.support.writer import (
     FIRST_TRADE_US,
+    SOON_FREE,
     SYMBOLS,
     Writing,
     expected_rows,
@@ -210,7 +211,7 @@ async def last_followed(stub: Stub) -> list[query_pb2.Trade]:
     """Return the three newest trades as a follower gets them."""
     wanted = query_pb2.TradeFilter(symbol="ETHUSDT")
     request = query_pb2.FollowTradesRequest(filter=wanted, last=3)
-    async with aclosing(client.stream(stub.FollowTrades, request, timeout_s=30)) as answers:
+    async with aclosing(client.stream(stub.FollowTrades, request, timeout_s=120)) as answers:
         async for answer in answers:
             if answer.trades:
                 return list(answer.trades)
@@ -255,7 +256,7 @@ async def test_a_writer_killed_after_the_schema_commit(
     """The column is there, the offsets are as before; the next one finds it and goes on."""
     writing, point = evolving.writing, "writer.after_schema"
     await writing.produce(producer, 200)
-    with writing.writer() as writer:
+    with writing.writer(env=SOON_FREE) as writer:
         await writing.all_committed()
         before = writing.lake.load_table(TRADES).metadata
         arm(writing.fault_dir, point)

@@ -13,7 +13,7 @@ from libs.kafka.topics import dead_letter_topic
 from libs.rpc import client
 from tests.support.polling import eventually
 from tests.support.processes import Process
-from tests.support.writer import SYMBOLS, Writing, status
+from tests.support.writer import SYMBOLS, Writing, counted, status
 
 PROBING = {"K2_WRITER_PROBE_EVERY_S": "0.5"}
 UNREADABLE = b"\x00" + (999_999).to_bytes(4, "big") + b"\x00abc"
@@ -78,7 +78,7 @@ async def test_what_is_held_goes_to_the_dead_letters_by_hand(
         await writing.all_committed()
         assert await dead_letters(writing) == 300
         assert await resumed(writer, writing.topic) == []
-        assert (await status(writer)).dead_lettered_rows == 300
+        await counted(writer, dead_lettered_rows=300)
     writing.prove_complete()
 
 
@@ -86,7 +86,7 @@ async def test_what_is_held_never_outlives_the_log(
     writing: Writing, producer: AIOKafkaProducer
 ) -> None:
     """At half of the retention it is dead-lettered by itself, and what comes after it stored."""
-    await keep_for(writing, 4_000)
+    await keep_for(writing, 12_000)
     with writing.writer(env=PROBING) as writer:
         await writing.produce(producer, 1_000)
         await writing.all_committed()
@@ -118,5 +118,5 @@ async def resumed(writer: Process, topic: str) -> list[int]:
     async with client.channel(door.grpc or "") as channel:
         stub = dead_letters_pb2_grpc.DeadLetterServiceStub(channel)
         request = dead_letters_pb2.ResumePartitionsRequest(topic=topic)
-        answer = await client.call(stub.ResumePartitions, request, timeout_s=20)
+        answer = await client.call(stub.ResumePartitions, request, timeout_s=60)
     return [partition.partition for partition in answer.partitions]

@@ -8,9 +8,7 @@ from aiokafka import AIOKafkaProducer
 
 from libs.lake.table.tables import TRADES
 from tests.support.cli import Answer, Home
-from tests.support.polling import eventually
-from tests.support.processes import Process
-from tests.support.writer import Writing, rows_in, status
+from tests.support.writer import Writing, counted, rows_in
 
 REFUSED, USAGE, NOT_FOUND = 5, 2, 4
 POISON = 30
@@ -31,7 +29,7 @@ async def test_dead_letters_are_listed_shown_and_replayed(
     await writing.produce(producer, POISON)
     await writing.produce_raw(producer, [UNREADABLE])
     with writing.writer() as writer:
-        await counted(writer, "dead_lettered_rows", 2 * POISON + 1)
+        await counted(writer, dead_lettered_rows=2 * POISON + 1)
         home.variables["K2_WRITER_ADDRESS"] = (await writer.door()).grpc or ""
         key = check_listed(writing, home)
         check_shown(home, key)
@@ -42,19 +40,10 @@ async def test_dead_letters_are_listed_shown_and_replayed(
         assert (sent.code, sent.text) == (0, f"{2 * POISON} records sent again\n")
         await writing.all_committed()
         check_replayed(home, key)
-        await counted(writer, "duplicate_rows", 1)
+        await counted(writer, duplicate_rows=1)
         assert rows_in(writing.lake) == 2 * POISON
     found = writing.lake.load_table(TRADES).scan(selected_fields=("trade_id",)).to_arrow()
     assert found.num_rows == 2 * POISON
-
-
-async def counted(writer: Process, field: str, wanted: int) -> None:
-    """Wait until a writer has counted so many."""
-
-    async def there() -> bool:
-        return bool(getattr(await status(writer), field) == wanted)
-
-    await eventually(there, 60, what=f"{field} {wanted}")
 
 
 def check_listed(writing: Writing, home: Home) -> str:

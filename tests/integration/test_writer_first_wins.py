@@ -27,7 +27,7 @@ from tests.support.writer import (
     Writing,
     assigned,
     committed_offsets,
-    status,
+    counted,
 )
 
 BTC = "BTCUSDT"
@@ -124,9 +124,8 @@ async def test_trades_sent_again_are_stored_once(
         await send_again(writing, producer, range(200, 700))
         await send_again(writing, producer, range(0, 1_000, 2))
         await all_passed(writing, writer)
-        shown = await status(writer)
+        shown = await counted(writer, duplicate_rows=1_000, dead_lettered_rows=0)
         assert [(one.symbol, one.count) for one in shown.duplicates] == [(BTC, 1_000)]
-        assert (shown.duplicate_rows, shown.dead_lettered_rows) == (1_000, 0)
         held = await ledger(writer, symbol=BTC)
         (series,) = held.series
         assert [(ids.first_id, ids.last_id) for ids in series.held] == [(0, 999)]
@@ -168,13 +167,13 @@ async def test_replay_from_offset_0_adds_nothing(
         await writing.produce(producer)
         await writing.all_committed()
         await all_passed(writing, writer)
+        assert writer.stop() == 0
     forget_offsets(writing)
     assert writing.seam() == {}
     small = {"K2_WRITER_FLUSH_AFTER_BYTES": "200KB", "K2_WRITER_FLUSH_AFTER_S": "0.1"}
     with writing.writer("writer-2", env=small) as writer:
         await all_passed(writing, writer)
-        shown = await status(writer)
-        assert (shown.duplicate_rows, shown.committed_rows) == (6_000, 0)
+        shown = await counted(writer, duplicate_rows=6_000, committed_rows=0)
         assert (shown.dead_lettered_rows, shown.stopped_because) == (0, "")
     writing.prove_complete()
 

@@ -13,7 +13,15 @@ from libs.lake.table.tables import TRADES
 from tests.support import lake as support_lake
 from tests.support.polling import eventually
 from tests.support.processes import Process
-from tests.support.writer import SYMBOLS, Writing, flush, rows_in, status
+from tests.support.writer import (
+    SYMBOLS,
+    Writing,
+    at_the_ends,
+    counted,
+    flush,
+    rows_in,
+    status,
+)
 
 PATIENT = {"K2_WRITER_FLUSH_AFTER_S": "600"}
 
@@ -37,11 +45,8 @@ async def test_flush_commits_what_was_fetched(writing: Writing, producer: AIOKaf
         assert head is not None
         assert (flushed.snapshot_id, flushed.rows) == (head.snapshot_id, 6_000)
         assert (await flush(writer)).rows == 0
-        shown = await status(writer)
-        assert (shown.committed_rows, shown.commits, shown.buffered_rows) == (6_000, 1, 0)
-        assert {
-            p.partition: p.committed_offset for p in shown.partitions if p.committed_offset
-        } == (writing.ends)
+        await counted(writer, committed_rows=6_000, commits=1, buffered_rows=0)
+        await eventually(lambda: at_the_ends(writing, writer), what="offsets shown")
     writing.prove_complete()
 
 
@@ -95,8 +100,7 @@ async def test_what_retention_took_is_recorded_as_lost(
     writing.expected[0] = writing.expected[0].slice(1_000)
     with writing.writer() as writer:
         await writing.all_committed()
-        shown = await status(writer)
-        assert shown.lost_records == 1_000
+        shown = await counted(writer, lost_records=1_000)
         assert shown.stopped_because == ""
     snapshots = writing.lake.load_table(TRADES).metadata.snapshots
     lost = [text for snapshot in snapshots if (text := summary_text(snapshot, LOST_KEY))]
@@ -110,6 +114,10 @@ async def make_topic_anew(writing: Writing, bootstrap: str) -> None:
     await admin.delete_topics([writing.topic])
     await admin.close()
     await ensure_topics(bootstrap, [writing.topic])
+
+
+async def paused(writer: Process, partitions: set[int]) -> bool:
+    return {p.partition for p in (await status(writer)).partitions if p.paused} == partitions
 
 
 async def test_another_log_under_the_same_name_is_refused(
@@ -128,8 +136,7 @@ async def test_another_log_under_the_same_name_is_refused(
             return all(word in why for word in (writing.topic, "partition 3", "0", "3000"))
 
         await eventually(refused, 20, what="refusal")
-        paused = {p.partition for p in (await status(writer)).partitions if p.paused}
-        assert paused == set(SYMBOLS.values())
+        await eventually(lambda: paused(writer, set(SYMBOLS.values())), what="both refused")
 
 
 async def test_another_log_that_is_longer_is_refused_too(
@@ -154,8 +161,7 @@ async def test_another_log_that_is_longer_is_refused_too(
             return all(word in why for word in (writing.topic, "trade 502999", "trade 2999"))
 
         await eventually(refused, 20, what="refusal")
-        paused = {p.partition for p in (await status(writer)).partitions if p.paused}
-        assert paused == set(SYMBOLS.values())
+        await eventually(lambda: paused(writer, set(SYMBOLS.values())), what="both refused")
     writing.prove_complete()
 
 
@@ -171,7 +177,7 @@ async def test_another_cluster_is_refused_at_start(writing: Writing) -> None:
 async def test_a_kafka_that_is_not_there_is_said_so(writing: Writing) -> None:
     """One sentence, and what to do."""
     with writing.writer(env={"K2_KAFKA_BOOTSTRAP": "127.0.0.1:1"}) as writer:
-        assert writer.wait(40) == 70
+        assert writer.wait() == 70
         assert "no Kafka answers at 127.0.0.1:1" in writer.log_text()
 
 
@@ -187,7 +193,7 @@ async def test_records_that_are_no_trades_wait_in_the_dead_letters(
     await writing.produce(producer)
     with writing.writer() as writer:
         await writing.all_committed()
-        assert (await status(writer)).dead_lettered_rows == len(bad)
+        await counted(writer, dead_lettered_rows=len(bad))
     writing.prove_complete()
     letters = await dead_letters(writing, kafka, len(bad))
     assert {offset: raw for offset, (_, raw) in letters.items()} == {

@@ -17,7 +17,7 @@ from libs.degradation.protocol import directive_to_pb
 from libs.rpc.server import serve
 from tests.support.polling import POLL_S
 
-TTL_S = 60.0
+TTL_S = 600.0
 SERVICE = pb.DESCRIPTOR.services_by_name["GovernorService"].full_name
 
 

@@ -28,6 +28,8 @@ from tests.support.processes import Process, started
 # Symbols whose buckets are these partitions.
 SYMBOLS = {"BTCUSDT": 3, "ETHUSDT": 13}
 FIRST_TRADE_US = 1_723_107_600_000_000
+# A killed writer's partitions are free so soon; and a writer that stands still loses its own.
+SOON_FREE = {"K2_WRITER_SESSION_TIMEOUT_MS": "1500"}
 PROOF_COLUMNS = [
     "kafka_partition",
     "kafka_offset",
@@ -49,6 +51,7 @@ class Writing:
     topic: str
     folder: Path
     schema_id: int
+    session_timeout_ms: int = 1_500
     expected: list[pa.Table] = field(default_factory=list)
     ends: dict[int, int] = field(default_factory=dict)
 
@@ -75,7 +78,7 @@ class Writing:
             "K2_WRITER_GRPC_ADDRESS": "127.0.0.1:0",
             "K2_WRITER_METRICS_ADDRESS": "127.0.0.1:0",
             "K2_WRITER_FLUSH_AFTER_S": "0.3",
-            "K2_WRITER_SESSION_TIMEOUT_MS": "1500",
+            "K2_WRITER_SESSION_TIMEOUT_MS": str(self.session_timeout_ms),
             "K2_WRITER_HEARTBEAT_MS": "200",
             "K2_FAULT_DIR": str(self.fault_dir),
         }
@@ -199,6 +202,16 @@ async def status(process: Process) -> writer_pb2.GetStatusResponse:
         return answer
 
 
+async def counted(process: Process, **wanted: object) -> writer_pb2.GetStatusResponse:
+    """Wait until a writer shows these numbers; the table has what they count a little before."""
+
+    async def shown() -> writer_pb2.GetStatusResponse | None:
+        found = await status(process)
+        return found if all(getattr(found, name) == n for name, n in wanted.items()) else None
+
+    return await eventually(shown, what=f"{process.name} shows {wanted}")
+
+
 async def assigned(process: Process, least: int, most: int, *, placed: bool = False) -> None:
     """Wait until a writer has so many partitions; `placed`: and reads each of them."""
 
@@ -215,6 +228,11 @@ async def has_partitions(process: Process, least: int, most: int) -> None:
     await assigned(process, least, most, placed=True)
 
 
+async def at_the_ends(writing: Writing, process: Process) -> bool:
+    """Say whether a writer shows all that was produced as committed, and by itself."""
+    return await committed_offsets(process) == writing.ends
+
+
 async def committed_offsets(process: Process) -> dict[int, int]:
     """Return where a writer's own partitions stand in the table, those that hold anything."""
     partitions = (await status(process)).partitions
@@ -228,15 +246,20 @@ async def flush(process: Process) -> writer_pb2.FlushResponse:
     async with client.channel(door.grpc) as channel:
         stub = writer_pb2_grpc.WriterServiceStub(channel)
         answer: writer_pb2.FlushResponse = await client.call(
-            stub.Flush, writer_pb2.FlushRequest(), timeout_s=30
+            stub.Flush, writer_pb2.FlushRequest(), timeout_s=60
         )
         return answer
 
 
+def session_timeout_ms(request: pytest.FixtureRequest) -> int:
+    """Say how long a writer may stand still and keep its partitions; a test kills few of them."""
+    return 1_500 if "faults" in request.path.parts else 10_000
+
+
 @pytest.fixture
-def writing(kafka: str, topic: str, tmp_path: Path) -> Writing:
+def writing(request: pytest.FixtureRequest, kafka: str, topic: str, tmp_path: Path) -> Writing:
     """Give a topic, an empty table and a schema of a test's own."""
     schema_id = register_trades(SchemaRegistry(tmp_path / "schemas.json"), topic)
-    made = Writing(kafka, topic, tmp_path, schema_id)
+    made = Writing(kafka, topic, tmp_path, schema_id, session_timeout_ms(request))
     ensure_trades(made.lake)
     return made
