@@ -34,12 +34,17 @@ async def test_more_than_five_requests_a_second_disconnect() -> None:
         simulated_exchange(generated(1, symbols=1, trades=3)) as exchange,
         connected(f"ws://{exchange.address}/ws") as connection,
     ):
-        for number in range(6):
-            await connection.send(b'{"method":"LIST_SUBSCRIPTIONS","id":%d}' % number)
         with pytest.raises(ConnectionClosed) as closed:
-            await until_closed(connection)
+            await ask_too_often(connection)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1008
+
+
+async def ask_too_often(connection: websockets.ClientConnection) -> None:
+    """Send more than six: a machine that stands still may put a second between two of them."""
+    for number in range(60):
+        await connection.send(b'{"method":"LIST_SUBSCRIPTIONS","id":%d}' % number)
+    await until_closed(connection)
 
 
 async def test_too_many_connection_attempts_are_refused() -> None:
@@ -117,11 +122,12 @@ async def test_a_posted_delay_holds_everything_up() -> None:
         connected(combined_url(exchange, session.streams)) as connection,
     ):
         await next_message(connection)
+        asked_s = time.monotonic()
         await post(exchange, "/control/fault", {"kind": "delay", "seconds": 0.5})
         await eventually(lambda: exchange.player.injector.plan.injected)
-        sent, began_s = exchange.player.trades_sent, time.monotonic()
+        sent = exchange.player.trades_sent
         await eventually(lambda: exchange.player.trades_sent > sent)
-    assert time.monotonic() - began_s > 0.4
+    assert time.monotonic() - asked_s > 0.4
 
 
 async def test_a_shutdown_is_announced_in_the_readers_form() -> None:

@@ -96,7 +96,7 @@ async def test_a_reader_that_dies_ends_neither_session_nor_exchange() -> None:
             connection.transport.abort()
         async with connected(url) as survivor:
             await next_message(survivor)
-            await eventually(lambda: exchange.player.trades_sent == 200_000, 20)
+            await eventually(lambda: exchange.player.trades_sent == 200_000, 240)
 
 
 async def test_streams_can_be_subscribed_on_a_bare_connection() -> None:
@@ -150,7 +150,7 @@ async def test_what_passed_unheard_is_served_by_rest() -> None:
 async def test_pings_are_sent_and_a_silent_client_is_cut() -> None:
     """The `websockets` client answers pings and stays; one that does not is disconnected."""
     session = generated(1, symbols=1, trades=10)
-    limits = Limits(ping_every_s=0.05, pong_within_s=0.3)
+    limits = Limits(ping_every_s=0.05, pong_within_s=4)
     async with simulated_exchange(session, limits=limits) as exchange:
         reader, writer = await asyncio.open_connection(*exchange.address.split(":"))
         writer.write(
@@ -158,7 +158,7 @@ async def test_pings_are_sent_and_a_silent_client_is_cut() -> None:
             b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         )
         async with connected(f"ws://{exchange.address}/ws") as answering:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 with suppress(ConnectionResetError):
                     while await reader.read(100):
                         pass
@@ -169,7 +169,7 @@ async def test_pings_are_sent_and_a_silent_client_is_cut() -> None:
 
 async def test_a_connection_ends_after_its_day() -> None:
     """The 24 h cut, shortened: a proper close, after everything sent before it."""
-    limits = Limits(connection_lives_s=1.5)
+    limits = Limits(connection_lives_s=3)
     async with (
         simulated_exchange(generated(1, symbols=1, trades=3), limits=limits) as exchange,
         connected(combined_url(exchange, ["btcusdt@trade"])) as connection,

@@ -21,7 +21,7 @@ from tools.simulator.session import Session
 from tools.simulator.websocket import Limits
 
 AS_FAST_AS_READ = PlayOptions(float("inf"), "nobody")
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 ExchangeFactory = Callable[..., AbstractAsyncContextManager[Exchange]]
 
