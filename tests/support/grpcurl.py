@@ -14,6 +14,7 @@ from tools.kafka.artifacts import tools_dir
 
 MODULE = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3"
 INSTALL_TIMEOUT_S = 240
+ATTEMPTS = 3
 
 
 @pytest.fixture(scope="session")
@@ -32,16 +33,19 @@ def _install(folder: Path) -> None:
     go = shutil.which("go")
     if go is None:
         pytest.skip("no Go to install grpcurl with")
-    try:
-        subprocess.run(
-            [go, "install", MODULE],
-            env={**os.environ, "GOBIN": str(folder)},
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_TIMEOUT_S,
-            check=True,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"Go did not install grpcurl within {INSTALL_TIMEOUT_S} s")
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"Go could not install grpcurl: {error.stderr.strip()}")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            done = subprocess.run(
+                [go, "install", MODULE],
+                env={**os.environ, "GOBIN": str(folder)},
+                capture_output=True,
+                text=True,
+                timeout=INSTALL_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            pytest.skip(f"Go did not install grpcurl within {INSTALL_TIMEOUT_S} s")
+        if done.returncode == 0:
+            return
+        if attempt == ATTEMPTS:
+            pytest.skip(f"Go could not install grpcurl: {done.stderr.strip()}")

@@ -10,6 +10,7 @@ from threading import Barrier, Thread
 import pytest
 
 from libs.market.errors import ConfigError, CorruptError, UnavailableError
+from tools.kafka import artifacts
 from tools.kafka.artifacts import LOCK_FILE, Jar, ensure_jars, locked_jars, tools_dir
 from tools.kafka.java import find_java
 
@@ -35,6 +36,11 @@ class FakeRepository:
             raise RuntimeError("the line was cut")
         path.write_bytes(b"false" if jar.name == self.false else CONTENTS[jar.name])
         return path
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(artifacts, "PAUSES_S", (0.0, 0.0, 0.0))
 
 
 def no_progress(_done: int, _total: int) -> None:

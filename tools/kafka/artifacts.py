@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,8 @@ from libs.wire.filelock import exclusive
 
 LOCK_FILE = Path(__file__).with_name("jgo.lock.toml")
 _DOWNLOADS_AT_ONCE = 8
-_ATTEMPTS = 3
+# A repository that hiccups is back soon.
+PAUSES_S = (1.0, 5.0, 15.0)
 
 Progress = Callable[[int, int], None]
 
@@ -116,16 +118,17 @@ def _ensure(partial: Path, jar: Jar, fetch: Callable[[Jar, Path], Path]) -> None
 
 
 def _fetch(partial: Path, jar: Jar, fetch: Callable[[Jar, Path], Path]) -> None:
-    for attempt in range(1, _ATTEMPTS + 1):
+    for pause_s in (*PAUSES_S, None):
         try:
             fetch(jar, partial)
         except (RuntimeError, OSError) as error:
             (partial / jar.path).unlink(missing_ok=True)
-            if attempt == _ATTEMPTS:
+            if pause_s is None:
                 raise UnavailableError(
                     f"{jar.path.name} could not be downloaded (look at the network, then try"
                     f" again; what is there already is kept): {error}"
                 ) from error
+            time.sleep(pause_s)
         else:
             return
 
