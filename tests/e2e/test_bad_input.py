@@ -40,7 +40,7 @@ from tools.simulator.faults import MALFORMED
 NEW_SYMBOL = "NEVERHEARDUSDT"
 # What the exchange may send beside trades is no mistake of its.
 FRAMES = [frame for frame in MALFORMED if b"surprise" not in frame]
-CALL_TIMEOUT_S = 20
+CALL_TIMEOUT_S = 60
 TIME_US = 1_767_600_000_000_000
 
 

@@ -267,7 +267,7 @@ def test_tail_follows_until_ctrl_c(k2_up: Home, form: str) -> None:
         assert tail.stdout is not None
         lines = [tail.stdout.readline() for _ in range(6)]
         tail.send_signal(signal.SIGINT)
-        _, said = tail.communicate(timeout=30)
+        _, said = tail.communicate(timeout=60)
     assert all(b"BTCUSDT" in line for line in lines)
     assert (tail.returncode, said) == (130, b"")
 
@@ -308,6 +308,6 @@ def test_simulate_serves_its_page(home: Home) -> None:
     with home.started("simulate", "--port", "0") as exchange:
         exchange.until("http://")
         url = next(word for word in exchange.text.split() if word.startswith("http://"))
-        with urllib.request.urlopen(url, timeout=10) as page:
+        with urllib.request.urlopen(url, timeout=60) as page:
             assert b"<html" in page.read()
         assert exchange.end(signal.SIGINT) == 0

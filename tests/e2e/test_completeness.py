@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
-import pytest
 from aiokafka import AIOKafkaProducer
 from google.protobuf.timestamp_pb2 import Timestamp
 from k2.query.v1 import query_pb2 as pb
@@ -72,14 +71,12 @@ class Told:
 
 
 @needs_realdata
-@pytest.mark.timeout(240)
 async def test_a_certificate_of_a_recorded_session_names_what_was_injected(tmp_path: Path) -> None:
     """Ids withheld, trades doubled and contradicted: exactly these, and each answer says so."""
     source = Source(recordings=tuple(binance_recordings()), pace="300", faults=FAULTS)
     await check_certificates(source, tmp_path)
 
 
-@pytest.mark.timeout(180)
 async def test_a_certificate_of_a_generated_session_names_what_was_injected(
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,7 @@ from tests.support.cli import Home
 from tests.support.processes import ROOT
 from tools.cli.parts.fleet import PORTS
 
-CALL_TIMEOUT_S = 30
+CALL_TIMEOUT_S = 60
 README = (ROOT / "README.md").read_text()
 README_CALLS = re.findall(r"^grpcurl .*$", README, re.MULTILINE)
 SERVICES = {str(port): service for service, port in PORTS.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
 from k2.query.v1 import query_pb2 as pb
 from k2.query.v1.query_pb2_grpc import QueryServiceStub
 
@@ -26,7 +25,6 @@ FAULTS = ("skip:at=300,count=5", "drop:at=2000", "skip:at=4000,count=60", "drop:
 HOLE_ROWS = (200, 201, 350)
 
 
-@pytest.mark.timeout(180)
 async def test_what_connections_missed_is_healed_and_what_never_was_is_declared(
     tmp_path: Path,
 ) -> None:

@@ -88,9 +88,16 @@ async def test_kafka_goes_away_and_comes_back_and_nothing_is_lost(tmp_path: Path
                 broker.bootstrap, topic, exchange.address, session.symbols, tmp_path
             ) as ingestor,
         ):
-            await eventually(partial(_more_than, broker.bootstrap, topic, 2_000), 60)
-            await asyncio.to_thread(broker.stop)
-            assert not exchange.player.done
+            await _sends_on(exchange)
+            exchange.player.pause()
+            await eventually(partial(_more_than, broker.bootstrap, topic, 1_000), 60)
+            exchange.player.start()
+            stopping = asyncio.create_task(asyncio.to_thread(broker.stop))
+            await _sends_on(exchange)
+            exchange.player.pause()
+            await stopping
+            exchange.player.start()
+            await _sends_on(exchange)
             await asyncio.to_thread(broker.start)
             await exchange.played()
             await ingestor.arrived(sum(sent(session).values()))
@@ -185,7 +192,12 @@ async def test_without_an_exchange_it_waits_for_one_and_can_be_stopped(
     with started("services.ingestor", name="ingestor-1", run_dir=tmp_path, env=env) as process:
         await process.door()
         await eventually(lambda: "exchange_unavailable" in process.log_text(), 30)
-        assert await asyncio.to_thread(process.stop, 10) == 0
+        assert await asyncio.to_thread(process.stop) == 0
+
+
+async def _sends_on(exchange: Exchange, trades: int = 1_500) -> None:
+    before = exchange.player.trades_sent
+    await eventually(lambda: exchange.player.trades_sent > before + trades, what="trades sent")
 
 
 async def _more_than(bootstrap: str, topic: str, records: int) -> bool:

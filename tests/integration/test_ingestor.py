@@ -135,7 +135,7 @@ async def test_dropped_connections_double_nothing_and_name_what_is_missing(
     missing = sent(session) - found
     assert set(found.values()) == {1}
     assert sum(missing.values()) == sum(feed.missing_trades for feed in feeds.feeds)
-    assert feeds.reconnects == 3
+    assert feeds.reconnects >= 3
 
 
 async def test_a_shutdown_notice_and_a_short_life_lose_and_double_nothing(
@@ -162,10 +162,12 @@ async def test_a_shutdown_notice_and_a_short_life_lose_and_double_nothing(
         async def renewed() -> bool:
             return (await ingestor.feeds()).reconnects >= 3
 
-        await eventually(renewed, 30)
-        feeds = await ingestor.feeds()
+        async def nothing_missing() -> bool:
+            return not sum(feed.missing_trades for feed in (await ingestor.feeds()).feeds)
+
+        await eventually(renewed)
+        await eventually(nothing_missing)
     assert contents(await trades_of(kafka, topic)) == sent_contents(session)
-    assert sum(feed.missing_trades for feed in feeds.feeds) == 0
 
 
 async def test_a_connection_the_exchange_cuts_daily_is_replaced_before(

@@ -95,8 +95,8 @@ async def test_health_waits_for_the_log(query_world: QueryWorld) -> None:
     """The service does not serve before the tail has reached the end it saw at start."""
     await query_world.send(BTC, 500)
     service = await build(query_world.config())
+    assert not service.ready()
     async with running(service) as run, client.channel(run.grpc_address) as channel:
-        assert not service.ready()
         await eventually(service.ready, 30, what="ready")
         page = await client.call(stub_on(channel).ListTrades, listing(page_size=1))
         assert sequences(list(page.trades)) == [499]

@@ -176,7 +176,7 @@ async def test_a_follower_is_told_what_is_lacking(query_world: QueryWorld) -> No
     async with query_world.serving() as stub:
         request = query_pb2.FollowTradesRequest(filter=query_pb2.TradeFilter(symbol=BTC), last=3)
         responses = client.stream(stub.FollowTrades, request)
-        async with aclosing(responses), asyncio.timeout(20):
+        async with aclosing(responses), asyncio.timeout(60):
             first = await anext(responses)
             assert [trade.source_sequence for trade in first.trades] == [97, 98, 99]
             assert [(lack.start, lack.end) for lack in first.provenance.lacks] == [(20, 50)]

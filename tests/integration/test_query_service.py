@@ -155,7 +155,7 @@ async def test_new_trades_are_followed_without_a_gap(query_world: QueryWorld) ->
     async with query_world.serving() as stub:
         request = query_pb2.FollowTradesRequest(filter=query_pb2.TradeFilter(symbol=BTC), last=5)
         responses = client.stream(stub.FollowTrades, request)
-        async with aclosing(responses), asyncio.timeout(20):
+        async with aclosing(responses), asyncio.timeout(60):
             for _ in range(3):
                 async for response in responses:
                     found += sequences(list(response.trades))

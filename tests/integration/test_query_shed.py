@@ -217,7 +217,7 @@ async def test_a_follower_gets_a_trade_that_is_sent_again_once(query_world: Quer
     found: list[Trade] = []
     async with query_world.serving() as stub:
         responses = client.stream(stub.FollowTrades, query_pb2.FollowTradesRequest(last=6))
-        async with aclosing(responses), asyncio.timeout(20):
+        async with aclosing(responses), asyncio.timeout(60):
             found += [(t.symbol, t.source_sequence) for t in (await anext(responses)).trades]
             await story.send([*alternating(2, 5), *alternating(6, 8)])
             await sees(stub, await story.commit(0, 6, shed=[LOW]))

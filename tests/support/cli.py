@@ -19,9 +19,9 @@ from tests.support.processes import GUARD
 from tools.kafka.artifacts import tools_dir
 
 COMMAND = Path(sys.executable).with_name("k2")
-COMMAND_TIMEOUT_S = 60.0
-START_TIMEOUT_S = 120.0
-END_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 240.0
+START_TIMEOUT_S = 300.0
+END_TIMEOUT_S = 240.0
 WIDE = "200"
 # Endless, so that there is always something to follow; small, for machines that do more.
 GENERATED = ("--generate", "5", "--symbols", "3", "--rate", "200", "--flush-after-s", "1")

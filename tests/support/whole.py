@@ -15,7 +15,7 @@ from tools.cli.session.progress import progress_of
 from tools.cli.session.source import Source
 
 FLUSH_AFTER_S = 0.5
-ARRIVAL_TIMEOUT_S = 120.0
+ARRIVAL_TIMEOUT_S = 300.0
 
 
 @asynccontextmanager
