@@ -40,7 +40,7 @@ async def test_writer_that_keeps_up_stays_normal_at_full_speed(
         two, gauge = stack.enter_context(governor(kafka, topic, tmp_path / "two", apart))
         await one.serving()
         await two.serving()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await consumer.start()
         try:
             consumer.assign([TopicPartition(topic, number) for number in range(16)])
@@ -67,7 +67,7 @@ async def _keep_up(producer: AIOKafkaProducer, topic: str, writer: Attached) -> 
     while True:
         due = round((loop.time() - began_s) * RATE_PER_S)
         waits = [await producer.send(topic, b"x", partition=n % 16) for n in range(sent, due)]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*waits)
         ends.update(n % 16 for n in range(sent, due))
         sent = due
@@ -80,7 +80,7 @@ async def _commit_each_second(consumer: AIOKafkaConsumer, writer: Attached) -> N
     while True:
         positions = {TopicPartition(*p): offset for p, offset in writer.own.positions.items()}
         if positions:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await consumer.commit(positions)
         await asyncio.sleep(1.0)
 

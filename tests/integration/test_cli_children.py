@@ -51,7 +51,7 @@ async def test_child_that_asks_for_it_is_started_anew(tmp_path: Path) -> None:
         await eventually(lambda: pid_of(tmp_path) not in (first, None), 30, what="another toy")
         assert not running.done()
         await child.stop()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await running
     finally:
         await child.close()

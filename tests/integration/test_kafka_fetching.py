@@ -17,7 +17,7 @@ RECORD = Random(7).randbytes(16 * 1024)
 async def first_fetch(kafka: AIOKafkaConsumer, tp: TopicPartition) -> int:
     """Return how many records the first response from the start holds."""
     kafka.seek(tp, 0)
-    for _ in range(50):
+    for _ in range(300):
         found = await kafka.getmany(timeout_ms=200)
         if found:
             return len(found[tp])

@@ -42,7 +42,7 @@ async def consumer(kafka: str, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
 
 async def read(consumer: AIOKafkaConsumer, count: int) -> list[ConsumerRecord]:
     records: list[ConsumerRecord] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(records) < count:
             for fetched in (await consumer.getmany(timeout_ms=200)).values():
                 records += fetched
@@ -94,7 +94,7 @@ async def test_sent_by_key_lands_in_the_symbols_bucket(
     topic: str, producer: AIOKafkaProducer
 ) -> None:
     """The producer's own partitioner is Iceberg's bucket."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         sent = await producer.send_and_wait(topic, b"value", key=SYMBOL.encode())
     assert sent.partition == PARTITION
 
@@ -215,7 +215,7 @@ async def test_a_cancelled_start_leaves_nothing_open(
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
         host, port = server.sockets[0].getsockname()
         starting = asyncio.ensure_future(start(f"{host}:{port}", "test"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await connected.wait()
             starting.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -15,7 +15,7 @@ from libs.kafka.admin import end_offsets, ensure_topics
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.send import send_values
 from libs.market.errors import ConflictError, CorruptError, UnavailableError
-from tests.support.polling import eventually
+from tests.support.polling import eventually, eventually_sync
 from tools.kafka import folder
 from tools.kafka.broker import LocalKafka
 from tools.kafka.settings import Layout
@@ -76,7 +76,7 @@ async def test_the_broker_ends_with_its_owner(
     assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
     owner.send_signal(number)
-    owner.wait(timeout=30)
+    owner.wait(timeout=60)
 
     await eventually(lambda: not any(answers(address.port) for address in listening), 15)
     await eventually(lambda: not java.is_running() or java.status() == psutil.STATUS_ZOMBIE, 15)
@@ -93,11 +93,16 @@ def test_ctrl_c_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
         assert owner.poll() is None
     os.killpg(owner.pid, signal.SIGINT)
 
-    assert owner.wait(timeout=30) == 0
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(data) in str(p.info["cmdline"])]
+    assert owner.wait(timeout=60) == 0
+    eventually_sync(lambda: not running_on(data), what="no process left")
     kafka = LocalKafka(data)
     kafka.start()
     kafka.stop()
+
+
+def running_on(data: Path) -> list[psutil.Process]:
+    every = psutil.process_iter(["cmdline"])
+    return [process for process in every if str(data) in str(process.info["cmdline"])]
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

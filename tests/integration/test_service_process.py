@@ -57,7 +57,7 @@ def test_signal_during_start_ends_cleanly(start: Start, trouble: str) -> None:
     process = start(K2_TEST_TROUBLE=trouble)
     eventually_sync(lambda: logged(process, "hanging"), 30)
 
-    assert process.stop(timeout_s=10) == 0
+    assert process.stop(timeout_s=60) == 0
     assert list(process.run_dir.glob("*.json")) == []
 
 
@@ -66,7 +66,7 @@ def test_thread_that_hangs_does_not_keep_the_process(start: Start) -> None:
     process = start(K2_TEST_TROUBLE="hang_in_thread")
     eventually_sync(lambda: logged(process, "hanging"), 30)
 
-    assert process.stop(timeout_s=20) == 0
+    assert process.stop(timeout_s=60) == 0
 
 
 async def test_second_signal_does_not_wait_for_the_drain(start: Start) -> None:
@@ -78,7 +78,7 @@ async def test_second_signal_does_not_wait_for_the_drain(start: Start) -> None:
     await eventually(lambda: logged(process, "stopping"))
     process.signal(signal.SIGINT)
 
-    assert process.wait(timeout_s=10) == 70
+    assert process.wait(timeout_s=60) == 70
     assert logged(process, "stopped_before_drained")
 
 

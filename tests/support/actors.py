@@ -84,4 +84,4 @@ async def supervised(supervisor: Supervisor) -> AsyncIterator[asyncio.Task[None]
         yield run
     finally:
         await supervisor.stop()
-        await asyncio.wait_for(run, 10)
+        await asyncio.wait_for(run, 60)

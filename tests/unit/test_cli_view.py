@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from tools.cli.doors.watching import Flow
 from tools.cli.views.panel import panel
 
 
-def shown(flow: Flow) -> str:
+def shown(flow: Flow, *, away: Sequence[str] = (), width: int = 140) -> str:
     screen = StringIO()
-    Console(width=140, file=screen).print(panel(flow, title="k2", sent=None, expected=None))
+    status = panel(flow, title="k2", sent=None, expected=None, away=away)
+    Console(width=width, file=screen).print(status)
     return screen.getvalue()
 
 
@@ -26,3 +29,23 @@ def test_what_was_missed_and_what_waits_is_shown_where_it_is() -> None:
     assert "1 gap open" in troubled
     assert "3.0 MiB" in troubled
     assert "stopped" in troubled
+
+
+def test_a_part_that_is_away_is_named_with_what_waits_for_it() -> None:
+    """And why a writer does not commit, where one does not."""
+    well = shown(Flow(partitions=16, taken_partitions=16))
+    assert not any(word in well for word in ("away", "unread", "wait"))
+    killed = shown(Flow(partitions=16, taken_partitions=8), away=["writer-1"])
+    assert "writer-1" in killed
+    assert "8 partitions" in killed
+    stuck = shown(Flow(not_committing_because="the catalog does not answer"))
+    assert "the catalog does not answer" in stuck
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_every_line_fits_the_terminal(width: int) -> None:
+    """Long reasons go on below, and no word of them is lost."""
+    long = "k2-writer is 1,234,567 records behind (SOFT from 100,000), the log holds an hour of it"
+    text = shown(Flow(level="SOFT", explanation=long), away=["writer-1", "query-1"], width=width)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(word in text for word in long.split())

@@ -157,7 +157,8 @@ def test_process_that_ends_while_it_is_full_is_still_named() -> None:
     """It is started anew for its memory's sake, and the level stands until it has said so."""
     full = replace(REPORT, process="writer-2", memory_level=Level.CIRCUIT_BREAK)
     state = governed(standing(), lag(0), fleet=fleet_of(full))
-    assert "writer-2 at 10%" in explain(state, fleet_of(full), 1)
+    before = "memory before: writer-2 at 10% of its memory"
+    assert before in explain(state, fleet_of(full), 1)
     assert "writer-2 was full a moment ago" in explain(state, fleet_of(REPORT), 1)
 
 

@@ -122,7 +122,7 @@ def test_new_leader_takes_over_levels_and_override_from_the_record() -> None:
     said = snapshot("sample", state, Fleet(), OTHER, 1.0)
     assert (said.lag_level, said.groups[0].level) == (Level.SOFT, Level.GRACEFUL)
 
-    before = restored([Placed(1, 0, said), placed("claim", 2)])
+    before = restored([Placed(1, 70 * US_PER_S, said), placed("claim", 72)])
     again = taken_over(blank, 41, before, now_s=50.0, now_us=100 * US_PER_S)
     assert again.ladders[GROUP].level is Level.GRACEFUL
     assert again.override == override

@@ -93,6 +93,6 @@ async def test_who_leads_no_more_says_so_and_nothing_else(world: World) -> None:
     world.board.leadership.publish(leading.deaf(world.leads))
     world.board.recorded.publish(None)
     with pytest.raises(NotLeadingError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await world.pushing
     assert len(world.sent) == 1

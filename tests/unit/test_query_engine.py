@@ -49,7 +49,7 @@ async def test_too_many_waiting_are_refused(engine: Engine) -> None:
     """A full pool answers at once, with a time to try again, and then goes on."""
     pool = Pool("test", engine, workers=1, most_waiting=1)
     gate = threading.Event()
-    waiting = [asyncio.create_task(pool.run(lambda _: gate.wait(10))) for _ in range(2)]
+    waiting = [asyncio.create_task(pool.run(lambda _: gate.wait(60))) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(ExhaustedError) as caught:
         await pool.run(lambda _: None)

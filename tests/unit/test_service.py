@@ -55,7 +55,7 @@ async def test_running_service_answers_and_has_a_door(tmp_path: Path) -> None:
 
 
 def read(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=5) as response:
+    with urllib.request.urlopen(url, timeout=60) as response:
         body: bytes = response.read()
     return body.decode()
 
@@ -127,7 +127,7 @@ async def test_ready_that_raises_ends_the_service(tmp_path: Path) -> None:
             await run.ended()
 
     with pytest.raises(ScriptedError, match="cannot say"):
-        await asyncio.wait_for(run_until_it_ends(), 10)
+        await asyncio.wait_for(run_until_it_ends(), 60)
 
 
 async def test_port_in_use_releases_what_was_built(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Bench:
         def message(done: asyncio.Future[Flushed]) -> ToCommitter:
             return Commit(commit_id, parts, done)
 
-        return await ask(self.committer, message, timeout_s=10)
+        return await ask(self.committer, message, timeout_s=60)
 
 
 @pytest.fixture
@@ -231,7 +231,7 @@ async def test_the_table_is_read_after_the_commits_before(bench: Bench) -> None:
     """A placing must see what was on its way."""
     committing = asyncio.create_task(bench.commit(part()))
     await asyncio.sleep(0)
-    state = await ask(bench.committer, ReadTable, timeout_s=5)
+    state = await ask(bench.committer, ReadTable, timeout_s=60)
     assert committing.done() or bench.journal[-1] == "commit"
     assert state.cluster_id == "kafka-1"
     await committing
@@ -299,13 +299,13 @@ async def test_what_the_table_holds_by_now_is_written_anew(bench: Bench) -> None
 async def test_hole_at_the_venue_is_a_commit_of_its_own(bench: Bench) -> None:
     """What the table holds is no hole."""
     holes = {BTC: (Hole(5, 9, "halted", 1),)}
-    flushed = await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10)
+    flushed = await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=60)
     assert flushed == Flushed(11)
     (sent,) = bench.table.commits
     assert (sent.kind, sent.holes, sent.files) == (Kind.VENUE, holes, ())
     bench.table.holds_all = True
     with pytest.raises(HeldError):
-        await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10)
+        await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=60)
 
 
 async def test_hole_that_cannot_be_written_is_refused(bench: Bench) -> None:
@@ -313,5 +313,5 @@ async def test_hole_that_cannot_be_written_is_refused(bench: Bench) -> None:
     holes = {BTC: (Hole(5, 9, "halted", 1),)}
     bench.table.failures = [OSError("no space left on device")]
     with pytest.raises(UnavailableError, match="no space left"):
-        await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10)
-    assert await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=10) == Flushed(11)
+        await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=60)
+    assert await ask(bench.committer, partial(DeclareHoles, holes), timeout_s=60) == Flushed(11)
