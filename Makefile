@@ -4,6 +4,8 @@ SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PYTHON ?= python3
+# A registry that hiccups is back soon
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --retries 10 --timeout 60
 PROTOS := $(shell find protos -name '*.proto')
 
 .PHONY: help setup demo demo-degradation test faults soak check lint types imports protos lock bench bench-commits simulate clean
@@ -18,9 +20,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "K2 needs Python 3.11 or newer: say which with make PYTHON=python3.12"; exit 1; }
 	@echo "installing the locked dependencies into $(VENV) (once, a minute or two)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@command -v cc >/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.zig.lock
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@command -v cc >/dev/null || $(PIP) --require-hashes -r requirements.zig.lock
 	@touch $@
 
 # DURATION=60 ends by itself, RECORDING="a.gz b.gz" replays, PACE=1|10|max, SEED=7
@@ -60,7 +62,7 @@ protos: setup ## Generate the Protobuf and gRPC stubs
 	@$(PY) -m tools.generate_protos
 
 lock: setup ## Resolve the dependencies again and lock them with their hashes
-	@$(PY) -m pip install --quiet uv
+	@$(PIP) uv
 	@$(VENV)/bin/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --upgrade \
 		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet -o requirements.lock
 
