@@ -84,6 +84,12 @@ class WriterConfig(MaintenanceConfig, BackfillConfig):
         validation_alias="K2_WRITER_SESSION_TIMEOUT_MS",
         description="after so long a silence the group gives a writer's partitions to others",
     )
+    group_instance: str = Field(
+        "",
+        validation_alias="K2_WRITER_GROUP_INSTANCE",
+        description="a name that this writer alone has, and its successor after a restart: it then"
+        " takes over the partitions at once, where the group else waits for the session timeout",
+    )
     heartbeat_ms: int = Field(
         3_000,
         ge=50,

@@ -31,6 +31,7 @@ async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
         bootstrap_servers=config.kafka_bootstrap,
         client_id=config.name,
         group_id=config.group,
+        group_instance_id=config.group_instance or None,
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",

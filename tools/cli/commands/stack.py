@@ -6,7 +6,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,6 +54,9 @@ def up(
     ] = "",
     pace: Annotated[str, typer.Option(help=PACES)] = "1",
     flush_after_s: Annotated[float, typer.Option(min=0.1, help="Seconds between commits.")] = 10,
+    writers: Annotated[
+        int, typer.Option(min=1, max=5, help="Writers; they share the partitions.")
+    ] = 1,
     governors: Annotated[
         int, typer.Option(min=1, max=5, help="Governors; one leads, the others stand by.")
     ] = 1,
@@ -73,23 +77,26 @@ def up(
     layout.make()
     if detach:
         _detach(layout)
-    else:
-        asyncio.run(until_interrupted(_stay_up(source, layout, flush_after_s, governors)))
-
-
-async def _stay_up(source: Source, layout: Layout, flush_after_s: float, governors: int) -> None:
-    console = Console(highlight=False)
-    _refuse_a_second(layout)
+        return
     plan = Plan(
         layout,
         source.exchange(),
         flush_after_s,
         restarts=RestartPolicy(),
+        writers=writers,
         governors=governors,
-        on_step=lambda step: console.print(f"[dim]starting {step}[/]"),
     )
+    asyncio.run(until_interrupted(_stay_up(plan)))
+
+
+async def _stay_up(plan: Plan) -> None:
+    console = Console(highlight=False)
+    layout = plan.layout
+    _refuse_a_second(layout)
+    plan = replace(plan, on_step=lambda step: console.print(f"[dim]starting {step}[/]"))
     async with running(plan) as (fleet, task):
-        owner = Door(OWNER, "up", extra={"kafka": fleet.bootstrap})
+        parts = ",".join(part.name for part in fleet.parts() if part.name != "kafka")
+        owner = Door(OWNER, "up", extra={"kafka": fleet.bootstrap, "parts": parts})
         publish(layout.run, owner)
         try:
             show_doors(console, fleet.doors(), fleet.bootstrap)
@@ -169,14 +176,21 @@ def status(
     doors = running_doors()
     if not doors:
         raise UnavailableError(NOT_RUNNING)
-    flow = asyncio.run(flow_of(doors.values()))
+    flow, away = asyncio.run(flow_of(doors.values())), away_from(doors)
     form = chosen(output, None)
     if form is not Output.TABLE:
-        write_rows([rounded(asdict(flow))], (), form, None)
+        write_rows([{**rounded(asdict(flow)), "away": away}], (), form, None)
         return
     console = Console(highlight=False)
-    console.print(panel(flow, title="K2", sent=None, expected=None))
+    console.print(panel(flow, title="K2", sent=None, expected=None, away=away))
     show_doors(console, doors, bootstrap=None)
+
+
+def away_from(doors: Mapping[str, Door]) -> list[str]:
+    """Name the parts that `k2 up` keeps running and that have no open door at this moment."""
+    owner = doors.get(OWNER)
+    parts = owner.extra.get("parts", "").split(",") if owner else []
+    return [name for name in parts if name and name not in doors]
 
 
 def rounded(row: Row) -> Row:

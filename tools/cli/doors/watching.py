@@ -34,8 +34,11 @@ class Flow:
     committed_files: int | None = None
     commits: int | None = None
     dead_lettered: int | None = None
+    partitions: int | None = None
+    taken_partitions: int | None = None
     held_partitions: int | None = None
     held_because: str = ""
+    not_committing_because: str = ""
     tail_rows: int | None = None
     freshness_p50_us: int | None = None
     freshness_p99_us: int | None = None
@@ -59,7 +62,7 @@ async def flow_of(doors: Iterable[Door]) -> Flow:
 Answer = dict[str, int | float | str | bool]
 _ADD_UP = {
     *("received", "received_per_second", "gaps", "reconnects", "commits", "dead_lettered"),
-    *("open_gaps", "healed", "spooled_bytes", "not_taking", "held_partitions"),
+    *("open_gaps", "healed", "spooled_bytes", "not_taking", "held_partitions", "taken_partitions"),
 }
 
 
@@ -94,11 +97,14 @@ async def _ask_writer(address: str) -> Answer:
         except K2Error:
             return {}
     held = [partition.held_because for partition in answer.partitions if partition.held_because]
-    return {
+    # Of several writers the one that has trouble is shown.
+    trouble = {"held_because": "".join(held[:1]), "not_committing_because": answer.stopped_because}
+    told: Answer = {name: because for name, because in trouble.items() if because}
+    return told | {
         "commits": answer.commits,
         "dead_lettered": answer.dead_lettered_rows,
+        "taken_partitions": len(answer.partitions),
         "held_partitions": len(held),
-        "held_because": held[0] if held else "",
     }
 
 
@@ -114,6 +120,7 @@ async def _ask_query(address: str) -> Answer:
     return {
         "committed_rows": answer.committed_rows,
         "committed_files": answer.committed_files,
+        "partitions": sum(len(topic.offsets) for topic in answer.provenance.high),
         "tail_rows": answer.tail_rows,
         "freshness_p50_us": answer.freshness_p50_us,
         "freshness_p99_us": answer.freshness_p99_us,

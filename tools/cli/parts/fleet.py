@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from libs.market.errors import K2Error, UnavailableError
@@ -93,6 +94,7 @@ class Fleet:
         self._plan = plan
         self._ports = Ports()
         self._readers = [*self._services("writer", plan.writers), self._service("query")]
+        self._governors = self._services("governor", plan.governors, along=self._readers)
         self._ingestor = self._service("ingestor")
         self._exchange = [] if plan.exchange.live else [self._simulator()]
         self._kafka = self._broker()
@@ -127,8 +129,7 @@ class Fleet:
 
     def parts(self) -> list[Part]:
         """Return the parts in the order of their start."""
-        first, *others = self._services("governor", self._plan.governors, along=self._readers)
-        readers = [first, *others, *self._readers]
+        readers = [*self._governors, *self._readers]
         return [self._kafka, *readers, *self._exchange, self._ingestor]
 
     async def close(self) -> None:
@@ -197,9 +198,9 @@ class Fleet:
             f"{prefix}_GRPC_ADDRESS": self._address(service, number),
             f"{prefix}_METRICS_ADDRESS": self._address(service, number, METRICS_OFFSET),
         }
-        own = {
+        own: dict[str, Callable[[], dict[str, str]]] = {
             "governor": dict,
-            "writer": self._writer_variables,
+            "writer": partial(self._writer_variables, number),
             "query": self._query_variables,
             "ingestor": self._ingestor_variables,
         }
@@ -217,8 +218,12 @@ class Fleet:
         preferred = PORTS[service] + offset + (number - 1) * NEXT_OF_A_KIND
         return self._ports.address(preferred)
 
-    def _writer_variables(self) -> dict[str, str]:
-        return {"K2_WRITER_FLUSH_AFTER_S": f"{self._plan.flush_after_s:g}"}
+    def _writer_variables(self, number: int) -> dict[str, str]:
+        return {
+            "K2_WRITER_FLUSH_AFTER_S": f"{self._plan.flush_after_s:g}",
+            # Whoever is started in a killed one's place has its partitions at once.
+            "K2_WRITER_GROUP_INSTANCE": f"writer-{number}",
+        }
 
     def _query_variables(self) -> dict[str, str]:
         return {"K2_QUERY_SPILL_DIR": str(self.layout.data / "spill")}

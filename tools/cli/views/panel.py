@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -19,13 +21,20 @@ LEVEL_STYLES = {
 }
 
 
-def panel(flow: Flow, *, title: str, sent: int | None, expected: int | None) -> RenderableType:
-    """Show the whole way of a trade, from the exchange to the answer."""
+def panel(
+    flow: Flow,
+    *,
+    title: str,
+    sent: int | None,
+    expected: int | None,
+    away: Collection[str] = (),
+) -> RenderableType:
+    """Show the whole way of a trade, from exchange to answer; `away` are parts that ended."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(justify="right", no_wrap=True, min_width=16)
     grid.add_column(style="dim")
-    for name, value, note in _lines(flow, sent):
+    for name, value, note in [*_lines(flow, sent), *_of_parts(flow, away)]:
         grid.add_row(name, value, note)
     parts: list[RenderableType] = [grid]
     if expected:
@@ -78,6 +87,21 @@ def _of_ingestor(flow: Flow) -> list[tuple[str, RenderableType, str]]:
     if flow.not_taking:
         why = "its memory is short and its spool full; healed later"
         lines.append(("intake", Text("stopped", style="bold red"), why))
+    return lines
+
+
+def _of_parts(flow: Flow, away: Collection[str]) -> list[tuple[str, RenderableType, str]]:
+    """Say who waits for what, where a part is away or does not get on."""
+    lines: list[tuple[str, RenderableType, str]] = []
+    if away:
+        gone = Text(", ".join(sorted(away)), style="bold yellow")
+        lines.append(("away", gone, "ended, and is being started again"))
+    unread = (flow.partitions or 0) - (flow.taken_partitions or 0)
+    if unread > 0:
+        why = "no writer has them: they wait for the one that is away, or for the group to share"
+        lines.append(("unread", Text(plural(unread, "partition"), style="bold yellow"), why))
+    if flow.not_committing_because:
+        lines.append(("commits", Text("wait", style="bold red"), flow.not_committing_because))
     return lines
 
 
