@@ -22,7 +22,7 @@ from tools.kafka.settings import (
 )
 from tools.process.owned import OwnedProcess
 
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 240.0
 STOP_TIMEOUT_S = 15.0
 _LOG_TAIL_BYTES = 64_000
 

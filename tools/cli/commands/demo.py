@@ -38,9 +38,9 @@ SESSION_S = 60.0
 FLUSH_AFTER_S = 2.0
 REFRESH_S = 0.25
 LINE_EVERY_S = 2.0
-COMMIT_TIMEOUT_S = 20.0
+COMMIT_TIMEOUT_S = 60.0
 # No new row for this long after the session's end: what is missing then will not come.
-STALLED_AFTER_S = 15.0
+STALLED_AFTER_S = 45.0
 # The same where all that was received can be queried: nothing is on its way.
 SETTLED_AFTER_S = 5.0
 

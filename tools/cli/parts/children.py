@@ -23,7 +23,7 @@ from tools.process.owned import OwnedProcess
 
 log = structlog.get_logger()
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 STOP_GRACE_S = 25.0
 POLL_S = 0.05
 CONFINED = (sys.executable, "-IS", str(Path(confined.__file__)))
