@@ -91,10 +91,25 @@ def raised(ladder: Ladder, level: Level) -> Ladder:
     return ladder if level <= ladder.level else replace(ladder, level=level, below_since_s=None)
 
 
+def moved(ladder: Ladder, by_s: float) -> Ladder:
+    """The ladder with all that it remembers so much later, as on another clock.
+
+    Whoever takes it over has read nothing: no rest and no demand is taken over with it.
+    """
+    fell_at_s = None if ladder.fell_at_s is None else ladder.fell_at_s + by_s
+    reversals_s = tuple(time_s + by_s for time_s in ladder.reversals_s)
+    return Ladder(ladder.level, fell_at_s=fell_at_s, reversals_s=reversals_s)
+
+
+def reversals(ladder: Ladder, policy: Policy, now_s: float) -> int:
+    """How many rises after a fall still count."""
+    return len(_recent(ladder, policy, now_s))
+
+
 def cooldown_s(ladder: Ladder, policy: Policy, now_s: float) -> float:
     """Rest that a step down needs: doubled for every few reversals of late, up to a factor."""
     damping = policy.damping
-    recent = len(_recent(ladder, policy, now_s))
+    recent = reversals(ladder, policy, now_s)
     factor = min(2 ** (recent // damping.reversals_to_double), damping.most_cooldown_factor)
     return float(policy.cooldown_s * factor)
 

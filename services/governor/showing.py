@@ -6,11 +6,12 @@ from k2.governor.v1 import governor_pb2 as pb
 
 from libs.degradation.level import Level
 from libs.degradation.protocol import level_to_pb
+from libs.rpc.times import timestamp
 from services.governor.board import Board
 from services.governor.deciding.overrides import Override
 from services.governor.leading.following import standing_by
 from services.governor.leading.leadership import Leader
-from services.governor.views import Now, state, timestamp
+from services.governor.views import Now, state
 
 UNPROVEN = (
     "No directive is pushed now: Kafka has taken no record for {:.0f} s, so who leads is not sure."

@@ -11,6 +11,8 @@ from libs.degradation import machine
 from libs.degradation.level import Cause, Level
 from libs.degradation.messages import Directive
 from libs.degradation.protocol import directive_to_pb, duration_to_pb, level_to_pb, report_to_pb
+from libs.rpc.times import timestamp
+from services.governor.deciding.causes import NONE
 from services.governor.deciding.explain import explain
 from services.governor.deciding.govern import Standing
 from services.governor.deciding.replicas import Scale
@@ -30,18 +32,12 @@ class Now:
         return timestamp(self.unix_us + round((monotonic_s - self.monotonic_s) * 1_000_000))
 
 
-def timestamp(unix_us: int) -> Timestamp:
-    moment = Timestamp()
-    moment.FromMicroseconds(unix_us)
-    return moment
-
-
 def state(standing: Standing, fleet: Fleet, now: Now) -> pb.State:
     """Show everything. Before the first full sample no level is said, only why there is none."""
     return pb.State(
         directive=_overall(standing, fleet, now),
         level_since=timestamp(standing.level_since_us) if standing.orders else None,
-        groups=[_group(standing, group) for group in standing.groups.values()],
+        groups=[_group(standing, group, now) for group in standing.groups.values()],
         processes=[_process(member) for _, member in sorted(fleet.members.items())],
         cooldown=duration_to_pb(_cooldown_s(standing, now)),
         next_step_down=_next_step_down(standing, now),
@@ -68,8 +64,9 @@ def _overall(standing: Standing, fleet: Fleet, now: Now) -> pb.Directive:
     return directive_to_pb(replace(shown, explanation=because))
 
 
-def _group(standing: Standing, group: GroupLag) -> pb.GroupLag:
-    ladder = standing.ladders.get(group.group)
+def _group(standing: Standing, group: GroupLag, now: Now) -> pb.GroupLag:
+    ladder, found = standing.ladders.get(group.group), standing.findings.get(group.group, NONE)
+    policy = machine.lag_policy(standing.rules)
     rates = standing.flows.get(group.group, Flow()).rates
     scale = standing.scales.get(group.group, Scale())
     return pb.GroupLag(
@@ -84,6 +81,11 @@ def _group(standing: Standing, group: GroupLag) -> pb.GroupLag:
         capacity_per_s=scale.capacity_per_s or 0.0,
         desired_replicas=scale.desired if scale.known else 0,
         desired_because=scale.because,
+        rated=rates is not None,
+        behind=sorted(found.behind),
+        hot_partitions=[pb.PartitionRef(topic=t, partition=p) for t, p in sorted(found.hot)],
+        sink_down=sorted(found.sink_down),
+        reversals=machine.reversals(ladder, policy, now.monotonic_s) if ladder else 0,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from libs.degradation.level import Level, Rules
+from libs.degradation.machine import Ladder
 from libs.degradation.messages import Directive, Report
 from services.governor.deciding.govern import Orders, Standing, directive, govern
 from services.governor.leading import leadership as leading
@@ -135,7 +136,7 @@ class SimGovernor:
         epoch = self.topic.claim(self.name)
         self.state = leading.claimed(self.state, epoch, self.name)
         level = self.topic.level
-        before = Restored({GROUP: level}, level)
+        before = Restored({GROUP: Ladder(level)}, level, recorded_at_us=round(now_s * 1e6))
         now_us = round(now_s * 1e6)
         self.standing = taken_over(self.blank, epoch, before, now_s=now_s, now_us=now_us)
         self.fleet, self.recorded = Fleet(), None

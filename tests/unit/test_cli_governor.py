@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from k2.governor.v1 import governor_pb2 as pb
+from rich.console import Console
 
 from libs.market.errors import InvalidError
 from tools.cli.commands.governor import _override_request
 from tools.cli.commands.governor_plot import refuse_undrawable, story_of
 from tools.cli.commands.governor_watch import line_of, sparkline
 from tools.cli.times import moment, past_moment, span_s
+from tools.cli.views.governor_view import show_explained
 from tools.cli.views.picture import Series, Story, draw, thinned
 
 NOW = datetime(2026, 3, 1, 14, 0, tzinfo=UTC)
@@ -145,3 +148,27 @@ def test_watched_state_is_one_flat_line() -> None:
     said = line_of(state)
     assert (said["level"], said["causes"], said["override"]) == ("SOFT", ["LAG"], "why")
     assert said["groups"] == {"g": {"lag": 9, "known": True}}
+
+
+def test_an_explanation_shows_what_was_found_of_a_group() -> None:
+    """Who is behind, where it is hot or held, what comes; and no rate where there was none."""
+    sample = record(5, 2, 907_000)
+    group = sample.groups[0]
+    assert "unknown" in explained(sample)
+    group.rated, group.produced_per_s, group.decoded_per_s = True, 2_000, 1_500
+    group.behind.append("writer-1")
+    group.sink_down.append("writer-2")
+    group.hot_partitions.add(topic="t", partition=3)
+    group.partitions.add(topic="t", partition=4, held=True)
+    group.held_lag, group.reversals = 7_000, 4
+    shown = explained(sample)
+    for said in ("2,000", "1,500", "writer-1 behind", "writer-2 fail", "t 3 hot", "(4)", "4 rises"):
+        assert said in shown
+    assert "unknown" not in shown
+
+
+def explained(sample: pb.Record) -> str:
+    console = Console(file=StringIO(), width=120, highlight=False)
+    show_explained(console, pb.ExplainResponse(explanation="why", sample=sample))
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()

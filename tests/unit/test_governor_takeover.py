@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from k2.governor.v1 import governor_pb2 as pb
 
 from libs.degradation import machine
 from libs.degradation.level import Level, Rules
@@ -84,7 +83,7 @@ def test_a_reversal_counts_no_longer_for_having_been_taken_over() -> None:
     """Ten minutes from when it was, whoever has led meanwhile."""
     record = recorded(flapping(BLANK, 310.0), Fleet(), 310.0)
     policy, old = lag_policy(RULES), taken(record, after_s=400.0)
-    assert machine.reversals(old.ladders[GROUP], policy, 5_000.0) == 2
+    assert machine.reversals(old.ladders[GROUP], policy, 5_000.0) == 3
     gone = taken(record, after_s=601.0)
     assert machine.reversals(gone.ladders[GROUP], policy, 5_000.0) == 0
 
@@ -138,7 +137,6 @@ def test_the_record_says_as_data_who_is_behind_and_by_what() -> None:
     assert group.rated
     assert group.produced_per_s == group.decoded_per_s == pytest.approx(2_000)
     assert group.desired_because
-    assert shown.rules == pb.Rules.FromString(shown.rules.SerializeToString())
     assert (shown.rules.recovery_share, shown.rules.cooldown.seconds) == (0.5, 30)
 
 

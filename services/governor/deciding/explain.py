@@ -29,7 +29,7 @@ def _level(standing: Standing, orders: Orders, fleet: Fleet, now_s: float) -> It
     if orders.level is Level.NORMAL and not orders.override:
         yield f"NORMAL: {'; '.join(_at_rest(standing, fleet))}."
     if orders.memory_level > Level.NORMAL:
-        yield _by_memory(orders, fleet)
+        yield _by_memory(orders, fleet, standing.rules.memory.trigger(orders.memory_level))
     if orders.override:
         yield _by_operator(standing, orders)
         return
@@ -54,12 +54,16 @@ def _at_rest(standing: Standing, fleet: Fleet) -> Iterator[str]:
         yield f"the fullest process is {_fullness(fullest)} (SOFT from {soft:.0%})"
 
 
-def _by_memory(orders: Orders, fleet: Fleet) -> str:
-    """Name who is full, also one that has just ended to begin anew."""
+def _by_memory(orders: Orders, fleet: Fleet, trigger: float) -> str:
+    """Name who is full, or was: also one that has just ended to begin anew."""
     level = orders.memory_level
-    names = (name for name, own in orders.memory_levels.items() if own is level)
-    guilty = [_full(name, fleet.members.get(name), level) for name in names]
-    return f"{level.name} because of memory: {', '.join(guilty)}."
+    named = {
+        name: fleet.members.get(name) for name, own in orders.memory_levels.items() if own is level
+    }
+    there = [one for one in named.values() if one and one.report.memory_level is level]
+    when = "" if any(_memory_share(one) >= trigger for one in there) else " before"
+    guilty = ", ".join(_full(name, member, level) for name, member in named.items())
+    return f"{level.name} because of memory{when}: {guilty} ({level.name} from {trigger:.0%})."
 
 
 def _full(name: str, member: Member | None, level: Level) -> str:

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
+from libs.degradation import machine
 from libs.degradation.level import Level
 from libs.degradation.machine import Ladder
 from services.governor.deciding.explain import explain
 from services.governor.deciding.govern import Standing
 from services.governor.deciding.overrides import Override
 from services.governor.deciding.turns import Turn
+from services.governor.leading.groups import damping_of, recorded_group, restored_ladder
 from services.governor.leading.leadership import Leader
 from services.governor.observing.fleet import Fleet, Member
-from services.governor.observing.lag import GroupLag
 from services.governor.record.records import (
     SNAPSHOTS,
     Kind,
     Placed,
     Record,
-    RecordedGroup,
-    RecordedPartition,
     RecordedProcess,
 )
+
+NORMAL = Level.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a new leader takes over from the record."""
+    """What a new leader takes over from the record.
 
-    ladders: dict[str, Level]
+    The times of the ladders and of the turn are from when that was recorded.
+    """
+
+    ladders: Mapping[str, Ladder] = field(default_factory=dict)
     level: Level | None = None
     level_since_us: int = 0
     override: Override | None = None
     restarting: str = ""
+    recorded_at_us: int = 0
+
+    def age_s(self, now_us: int) -> float:
+        return max(0.0, (now_us - self.recorded_at_us) / 1_000_000)
 
 
 def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s: float) -> Record:
@@ -58,39 +66,55 @@ def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s
         explanation=explain(standing, fleet, now_s),
         lag_thresholds=standing.rules.lag.in_order,
         memory_thresholds=standing.rules.memory.in_order,
-        groups=tuple(_group(standing, name) for name in sorted(standing.ladders)),
+        damping=damping_of(standing.rules),
+        groups=tuple(recorded_group(standing, name, now_s) for name in sorted(standing.ladders)),
         processes=tuple(_process(member) for _, member in sorted(fleet.members.items())),
     )
 
 
 def restored(records: Iterable[Placed]) -> Restored:
     """Read what the governors before have left behind: the newest snapshot, the last override."""
-    newest: Record | None = None
+    newest: Placed | None = None
     override: Override | None = None
     for placed in records:
         override = override if placed.record.kind == "claim" else placed.record.override
-        newest = placed.record if placed.record.kind in SNAPSHOTS else newest
+        newest = placed if placed.record.kind in SNAPSHOTS else newest
     if newest is None:
-        return Restored({}, override=override)
-    ladders = {group.group: Level(group.level) for group in newest.groups}
-    return Restored(ladders, newest.level, newest.level_since_us, override, newest.restarting)
+        return Restored(override=override)
+    said = newest.record
+    return Restored(
+        {group.group: restored_ladder(group) for group in said.groups},
+        said.level,
+        said.level_since_us,
+        override,
+        said.restarting,
+        newest.time_us,
+    )
 
 
 def taken_over(
     blank: Standing, epoch: int, before: Restored, *, now_s: float, now_us: int
 ) -> Standing:
-    """Begin where the record ends. Nothing is ordered yet: lag has not been read."""
+    """Begin where the record ends. Nothing is ordered yet: lag has not been read.
+
+    A level counts while some process may still hold it by that record: for a TTL, and then for the
+    rest that its own first step down needs. From an older one nothing is known any more that the
+    lag, and what attached processes apply, do not say better. Reversals have a window of their own.
+    """
     left_s = before.override.left_s(now_us) if before.override else 0.0
+    recorded_s = now_s - before.age_s(now_us)
+    known = before.age_s(now_us) <= blank.ttl_s + blank.rules.cooldown_s
+    ladders = {name: machine.moved(lad, recorded_s) for name, lad in before.ladders.items()}
     return replace(
         blank,
         epoch=epoch,
         orders=None,
-        ladders={name: Ladder(level) for name, level in before.ladders.items()},
-        restored_level=before.level,
-        level_since_us=before.level_since_us,
+        ladders=ladders if known else {n: replace(one, level=NORMAL) for n, one in ladders.items()},
+        restored_level=before.level if known else None,
+        level_since_us=before.level_since_us if known else 0,
         override=before.override,
         override_until_s=now_s + left_s,
-        turn=Turn(before.restarting, 0, now_s) if before.restarting else None,
+        turn=Turn(before.restarting, 0, recorded_s) if before.restarting else None,
     )
 
 
@@ -113,21 +137,6 @@ def _causes(standing: Standing) -> Iterable[str]:
     if orders.memory_level > Level.NORMAL:
         yield "MEMORY"
     yield from map(str, orders.causes)
-
-
-def _group(standing: Standing, name: str) -> RecordedGroup:
-    group = standing.groups.get(name, GroupLag(name))
-    return RecordedGroup(
-        group=name,
-        lag=group.lag,
-        known=group.known,
-        level=int(standing.ladders[name].level),
-        desired_writers=standing.scales[name].desired if name in standing.scales else 0,
-        partitions=tuple(
-            RecordedPartition(p.topic, p.partition, p.end_offset, p.decoded_offset)
-            for p in group.partitions
-        ),
-    )
 
 
 def _process(member: Member) -> RecordedProcess:

@@ -22,10 +22,16 @@ class RecordedPartition(msgspec.Struct, frozen=True, array_like=True):
     partition: int
     end_offset: int
     decoded_offset: int
+    held: bool = False
 
 
 class RecordedGroup(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`level` is the one that its lag asks for, whatever an operator has set."""
+    """`level` is the one that its lag asks for, whatever an operator has set.
+
+    `behind`, `hot` and `sink_down` are what was found of it: who sheds, where alone that helps, and
+    whose commits fail. Rates are None where there was none yet. What its ladder remembers is
+    recorded by how long ago it was: another governor's clock begins elsewhere.
+    """
 
     group: str
     lag: int
@@ -33,6 +39,27 @@ class RecordedGroup(msgspec.Struct, frozen=True, omit_defaults=True):
     level: int
     partitions: tuple[RecordedPartition, ...] = ()
     desired_writers: int = 0
+    desired_because: str = ""
+    produced_per_s: float | None = None
+    decoded_per_s: float | None = None
+    capacity_per_s: float | None = None
+    behind: tuple[str, ...] = ()
+    hot: tuple[tuple[str, int], ...] = ()
+    sink_down: tuple[str, ...] = ()
+    fell_ago_s: float | None = None
+    reversals_ago_s: tuple[float, ...] = ()
+
+
+class RecordedDamping(msgspec.Struct, frozen=True, array_like=True):
+    """The rest of the rules, beside the thresholds."""
+
+    cooldown_s: float
+    recovery_share: float
+    reversals_to_double: int
+    reversal_window_s: float
+    most_cooldown_factor: int
+    lag_samples_up: int
+    sink_down_failures: int
 
 
 class RecordedProcess(msgspec.Struct, frozen=True, array_like=True):
@@ -64,6 +91,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     explanation: str = ""
     lag_thresholds: tuple[float, ...] = ()
     memory_thresholds: tuple[float, ...] = ()
+    damping: RecordedDamping | None = None
     groups: tuple[RecordedGroup, ...] = ()
     processes: tuple[RecordedProcess, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -69,11 +70,15 @@ def show_explained(console: Console, found: pb.ExplainResponse) -> None:
 
 
 def _show_inputs(console: Console, sample: pb.Record) -> None:
-    lag = grid(("consumer group", "lag", "level"), title="Lag")
+    lag = grid(("consumer group", "lag", "comes /s", "decoded /s", "level"), title="Lag")
     for group in sample.groups:
         number = count(group.lag) if group.known else "unknown"
-        lag.add_row(group.consumer_group, number, styled(level_name(group.level)))
+        level = styled(level_name(group.level))
+        lag.add_row(group.consumer_group, number, *_rates(group), level)
     show(console, lag)
+    for group in sample.groups:
+        for said in _findings(group):
+            console.print(f"{group.consumer_group}: {said}", style="dim")
     if sample.processes:
         memory = grid(("process", "service", "memory", "of", "level", "applied"), title="Memory")
         for process in sample.processes:
@@ -86,6 +91,27 @@ def _show_inputs(console: Console, sample: pb.Record) -> None:
                 styled(level_name(process.applied_level)),
             )
         show(console, memory)
+
+
+def _rates(group: pb.GroupLag) -> tuple[str, str]:
+    if not group.rated:
+        return "unknown", "unknown"
+    return count(round(group.produced_per_s)), count(round(group.decoded_per_s))
+
+
+def _findings(group: pb.GroupLag) -> Iterator[str]:
+    """Say what was found of a group, where anything was."""
+    if group.behind:
+        yield f"{', '.join(group.behind)} behind with a part of the lag: told to shed"
+    if group.hot_partitions:
+        hot = ", ".join(f"{one.topic} {one.partition}" for one in group.hot_partitions)
+        yield f"{hot} hot: shedding helps there alone"
+    if held := [str(one.partition) for one in group.partitions if one.held]:
+        yield f"{count(group.held_lag)} records wait in held partitions ({', '.join(held)})"
+    if group.sink_down:
+        yield f"commits of {', '.join(group.sink_down)} fail"
+    if group.reversals:
+        yield f"{group.reversals} rises after a fall in the last minutes"
 
 
 def _show_changes(console: Console, found: pb.ExplainResponse) -> None:

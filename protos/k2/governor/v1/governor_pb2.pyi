@@ -479,6 +479,11 @@ class GroupLag(_message.Message):
     CAPACITY_PER_S_FIELD_NUMBER: _builtins.int
     DESIRED_REPLICAS_FIELD_NUMBER: _builtins.int
     DESIRED_BECAUSE_FIELD_NUMBER: _builtins.int
+    BEHIND_FIELD_NUMBER: _builtins.int
+    HOT_PARTITIONS_FIELD_NUMBER: _builtins.int
+    SINK_DOWN_FIELD_NUMBER: _builtins.int
+    REVERSALS_FIELD_NUMBER: _builtins.int
+    RATED_FIELD_NUMBER: _builtins.int
     consumer_group: _builtins.str
     lag: _builtins.int
     known: _builtins.bool
@@ -494,8 +499,24 @@ class GroupLag(_message.Message):
     desired_replicas: _builtins.int
     """Writers that would keep up and drain the lag in time, and why so many."""
     desired_because: _builtins.str
+    reversals: _builtins.int
+    """Rises after a fall that still count: so many of them lengthen the cooldown."""
+    rated: _builtins.bool
+    """Whether there is a rate: without one the two rates are 0."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionLag]: ...
+    @_builtins.property
+    def behind(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """From GRACEFUL on: the processes that shed, for their own partitions have their part of the lag."""
+
+    @_builtins.property
+    def hot_partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionRef]:
+        """Where alone shedding helps."""
+
+    @_builtins.property
+    def sink_down(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The processes whose commits fail."""
+
     def __init__(
         self,
         *,
@@ -510,10 +531,15 @@ class GroupLag(_message.Message):
         capacity_per_s: _builtins.float = ...,
         desired_replicas: _builtins.int = ...,
         desired_because: _builtins.str = ...,
+        behind: _abc.Iterable[_builtins.str] | None = ...,
+        hot_partitions: _abc.Iterable[Global___PartitionRef] | None = ...,
+        sink_down: _abc.Iterable[_builtins.str] | None = ...,
+        reversals: _builtins.int = ...,
+        rated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_per_s", b"capacity_per_s", "consumer_group", b"consumer_group", "decoded_per_s", b"decoded_per_s", "desired_because", b"desired_because", "desired_replicas", b"desired_replicas", "held_lag", b"held_lag", "known", b"known", "lag", b"lag", "level", b"level", "partitions", b"partitions", "produced_per_s", b"produced_per_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "capacity_per_s", b"capacity_per_s", "consumer_group", b"consumer_group", "decoded_per_s", b"decoded_per_s", "desired_because", b"desired_because", "desired_replicas", b"desired_replicas", "held_lag", b"held_lag", "hot_partitions", b"hot_partitions", "known", b"known", "lag", b"lag", "level", b"level", "partitions", b"partitions", "produced_per_s", b"produced_per_s", "rated", b"rated", "reversals", b"reversals", "sink_down", b"sink_down"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
