@@ -212,7 +212,7 @@ def test_what_is_missing_has_an_exit_code_of_its_own(k2_up: Home) -> None:
     assert (answer.code, hole["reason"]) == (NOT_COMPLETE, "GAP")
     assert (int(hole["first_id"]), int(hole["last_id"])) == (first - 5, first - 1)
     told = k2_up.k2("completeness", "BTCUSDT", *ids, "-o", "table")
-    assert f"ids {first - 5}..{first - 1} (5)" in told.text
+    assert f"ids {first - 5} to {first - 1} (5)" in told.text
     assert k2_up.k2("completeness", "NOSUCHTHING").code == NOT_FOUND
 
 

@@ -27,7 +27,7 @@ def test_every_reason_of_incompleteness_has_a_next_step() -> None:
     ("hole", "words"),
     [
         (pb.MissingRange(first_id=7, last_id=7), "id 7"),
-        (pb.MissingRange(first_id=7, last_id=1_006), "ids 7..1006 (1,000)"),
+        (pb.MissingRange(first_id=7, last_id=1_006), "ids 7 to 1006 (1,000)"),
         (pb.MissingRange(topic="t", partition=3, start=5, end=9), "t/3 [5, 9)"),
         (pb.MissingRange(reason="NOT_PROVABLE"), ""),
     ],

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from k2.query.v1 import query_pb2
 from rich.console import Console
 
 from tools.cli.views.footnote import footnote, tell_lacks
-from tools.cli.views.tables import cell, grid, plain_decimal, show, table_of
+from tools.cli.views.tables import cell, grid, plain_decimal, shares, show, table_of
 
 
 def printed(columns: list[str], rows: list[list[object]], *, width: int) -> str:
@@ -28,6 +30,31 @@ def test_nothing_is_clipped(width: int) -> None:
     assert "61837.630000000001" in shown
     assert "BTCUSDT" in shown
     assert "…" not in shown
+
+
+TOPIC = "market.crypto.trades.binance"
+HOLE = ["a gap", f"{TOPIC}/3 [12000, 45000)", "2026-11-21 21:11:14.734 to 21:11:15.982", 3_000]
+
+
+@pytest.mark.parametrize("width", [50, 60, 120])
+def test_words_go_on_below_where_the_screen_is_narrow(width: int) -> None:
+    """Within it, every word whole, but for one as long as a topic's name."""
+    shown = printed(["why", "what", "between", "records"], [HOLE], width=width)
+    assert max(map(len, shown.splitlines())) <= width
+    found = shown.split()
+    assert {"gap", "45000)", "21:11:14.734", "3000"} <= set(found)
+    assert "…" not in shown
+    assert (f"{TOPIC}/3" in found) == (width > 50)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 60)), min_size=1), st.integers(0, 200))
+def test_room_is_shared_and_none_of_it_twice(wants: list[tuple[int, int]], more: int) -> None:
+    """No column gets less than it needs, nor more than it wants, and no room is left unused."""
+    least, most = [n for n, _ in wants], [n + further for n, further in wants]
+    room = sum(least) + more
+    given_to = shares(least, most, room)
+    assert all(a <= w <= b for a, w, b in zip(least, given_to, most, strict=True))
+    assert sum(given_to) == min(room, sum(most))
 
 
 def test_times_are_as_short_as_they_are_exact() -> None:

@@ -136,7 +136,7 @@ def _show_series(console: Console, certificate: pb.CheckCompletenessResponse) ->
         name = f"{series.exchange} {series.asset_class.lower()} {series.symbol}"
         table.add_row(
             f"{name}, epoch {series.sequence_epoch}" if series.sequence_epoch else name,
-            f"{series.held[0].first_id}..{series.held[-1].last_id}" if series.held else "none",
+            f"{series.held[0].first_id} to {series.held[-1].last_id}" if series.held else "none",
             *(f"{n:,}" for n in (series.stored_ids, series.tail_ids, series.duplicates)),
         )
     show(console, table)
@@ -172,7 +172,7 @@ def what_of(hole: pb.MissingRange) -> str:
         count = hole.last_id - hole.first_id + 1
         if count == 1:
             return f"id {hole.first_id}"
-        return f"ids {hole.first_id}..{hole.last_id} ({count:,})"
+        return f"ids {hole.first_id} to {hole.last_id} ({count:,})"
     if not hole.topic:
         return ""
     return f"{hole.topic}/{hole.partition} [{hole.start}, {hole.end})"

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 
@@ -22,6 +22,8 @@ NUMBERS = frozenset(
     }
 )
 _WIDEST = 10_000
+# As long as any id.
+_LONG_WORD = 20
 
 
 def grid(columns: Iterable[str], *, title: str | None = None) -> Table:
@@ -42,16 +44,51 @@ def grid(columns: Iterable[str], *, title: str | None = None) -> Table:
 
 
 def show(console: Console, table: Table) -> None:
-    """Print a table: closer where the screen is narrow, and whole where that is not enough."""
+    """Print a table: closer where the screen is narrow, then in more lines, and else whole.
+
+    A line ends between words, and in a word only where that is a long one: a topic's name.
+    """
     if _natural_width(console, table) > console.width:
         table.padding = 0
+    if _natural_width(console, table) > console.width:
+        _fold(console, table)
     width = max(_natural_width(console, table), console.width)
     whole = Console(file=console.file, width=width, force_terminal=console.is_terminal)
     whole.print(table)
 
 
 def _natural_width(console: Console, table: Table) -> int:
-    return Measurement.get(console, console.options.update(max_width=_WIDEST), table).maximum
+    return _measured(console, table).maximum
+
+
+def _measured(console: Console, what: RenderableType) -> Measurement:
+    return Measurement.get(console, console.options.update(max_width=_WIDEST), what)
+
+
+def _fold(console: Console, table: Table) -> None:
+    """Let lines end between words, where that is enough; rich alone would cut words off."""
+    columns = [[column.header, *column.cells] for column in table.columns]
+    cells = [[_measured(console, cell) for cell in column] for column in columns]
+    least = [max(cell.minimum for cell in column) for column in cells]
+    most = [max(cell.maximum for cell in column) for column in cells]
+    room = console.width - _natural_width(console, table) + sum(most)
+    if sum(least) > room:
+        numbers = [column.justify == "right" for column in table.columns]
+        least = [w if n else min(w, _LONG_WORD) for w, n in zip(least, numbers, strict=True)]
+    if sum(least) <= room:
+        for column, width in zip(table.columns, shares(least, most, room), strict=True):
+            column.no_wrap, column.overflow, column.width = False, "fold", width
+
+
+def shares(least: Sequence[int], most: Sequence[int], room: int) -> list[int]:
+    """Give each column what it needs at least, and of the rest first to those that lack little."""
+    given, left = list(least), room - sum(least)
+    wanting = sorted(range(len(given)), key=lambda at: most[at] - least[at])
+    for rank, at in enumerate(wanting):
+        more = min(most[at] - least[at], left // (len(wanting) - rank))
+        given[at] += more
+        left -= more
+    return given
 
 
 def table_of(columns: Sequence[str], rows: Iterable[Sequence[object]], *, exact: bool) -> Table:
