@@ -51,5 +51,5 @@ def _calm(state: Obedience, own: OwnReport, now_s: float) -> bool:
     if own.held or own.commit_failures or own.restart_wanted:
         return False
     if own.lag is None:
-        return not own.positions
+        return not own.consumer_group
     return own.lag < lag_policy(state.rules, writers=writers(state)).recovery_point(Level.SOFT)

@@ -18,7 +18,8 @@ class OwnReport:
     """What only the service itself knows of its work; the defaults fit one that reads no topic.
 
     `positions` are the next offsets to decode. `lag` is how many positions up to the log's end are
-    not decoded yet, over the partitions it has now; None where it cannot tell. `held` are those
+    not decoded yet, over the partitions it has now; None where it cannot tell, which holds a level,
+    save where there is no `consumer_group`: who reads no topic has no lag. `held` are those
     that wait at records which cannot be read: their lag is not in `lag`, for no level helps it.
     `restart_wanted`: only a process started anew gives its memory back.
     """

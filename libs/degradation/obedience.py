@@ -97,7 +97,7 @@ def watch(state: Obedience, memory: MemoryUse, own: OwnReport, now_s: float) -> 
     if watched.directed(now_s):
         return watched
     policy = lag_policy(watched.rules, writers=writers(watched))
-    return replace(watched, lag=step(watched.lag, Reading(own.lag), policy, now_s))
+    return replace(watched, lag=step(watched.lag, Reading(_lag(own)), policy, now_s))
 
 
 def applied(state: Obedience, now_s: float) -> Applied:
@@ -156,6 +156,12 @@ def _settle(state: Obedience, memory: MemoryUse, now_s: float) -> Obedience:
     if now_s > state.settled_at_s:
         return state
     return replace(state, baseline_bytes=min(state.baseline_bytes, memory.used_bytes))
+
+
+def _lag(own: OwnReport) -> int | None:
+    """Who reads no topic has no lag: it comes down step by step, where nobody directs it."""
+    reads_none = not own.consumer_group and own.lag is None
+    return 0 if reads_none else own.lag
 
 
 def _causes(state: Obedience, lag_level: Level, memory_level: Level) -> frozenset[Cause]:

@@ -181,7 +181,7 @@ def test_thresholds_are_shared_out_among_the_writers_of_the_last_directive() -> 
 def test_unknown_own_lag_holds_the_level_without_a_governor() -> None:
     """A process that reads no topic cannot know better than the last directive."""
     world = World()
-    world.own = OwnReport(lag=None)
+    world.own = OwnReport("k2-writer", lag=None)
     world.agent.obey(told(lag=Level.SOFT))
     world.pass_s(100)
     assert world.level is Level.SOFT
