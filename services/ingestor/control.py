@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import structlog
@@ -68,6 +69,8 @@ class Control(Actor):
         self._intake = intake
         self._spool_full = spool_full
         self._stopping = asyncio.Event()
+        self._to_give_back = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="give-back")
 
     def bear(self, applied: Applied) -> None:
         self.memory_level = applied.memory_level
@@ -76,6 +79,7 @@ class Control(Actor):
     async def run(self) -> None:
         while not self._stopping.is_set():
             self.decide()
+            await self._give_back()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._stopping.wait()
@@ -83,13 +87,22 @@ class Control(Actor):
     async def stop(self) -> None:
         self._stopping.set()
 
+    async def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
     def decide(self) -> None:
         must_stop = self.memory_level >= Level.CIRCUIT_BREAK and self._spool_full()
         if must_stop and self._intake.taking:
             log.error("intake_stopped", memory_level=self.memory_level.name, spool="full")
             self._intake.stop()
-            give_back()
+            self._to_give_back = True
         elif not must_stop and not self._intake.taking:
             log.warning("intake_goes_on", memory_level=self.memory_level.name)
             self._intake.open()
         measures.TAKING.set(self._intake.taking)
+
+    async def _give_back(self) -> None:
+        """Return free memory to the system; the event loop goes on meanwhile."""
+        if self._to_give_back:
+            self._to_give_back = False
+            await asyncio.get_running_loop().run_in_executor(self._thread, give_back)

@@ -12,6 +12,7 @@ from services.ingestor.delivering.backlog import Backlog
 from services.ingestor.delivering.deliverer import Deliverer
 from services.ingestor.delivering.delivery import Delivery, Producer
 from services.ingestor.parsing.symbols import SymbolTable
+from services.ingestor.publishing.book import SymbolPage, read_book
 from services.ingestor.publishing.publisher import Destination, Publisher
 from services.ingestor.spool.spool import Found, Spool
 from tests.support.actors import WITHOUT_WAITING
@@ -62,3 +63,8 @@ async def middle(
     found = await backlog.open()
     publisher.resume(found.runs)
     return Middle(publisher, deliverer, backlog, spool, found)
+
+
+def last_booked(folder: Path, symbol: str = "BTCUSDT") -> int:
+    """Return the newest id that the book says is in Kafka; 0 where it says nothing."""
+    return read_book(folder).get(symbol, SymbolPage(0)).last

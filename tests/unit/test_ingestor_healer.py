@@ -15,7 +15,7 @@ from libs.runtime.backoff import Backoff
 from libs.runtime.mailbox import Mailbox
 from services.ingestor.healing.budget import HISTORICAL_TRADES_WEIGHT
 from services.ingestor.healing.healer import Healer, HealingRules
-from services.ingestor.healing.rest import Answer, RestTrade, TradesApi
+from services.ingestor.healing.rest import Answer, RestTrade, TradesApi, read
 from services.ingestor.publishing.messages import Healed, Listed, Message, NeverWere
 from services.ingestor.publishing.publisher import OpenGap, QuietSymbol
 from services.ingestor.publishing.sequence import Gap, SymbolSequence
@@ -132,7 +132,7 @@ async def test_failures_and_refusals_are_followed_by_another_try() -> None:
     script = (
         UnavailableError("no exchange"),
         Answer(500, problem="500"),
-        Answer(429, retry_after_s=0, problem="429"),
+        Answer(429, retry_after_s=0, problem="429", for_all=True),
     )
     world = World(Api(*range(1, 30), script=script))
     world.gap(10, 12)
@@ -223,3 +223,15 @@ async def test_an_exchange_that_counts_anew_makes_no_gap_of_a_quiet_symbol() -> 
         await eventually(lambda: world.api.asked)
     assert (world.state.missing, world.state.before) == (0, 40)
     assert world.mailbox.depth == 0
+
+
+async def test_a_firewall_stops_all_healing_for_a_while() -> None:
+    """No other gap and no quiet symbol is asked for; who looks is told why."""
+    world = World(Api(*range(1, 30), script=(read(403, {}, b"<html>"),)))
+    world.gap(10, 12)
+    world.gap(15, 16)
+    async with world.healing():
+        await eventually(lambda: world.healer.waits_because)
+        assert "403" in world.healer.waits_because
+    assert world.healer.budget.wait_s(world.healer._now_s()) > 30
+    assert len(world.api.asked) == 1

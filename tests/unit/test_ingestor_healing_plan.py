@@ -154,3 +154,24 @@ def test_ids_that_never_were_are_missed_no_longer() -> None:
     state.step(6, 2, 2, 1)
     state.close(3, 4)
     assert (spans(state), state.missing, state.venue_holes) == ([(2, 2), (5, 5)], 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "for_all"),
+    [
+        (403, b"<html>403 Forbidden</html>", True),
+        (403, b"", True),
+        (403, b'{"code":-2015,"msg":"Invalid API-key"}', False),
+        (418, b"", True),
+        (429, b'{"code":-1003,"msg":"Too much."}', True),
+        (401, b'{"code":-2014,"msg":"API-key format invalid"}', False),
+        (404, b"", False),
+    ],
+)
+def test_a_refusal_of_the_address_is_told_from_one_of_the_request(
+    status: int, body: bytes, *, for_all: bool
+) -> None:
+    """Binance's firewall answers 403 without a code of its own."""
+    answer = read(status, {}, body)
+    assert answer.for_all is for_all
+    assert ("API_KEY" in answer.problem) is (status in (401, 403) and not for_all)

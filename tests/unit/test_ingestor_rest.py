@@ -58,7 +58,7 @@ async def test_a_refusal_whose_text_is_cut_off_is_obeyed(
     """Who went on would be banned."""
     _, api = exchange
     answer = await api.historical_trades("BTCUSDT", 1, 5)
-    assert answer == Answer(429, retry_after_s=7, problem="429")
+    assert answer == Answer(429, retry_after_s=7, problem="429", for_all=True)
 
 
 async def test_trades_that_are_cut_off_are_none(exchange: tuple[Exchange, TradesApi]) -> None:

@@ -189,3 +189,19 @@ def test_runs_of_ids_are_named_by_symbol() -> None:
     keys = [b"A", b"B", b"A", b"A", b"B"]
     mixed = Records("t", 0, keys, [b""] * 5, (), np.array([1, 9, 2, 4, 10]))
     assert id_runs(mixed) == [("A", 1, 2), ("A", 4, 4), ("B", 9, 10)]
+
+
+def test_what_was_torn_before_stays_beside_what_is_torn_now(tmp_path: Path) -> None:
+    """File numbers begin anew once the spool is empty."""
+    contents = []
+    for id_ in (1, 2):
+        killed, _ = opened(tmp_path)
+        killed.append([records(id_)])
+        killed.close()
+        (file,) = tmp_path.glob("*.spool")
+        file.write_bytes(file.read_bytes()[:-1])
+        contents.append(file.read_bytes())
+        spool, found = opened(tmp_path)
+        assert [torn.path.read_bytes() for torn in found.torn] == contents[-1:]
+        spool.close()
+    assert sorted(torn.read_bytes() for torn in tmp_path.glob("*.torn")) == sorted(contents)

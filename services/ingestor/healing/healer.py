@@ -43,7 +43,6 @@ BACKOFF = Backoff(first_s=1, most_s=120)
 QUIET_AFTER_S = 10.0
 # Then other gaps have their turn.
 MOST_PAGES_A_TURN = 20
-REFUSALS = (418, 429)
 NO_WRITER = "the exchange never had them, and no writer is known to record it"
 
 
@@ -142,7 +141,7 @@ class Healer(Actor):
         except UnavailableError as error:
             self._look_up_later(quiet, error.message)
             return
-        if answer.status in REFUSALS:
+        if answer.for_all:
             return
         if answer.status >= 500:
             self._look_up_later(quiet, answer.problem)
@@ -193,7 +192,7 @@ class Healer(Actor):
             return None
         if answer.status == 200:
             return answer
-        if answer.status not in REFUSALS:
+        if not answer.for_all:
             self._note(gap, answer.problem)
         return None
 
@@ -220,7 +219,7 @@ class Healer(Actor):
 
     def _obey(self, answer: Answer) -> None:
         now_s = self._now_s()
-        if answer.status in REFUSALS:
+        if answer.for_all:
             self.budget = self.budget.refused(answer.status, answer.retry_after_s, now_s)
             log.warning("exchange_refuses_rest", status=answer.status, problem=answer.problem)
 

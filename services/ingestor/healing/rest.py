@@ -18,6 +18,9 @@ TIMEOUT_S = 10.0
 MOST_ANSWER_BYTES = 4 * 1024 * 1024
 USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 MOST_TEXT = 200
+# Binance: "the WAF Limit has been violated"; without a time to wait for.
+FIREWALL = 403
+KEY_WANTED = (-2014, -2015)
 
 
 class RestTrade(msgspec.Struct, frozen=True, rename="camel", gc=False):
@@ -39,13 +42,17 @@ _decode_trades = msgspec.json.Decoder(list[RestTrade]).decode
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status 200 brings trades, by rising id; `problem` says why another one does not."""
+    """Status 200 brings trades, by rising id; `problem` says why another one does not.
+
+    `for_all` where it says of this address that it must not ask for anything now.
+    """
 
     status: int
     trades: tuple[RestTrade, ...] = ()
     used_weight: int | None = None
     retry_after_s: float | None = None
     problem: str = ""
+    for_all: bool = False
 
 
 class TradesApi:
@@ -89,7 +96,8 @@ def read(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     """Read an answer. Raises msgspec.MsgspecError where a 200 brings no trades."""
     used, after = _number(headers.get(USED_WEIGHT)), _number(headers.get("Retry-After"))
     if status != 200:
-        return Answer(status, used_weight=used, retry_after_s=after, problem=_problem(status, body))
+        problem = _problem(status, body)
+        return Answer(status, (), used, after, problem, _for_all(status, body))
     trades = sorted(_decode_trades(body), key=lambda trade: trade.id)
     return Answer(status, tuple(trades), used)
 
@@ -113,13 +121,24 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdigit() else None
 
 
-def _problem(status: int, body: bytes) -> str:
+def _for_all(status: int, body: bytes) -> bool:
+    """Tell whether a refusal is of the address: too much asked, banned, or its firewall's."""
+    return status in (418, 429) or (status == FIREWALL and _said(body).code not in KEY_WANTED)
+
+
+def _said(body: bytes) -> _Problem:
     try:
-        said = msgspec.json.decode(body, type=_Problem)
+        return msgspec.json.decode(body, type=_Problem)
     except msgspec.MsgspecError:
-        said = _Problem()
+        return _Problem()
+
+
+def _problem(status: int, body: bytes) -> str:
+    said = _said(body)
     text = f"{status} {said.code or ''} {said.msg[:MOST_TEXT]}".strip()
-    if status in (401, 403) or said.code in (-2014, -2015):
+    if _for_all(status, body) and status == FIREWALL:
+        return f"{text}: the exchange's firewall refuses this address"
+    if status in (401, 403) or said.code in KEY_WANTED:
         return f"{text}: the exchange wants a key, K2_INGESTOR_API_KEY"
     if status == 404:
         return f"{text}: K2_INGESTOR_REST_URL has no historicalTrades"

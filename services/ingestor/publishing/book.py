@@ -28,10 +28,11 @@ IdRange = tuple[int, int]
 
 
 class SymbolPage(msgspec.Struct, frozen=True):
-    """Newest id that Kafka has; it has all before too, but for `gaps`."""
+    """Newest id that Kafka has, and newest time; it has all before too, but for `gaps`."""
 
     last: int
     gaps: tuple[IdRange, ...] = ()
+    newest_us: int = 0
 
 
 Page = Mapping[str, SymbolPage]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from services.ingestor.parsing.symbols import SymbolTable
@@ -22,13 +23,16 @@ class Bookkeeping:
         self._folder = folder
         self._pages = Pages()
         self._written: Page = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="book")
 
     def resume(self, spooled: Iterable[IdRun], now_us: int) -> None:
         """Go on from the last process's book, and from what it left in the spool."""
         self._written = read_book(self._folder)
         for symbol, page in self._written.items():
             if symbol in self._codes:
-                self._states[self._codes[symbol]].resume(page.last, page.gaps, now_us)
+                self._states[self._codes[symbol]].resume(
+                    page.last, page.gaps, now_us, page.newest_us
+                )
         for symbol, first, last in spooled:
             if symbol in self._codes:
                 self._states[self._codes[symbol]].resume_run(first, last, now_us)
@@ -44,12 +48,19 @@ class Bookkeeping:
         book = {**self._written, **self._beginnings(), **(due or {})}
         if due is not None or len(book) > len(self._written):
             self._written = book
-            await asyncio.to_thread(write_book, self._folder, book)
+            # One thread: what a cancelled caller left to be written is written before.
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, write_book, self._folder, book)
+
+    def close(self) -> None:
+        self._thread.shutdown()
 
     def _page(self) -> Page:
         by_symbol = zip(self._symbols, self._states, strict=True)
         return {
-            symbol: SymbolPage(newest, tuple((gap.first, gap.last) for gap in state.gaps))
+            symbol: SymbolPage(
+                newest, tuple((gap.first, gap.last) for gap in state.gaps), state.newest_us
+            )
             for symbol, state in by_symbol
             if (newest := state.before if state.last is None else state.last) is not None
         }

@@ -136,6 +136,7 @@ class Publisher(Actor):
     async def write_last_page(self) -> None:
         """Write the book once more, when the deliverer has ended."""
         await self._write_book()
+        self._book.close()
 
     def open_gaps(self) -> list[OpenGap]:
         """Name what is missing, as it stands now."""
@@ -241,15 +242,8 @@ class Publisher(Actor):
     def _encode(self, checked: _Checked) -> list[Records]:
         encoded = encode(checked.trades, self._table, self._to.schema_id, checked.origin)
         return [
-            Records(
-                self._to.topic,
-                group.partition,
-                group.keys,
-                group.values,
-                ids=group.ids,
-                section=group.section,
-            )
-            for group in encoded
+            Records(self._to.topic, g.partition, g.keys, g.values, (), g.ids, g.section)
+            for g in encoded
         ]
 
     async def _keep_book(self) -> None:

@@ -49,12 +49,14 @@ class SymbolSequence:
     """One symbol's state: [floor, last] has been seen, without what `gaps` names.
 
     `before` is the newest id that an earlier process saw: what lies between it and the first id
-    of this one is a gap too. Nothing is dropped for what an earlier process saw.
+    of this one is a gap too. Nothing is dropped for what an earlier process saw. Up to `booked`
+    the earlier process knew the times too.
     """
 
     floor: int = 0
     last: int | None = None
     before: int | None = None
+    booked: int = 0
     newest_us: int = 0
     trades: int = 0
     repeats: int = 0
@@ -95,9 +97,12 @@ class SymbolSequence:
     def forget(self, connection: int) -> None:
         self.last_by_connection.pop(connection, None)
 
-    def resume(self, last: int, gaps: Iterable[tuple[int, int]], now_us: int) -> None:
-        """Go on from what an earlier process knew that Kafka has."""
-        self.before = last
+    def resume(
+        self, last: int, gaps: Iterable[tuple[int, int]], now_us: int, newest_us: int = 0
+    ) -> None:
+        """Go on from what an earlier process knew that Kafka has; 0 is a time it did not tell."""
+        self.before = self.booked = last
+        self.newest_us = newest_us
         for first_id, last_id in gaps:
             self._open_gap(Gap(first_id, last_id, now_us))
 
@@ -127,7 +132,7 @@ class SymbolSequence:
 
     def _classify(self, id_: int, time_us: int, connection: int) -> Step:
         if self.last is None:
-            return self._classify_first(id_)
+            return self._classify_first(id_, time_us)
         if id_ == self.last + 1:
             return Step.NEXT
         if id_ > self.last:
@@ -143,11 +148,19 @@ class SymbolSequence:
             return Step.REPEAT
         return Step.OVERLAP
 
-    def _classify_first(self, id_: int) -> Step:
-        """Before any trade of this process; REST may have listed one that the stream brings now."""
+    def _classify_first(self, id_: int, time_us: int) -> Step:
+        """Before any new trade of this process.
+
+        What the spool keeps or REST has brought may come by the stream too: that is no counter
+        begun anew, and neither is a trade that the exchange sends again.
+        """
         if self._misses(id_):
             return Step.LATE
-        return Step.GAP if self.before is not None and id_ > self.before + 1 else Step.NEXT
+        if self.before is None or id_ == self.before + 1:
+            return Step.NEXT
+        if id_ > self.before:
+            return Step.GAP
+        return Step.RESTART if id_ <= self.booked and time_us > self.newest_us else Step.REPEAT
 
     def _misses(self, id_: int) -> bool:
         return any(gap.first <= id_ <= gap.last for gap in self.gaps)
@@ -169,9 +182,6 @@ class SymbolSequence:
                 self.restarts += 1
                 self._forget_past()
                 self.last_by_connection.clear()
-                self.floor = self.last = id_
-            case _ if self.last is None and self.before is not None and id_ <= self.before:
-                self._forget_past()
                 self.floor = self.last = id_
             case _:
                 self.floor = id_ if self.last is None else self.floor

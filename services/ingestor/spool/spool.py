@@ -1,7 +1,7 @@
 """The spool: files of records in a folder of the ingestor's own. Blocking: call it in a thread.
 
     <number>.spool   entries, oldest file first; the last one is written on
-    <number>.torn    what could not be read of a file, set aside
+    <number>.torn    what could not be read of a file, set aside; <number>.1.torn where there is one
     lock             held while an ingestor uses the folder
 
 What `append` has taken is with the operating system, so that a killed process loses none of it;
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import chain, count
 from pathlib import Path
 
 from libs.market.clock import Clock
@@ -270,8 +271,15 @@ def _whole(found: memoryview | Torn, segment: Segment) -> Records:
     return decode_entry(found)
 
 
+def _free(path: Path) -> Path:
+    """Name a file that is not there yet: numbers are given again once the spool is empty."""
+    later = (f".{number}{TORN_SUFFIX}" for number in count(1))
+    names = (path.with_suffix(suffix) for suffix in chain([TORN_SUFFIX], later))
+    return next(name for name in names if not name.exists())
+
+
 def _set_aside(path: Path, data: bytes, torn: Torn) -> TornFile:
-    aside = path.with_suffix(TORN_SUFFIX)
+    aside = _free(path)
     # On a full disk too the rest is to be read.
     with suppress(OSError):
         aside.write_bytes(data[torn.at_byte :])
