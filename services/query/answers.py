@@ -20,7 +20,7 @@ from libs.wire.schema import TIMESTAMP
 from services.query.asked import ANSWER_COLUMNS, MESSAGE_ID
 from services.query.completeness.provenance import topic_offsets
 from services.query.extra import extra_maps
-from services.query.reading.rows import Listing
+from services.query.reading.rows import Listing, whole
 from services.query.snapshots import SnapshotInfo
 from services.query.symbols import Activity, SymbolName
 
@@ -75,7 +75,7 @@ def full_notional(table: pa.Table) -> pa.ChunkedArray:
     stored = table["notional"]
     if not stored.null_count:
         return stored
-    computed = notional(table["price"].combine_chunks(), table["quantity"].combine_chunks())
+    computed = notional(whole(table["price"]), whole(table["quantity"]))
     return pc.coalesce(stored, computed)
 
 
@@ -153,13 +153,13 @@ def bar_payloads(bars: pa.Table) -> list[bytes]:
     if not bars.num_rows:
         return []
     known = pc.equal(bars["without_notional"], 0).combine_chunks()
-    notional, volume = bars["notional"].combine_chunks(), bars["volume"].combine_chunks()
-    arrays = {"time": bars["time_us"].combine_chunks().cast(TIMESTAMP)}
+    notional, volume = whole(bars["notional"]), whole(bars["volume"])
+    arrays = {"time": whole(bars["time_us"]).cast(TIMESTAMP)}
     for name in ("open", "high", "low", "close", "volume"):
-        arrays[name] = decimal_texts(bars[name].combine_chunks())
+        arrays[name] = decimal_texts(whole(bars[name]))
     arrays["notional"] = pc.if_else(known, decimal_texts(notional), _NO_TEXT)
     arrays["vwap"] = pc.if_else(known, vwap_texts(notional, volume), _NO_TEXT)
-    arrays["trades"] = bars["trades"].combine_chunks()
+    arrays["trades"] = whole(bars["trades"])
     batch = pa.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
     payloads: list[bytes] = _BARS.record_batch_to_array(batch).to_pylist()
     return payloads
@@ -214,7 +214,7 @@ def trade_payloads(table: pa.Table) -> list[bytes]:
     added = added_names(table)
     arrays = {}
     for name in table.column_names:
-        column = table[name].combine_chunks()
+        column = whole(table[name])
         arrays[name] = decimal_texts(column) if name in DECIMAL_COLUMNS else column
     if added:
         arrays["extra"] = extra_maps({name: arrays.pop(name) for name in added})

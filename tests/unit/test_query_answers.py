@@ -73,3 +73,17 @@ def test_repeated_messages_are_what_protobuf_reads(size: int) -> None:
     trade = query_pb2.Trade(symbol="x" * size)
     framed = answers.repeated([trade.SerializeToString()] * 3)
     assert list(query_pb2.ListTradesResponse.FromString(framed).trades) == [trade] * 3
+
+
+@given(st.integers(0, 99), st.integers(1, 100))
+def test_rows_of_a_slice_are_encoded_like_their_copy(start: int, length: int) -> None:
+    """A slice shares the buffers of rows that are none of the answer's."""
+    rows = pa.Table.from_batches([trade_rows("BTCUSDT", range(100), enriched=False)])
+    conditions = pa.array([["R"] * (at % 3) for at in range(100)])
+    at = rows.schema.get_field_index("trade_conditions")
+    kind = rows.schema.field(at)
+    part = rows.set_column(at, kind, conditions.cast(kind.type)).slice(start, length)
+    copied = part.take(pa.array(range(part.num_rows)))
+    sliced, whole = (answers.trade_payloads(answers.with_all(each)) for each in (part, copied))
+    assert sliced == whole
+    assert query_pb2.Trade.FromString(sliced[0]).source_sequence == start

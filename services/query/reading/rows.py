@@ -211,6 +211,8 @@ def in_order(
     parts: Sequence[pa.RecordBatch | pa.Table], listing: Listing, limit: int | None
 ) -> pa.Table:
     """Merge rows into one table in the listing's order, past its key, at most `limit`."""
+    if not parts:
+        return listing.schema.empty_table()
     table = joined(parts, listing)
     keys = [ints(table, "timestamp"), topic_ranks(table), ints(table, "kafka_partition")]
     keys.append(ints(table, "kafka_offset"))
@@ -231,8 +233,8 @@ def joined(parts: Sequence[pa.RecordBatch | pa.Table], listing: Listing) -> pa.T
     ]
     if tables and not listing.added:
         return pa.concat_tables(tables).combine_chunks()
-    whole = [listing.schema.empty_table(), *tables]
-    return pa.concat_tables(whole, promote_options="permissive").combine_chunks()
+    padded = [listing.schema.empty_table(), *tables]
+    return pa.concat_tables(padded, promote_options="permissive").combine_chunks()
 
 
 @lru_cache(maxsize=256)
@@ -283,14 +285,19 @@ def topic_ranks(table: pa.Table) -> npt.NDArray[np.int64]:
     topics = topics_of(table)
     if len(topics) < 2:
         return np.zeros(table.num_rows, np.int64)
-    column = table["kafka_topic"].combine_chunks().dictionary_encode()
+    column = whole(table["kafka_topic"]).dictionary_encode()
     ranks = np.array([topics.index(topic) for topic in column.dictionary.to_pylist()], np.int64)
     ranked: npt.NDArray[np.int64] = ranks[column.indices.to_numpy()]
     return ranked
 
 
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array: `combine_chunks` copies even what is one already."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def ints(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
-    values = table[column].combine_chunks()
+    values = whole(table[column])
     if pa.types.is_timestamp(values.type):
         values = values.view(pa.int64())
     numbers: npt.NDArray[np.int64] = values.to_numpy()

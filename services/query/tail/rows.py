@@ -29,7 +29,12 @@ def rows_of(
     if most == 0:
         return []
     floor = wanted.floor
-    chunks = [chunk for chunk in tail.answering if floor is None or reaches_past(chunk, floor)]
+    chunks = [
+        chunk
+        for chunk in tail.answering
+        if (not wanted.symbol or wanted.symbol in chunk.slices)
+        and (floor is None or reaches_past(chunk, floor))
+    ]
     if most is not None and wanted.symbol:
         return nearest(chunks, wanted, columns, most=most, newest=newest)
     return [
