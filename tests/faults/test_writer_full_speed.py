@@ -61,7 +61,7 @@ async def test_a_writer_at_full_speed_stays_normal_whatever_its_commits(
             await eventually(lambda: above_normal(by_gauge), what="SOFT by the gauge")
             await eventually(lambda: committed(writer, before + COMMITS), 120, what="commits")
             commits, sent = (await status(writer)).commits - before, pump.sent - since
-        assert await levels_of(by_report) == {pb.LEVEL_NORMAL}
+        assert await above_normal_in(by_report) == []
         assert sent / commits > thresholds.graceful
         await eventually(lambda: rows_in(writing.lake) == pump.sent, 120, what="all in the table")
 
@@ -143,7 +143,8 @@ def both(
         "K2_GOVERNOR_LAG_THRESHOLDS": ",".join(f"{one:.0f}" for one in thresholds.in_order),
         "K2_GOVERNOR_TTL_S": "10",
     }
-    here = env | {"K2_GOVERNOR_GRPC_ADDRESS": address}
+    # A report of a busy machine may be seconds late; it still says what was so at its moment.
+    here = env | {"K2_GOVERNOR_GRPC_ADDRESS": address, "K2_GOVERNOR_REPORT_FRESH_S": "30"}
     apart = env | {
         "K2_GOVERNOR_DIRECTIVES_TOPIC": f"{topic}.apart",
         "K2_GOVERNOR_REPORT_FRESH_S": "0.001",
@@ -165,9 +166,10 @@ async def committed(writer: Process, commits: int) -> bool:
     return (await status(writer)).commits >= commits
 
 
-async def levels_of(address: str) -> set[int]:
-    """Return every level that the governor has recorded."""
+async def above_normal_in(address: str) -> list[str]:
+    """Return why the level was not NORMAL, wherever the governor has recorded that."""
     async with channel(address) as connection:
         stub = governor_pb2_grpc.GovernorServiceStub(connection)
         page = await call(stub.ListRecords, pb.ListRecordsRequest(page_size=1_000))
-    return {record.level for record in page.records if record.groups}
+    assert any(record.level == pb.LEVEL_NORMAL for record in page.records)
+    return [record.explanation for record in page.records if record.level > pb.LEVEL_NORMAL]
