@@ -65,7 +65,7 @@ def main() -> None:
     """Compile where that is not done yet, and say what came of it."""
     path = compiled_path() if compiled_path().exists() else compile_all()
     if path is None:
-        sys.stderr.write("no C compiler: K2 works, and its writer takes a third more CPU a row\n")
+        sys.stderr.write("no C compiler: K2 works, and its writer takes a quarter more CPU a row\n")
 
 
 if __name__ == "__main__":
