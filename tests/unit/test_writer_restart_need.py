@@ -77,11 +77,17 @@ def test_giving_up_ends_when_memory_recovers() -> None:
 
 
 def test_restarts_are_counted_over_ten_minutes() -> None:
-    """At most three; one that lies in the future, after a step of the clock, counts too."""
+    """At most three; one that lies in the future, after a small step of the clock, counts too."""
     past = [NOW_US - int(seconds * 1e6) for seconds in (WITHIN_S, WITHIN_S - 1, 5, -60)]
     assert [restarts_left(past[:n], NOW_US) for n in range(5)] == [3, 3, 2, 1, 0]
     assert restarts_left(past * 3, NOW_US) == 0
     assert MOST_RESTARTS == 3
+
+
+def test_a_clock_set_back_far_does_not_forbid_restarts_until_it_is_there_again() -> None:
+    """Their times lie a day ahead: nobody knows when they were."""
+    ahead = [NOW_US + int(86_400e6)] * 3
+    assert restarts_left(ahead, NOW_US) == MOST_RESTARTS
 
 
 def test_past_restarts_outlive_the_process(tmp_path: Path) -> None:

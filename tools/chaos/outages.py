@@ -10,15 +10,24 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from libs.market.errors import UnavailableError
+
 # The bytes of SQLite's shared-memory file whose locks its readers and writers take in WAL mode.
 SQLITE_WAL_LOCKS = (120, 8)
 
 
 @contextmanager
 def catalog_locked(catalog: Path) -> Iterator[None]:
-    """Hold the catalog so that nobody else can write to it; reading goes on."""
+    """Hold the catalog so that nobody else can write to it; reading goes on.
+
+    Raises:
+        UnavailableError: it cannot be held: others write without end, or it is no catalog.
+    """
     with closing(sqlite3.connect(catalog, isolation_level=None)) as connection:
-        connection.execute("BEGIN EXCLUSIVE")
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.Error as error:
+            raise UnavailableError(f"{catalog} cannot be locked: {error}") from error
         try:
             yield
         finally:

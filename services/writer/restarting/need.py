@@ -68,6 +68,10 @@ class Need:
 
 
 def restarts_left(past_us: Iterable[int], now_us: int) -> int:
-    """Return how many restarts are left; a clock that stepped back forgets none."""
-    recent = sum(time_us > now_us - WITHIN_S * 1e6 for time_us in past_us)
+    """Return how many restarts are left.
+
+    One that lies in the future, after a small step of the clock, counts; one that lies far ahead
+    would hold every restart back until the clock is there again.
+    """
+    recent = sum(abs(now_us - time_us) < WITHIN_S * 1e6 for time_us in past_us)
     return max(0, MOST_RESTARTS - recent)
