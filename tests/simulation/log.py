@@ -46,6 +46,7 @@ class SimPartition:
 class SimLog:
     partitions: list[SimPartition]
     hot: SimPartition | None = None
+    most_hot: float = float("inf")
     _by_place: dict[Partition, SimPartition] = field(default_factory=dict)
 
     @classmethod
@@ -63,10 +64,14 @@ class SimLog:
         return sum(part.lag for part in self.partitions if not part.held)
 
     def produce(self, records: float) -> None:
-        """Share records out by weight; where one partition is hot, it takes nine in ten."""
+        """Share records out by weight; where one partition is hot, it takes nine in ten.
+
+        But no more than `most_hot`: of a large fleet's work no one writer could ever catch up.
+        """
         if self.hot is not None:
-            self.hot.end += 0.9 * records
-            records *= 0.1
+            taken = min(0.9 * records, self.most_hot)
+            self.hot.end += taken
+            records -= taken
         for part in self.partitions:
             part.end += records * part.weight
 

@@ -19,6 +19,8 @@ SESSION_S = 10.0
 SILENCE_S = 5.0
 # So many messages come a step late.
 LATE = 0.1
+# A hot partition gets so much more than its writer can take, at most.
+HOT_TIMES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class World:
         self.size, self.now_s = size, 0.0
         self.random = random.Random(seed)
         self.log = SimLog.of(self.random.uniform(0.5, 1.5) for _ in range(size.partitions))
+        self.log.most_hot = HOT_TIMES * size.capacity_per_s * size.step_s
         self.topic = SimTopic()
         self.governors = [
             SimGovernor.of(f"governor-{n}", self.topic, size.rules, size.ttl_s, draw)
