@@ -52,7 +52,7 @@ def test_no_accepted_message_is_lost(
     async def scenario() -> None:
         sink = Collector("sink", failing_attempts=sink_failures, capacity=capacity)
         relay = Relay(sink, relay_failures, capacity)
-        supervisor = Supervisor([sink, relay], policy=BORNE, stop_timeout_s=5)
+        supervisor = Supervisor([sink, relay], policy=BORNE, stop_timeout_s=60)
         run = asyncio.create_task(supervisor.run())
         accepted: list[int] = []
 

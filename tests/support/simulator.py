@@ -88,8 +88,11 @@ def combined_url(exchange: Exchange | SimulatorProcess, streams: Sequence[str]) 
 
 
 def connected(url: str) -> websockets.connect:
-    """Connect a client that never stops reading, so that it always sees the end."""
-    return websockets.connect(url, max_size=None, max_queue=None)
+    """Connect a client that never stops reading, so that it always sees the end.
+
+    It asks for no pong: that comes after all that was sent before, which may take long.
+    """
+    return websockets.connect(url, max_size=None, max_queue=None, ping_interval=None)
 
 
 async def receive(url: str, count: int) -> list[bytes]:
