@@ -7,6 +7,7 @@ from itertools import chain
 
 from libs.lake.completeness.scope import Scope
 from libs.lake.ledger.ledger import PartitionBook
+from libs.market.errors import NotFoundError
 from services.query.state import State
 
 
@@ -17,6 +18,14 @@ def knows(state: State, scope: Scope) -> bool:
     books = (book for at, book in ledger.partitions.items() if scope.concerns(at))
     keys = (key for book in books for key in named_in(book))
     return any(scope.covers(series) for series in known) or scope.symbol in keys
+
+
+def unknown(scope: Scope) -> NotFoundError:
+    at = f" at {scope.exchange}" if scope.exchange else ""
+    return NotFoundError(
+        f"no trade of {scope.symbol}{at} is known; `k2 symbols` and ListSymbols name what there is",
+        symbol=scope.symbol,
+    )
 
 
 def named_in(book: PartitionBook) -> Iterator[str]:

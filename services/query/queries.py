@@ -21,9 +21,9 @@ from services.query.added import answered
 from services.query.admission import Admission, Asked
 from services.query.as_of import offsets_as_of
 from services.query.asked import Order, Selection
-from services.query.completeness.certifying import Bound, passes
+from services.query.completeness.certifying import Bound, any_unnumbered, passes
 from services.query.cost import cost_of, cost_of_bars, cost_of_footers, span_us
-from services.query.known import knows
+from services.query.known import knows, unknown
 from services.query.pages import PageToken, read_token
 from services.query.reading.bars import BarsAsked, newest_bars
 from services.query.reading.engine import Pool
@@ -159,6 +159,9 @@ class Queries:
         """Return an answer's upper bound with what the table has past it, None without one.
 
         Of all symbols, or of very many rows, what is past it is not looked up.
+
+        Raises:
+            ShortOfMemoryError: looking it up would read more than the level allows.
         """
         ceiling = wanted.ceiling
         if ceiling is None:
@@ -172,6 +175,8 @@ class Queries:
             return Bound(ceiling, None)
         if not files:
             return Bound(ceiling, EMPTY_COVERAGE)
+        asked = Asked("LaterIds", wanted.symbol, wanted.exchange)
+        self._admission.weigh(asked, lambda: cost_of(state, listing))
         return Bound(
             ceiling,
             await self._scans.run(
@@ -185,18 +190,20 @@ class Queries:
         Raises:
             NotFoundError: nothing is.
         """
-        self._admission.enter(Asked("CheckCompleteness", scope.symbol, scope.exchange))
+        asked = Asked("CheckCompleteness", scope.symbol, scope.exchange)
+        self._admission.enter(asked)
         state = self._board.state
-        if not knows(state, scope):
-            _, found = await self._known_symbols(state)
-            if not any(scope.covers(Series(*name, epoch=0)) for name in found):
-                at = f" at {scope.exchange}" if scope.exchange else ""
-                raise NotFoundError(
-                    f"no trade of {scope.symbol}{at} is known; "
-                    "`k2 symbols` and ListSymbols name what there is",
-                    symbol=scope.symbol,
-                )
+        if not knows(state, scope) and not await self._has_unnumbered(state, scope, asked):
+            raise unknown(scope)
         return state
+
+    async def _has_unnumbered(self, state: State, scope: Scope, asked: Asked) -> bool:
+        """Say whether there are trades without an id; of nearly all symbols the index tells."""
+        if not any_unnumbered(state, Scope(scope.symbol, scope.exchange)):
+            return False
+        self._admission.weigh(asked, lambda: cost_of_footers(state))
+        _, found = await self._known_symbols(state)
+        return any(scope.covers(Series(*name, epoch=0)) for name in found)
 
     async def follow(self, wanted: Selection, last: int) -> AsyncIterator[tuple[State, pa.Table]]:
         """Yield the last rows, none where none are asked for, then new ones as they come.

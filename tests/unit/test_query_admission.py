@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+import pyarrow as pa
 import pytest
 
 from libs.degradation.level import Level
 from libs.degradation.policy import load_policy
-from libs.market.errors import ExhaustedError
+from libs.kafka.topics import TRADES_BINANCE
+from libs.lake.completeness.scope import Scope
+from libs.lake.table.tables import bucket_of
+from libs.market.errors import ExhaustedError, NotFoundError
 from services.query.admission import Admission, Asked, ShortOfMemoryError, critical_by
 from services.query.asked import Order, Selection, Times
 from services.query.cost import Cost, cost_of
+from services.query.queries import Queries
+from services.query.reading.engine import Pool
 from services.query.reading.rows import FIRST_BAND_FACTOR, Listing
-from services.query.state import State
-from tests.support.query import FIRST_US, history_in, tail_of, trade_rows
+from services.query.state import Board, State
+from tests.support.query import FIRST_US, history_in, renumbered, tail_of, trade_rows
 from tools.cli.application import sentence_of
 
 SECOND_US = 1_000_000
@@ -123,3 +130,48 @@ def test_times_columns_and_limits_make_a_query_cheaper(state: State) -> None:
     narrow = cost_of(state, listing("BTCUSDT", last_s=4_000, columns="price"))
     assert 0 < narrow.bytes < whole.bytes / 2
     assert cost_of(state, listing("BTCUSDT"), 10).rows == 10 * FIRST_BAND_FACTOR + 10
+
+
+class NothingRead:
+    """A pool in which no query may run."""
+
+    async def run(self, query: object) -> None:
+        raise AssertionError(f"{query} was run")
+
+
+def queries_over(state: State, level: Level) -> Queries:
+    board = Board()
+    board.publish(state)
+    pool = cast("Pool", NothingRead())
+    return Queries(board, pool, pool, admission(level))
+
+
+def committed_rows(folder: Path, rows: pa.RecordBatch) -> State:
+    """Commit rows of BTCUSDT where they belong."""
+    history = history_in(folder)
+    history.commit(rows, {bucket_of("BTCUSDT"): (0, rows.num_rows)})
+    return history.state(tail_of())
+
+
+@pytest.mark.parametrize("level", [Level.NORMAL, Level.GRACEFUL])
+async def test_no_footer_is_read_for_a_symbol_that_nobody_knows(state: State, level: Level) -> None:
+    """Every trade here has an id, so the ledger names all symbols."""
+    with pytest.raises(NotFoundError):
+        await queries_over(state, level).state_knowing(Scope("NOPEUSDT"))
+
+
+async def test_footers_are_weighed_where_trades_have_no_id(tmp_path: Path) -> None:
+    """Only footers can tell of such a symbol, and there may be many."""
+    without_ids = renumbered(trade_rows("BTCUSDT", range(9)), [None] * 9)
+    queries = queries_over(committed_rows(tmp_path, without_ids), Level.GRACEFUL)
+    with pytest.raises(ShortOfMemoryError):
+        await queries.state_knowing(Scope("BTCUSDT"))
+
+
+async def test_ids_past_a_bound_are_weighed_before_they_are_looked_up(tmp_path: Path) -> None:
+    """A bound in the past makes an answer read what came after it, too."""
+    state = committed_rows(tmp_path, trade_rows("BTCUSDT", range(4_000)))
+    queries = queries_over(state, Level.GRACEFUL)
+    below = Selection("BTCUSDT", ceiling={TRADES_BINANCE: {bucket_of("BTCUSDT"): 10}})
+    with pytest.raises(ShortOfMemoryError):
+        await queries.bound_of(state, below)
