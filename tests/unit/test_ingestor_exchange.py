@@ -53,6 +53,6 @@ async def test_an_endless_handshake_is_not_gathered(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(FeedConnection, "_after_head", measured)
     async with an_endless_answer(b"HTTP/1.1 101 Switching Protocols\r\n") as address:
         with pytest.raises(UnavailableError, match="no exchange stream"):
-            await open_feed(f"ws://{address}", timeout_s=5)
+            await open_feed(f"ws://{address}", timeout_s=2)
     one_read_bytes = 256 * 1024
     assert MAX_HEAD_BYTES < max(gathered_bytes) <= MAX_HEAD_BYTES + one_read_bytes
