@@ -137,3 +137,19 @@ def test_variables_of_every_service_are_known(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, "1")
     monkeypatch.setenv("K2_QUERY_ADDRESS", "127.0.0.1:1")
     assert ended(("down",)) == 0
+
+
+@pytest.mark.parametrize(("command", "code"), [("status", 0), ("demo", 1)])
+def test_a_table_cut_short_by_its_reader_is_done(
+    command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rich says 1 of it; of a run that has come to nothing yet that stands."""
+
+    def cut_short(_: tuple[str, ...]) -> None:
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904 (as rich does it)
+
+    monkeypatch.setattr("tools.cli.application.application", lambda _: cut_short)
+    assert ended((command,)) == code

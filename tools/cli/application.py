@@ -15,6 +15,9 @@ from tools.cli import variables
 from tools.cli.exit_codes import exit_code
 from tools.cli.views.saying import say_error
 
+# What these come to is not known before their end.
+ENDLESS = ("demo", "up", "chaos")
+
 # A module loads what its commands need, half a second's worth: only the one asked for is imported.
 MODULES = {
     "demo": ("demo",),
@@ -58,6 +61,10 @@ def run(words: Sequence[str]) -> None:
         if "--help" not in words:
             variables.check(os.environ)
         application(words)(words)
+    except SystemExit as end:
+        # Rich ends with 1 where `head` has seen enough; an answer cut short by its reader is done.
+        left = isinstance(end.__context__, BrokenPipeError) and not {*words[:1]} & {*ENDLESS}
+        sys.exit(0 if left else end.code)
     except K2Error as error:
         say_error(sentence_of(error))
         sys.exit(exit_code(error))
