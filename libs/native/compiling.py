@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def compiled_path() -> Path:
     said = hashlib.sha256()
     for path in sorted((*HERE.glob("*.h"), *sources())):
         said.update(path.read_bytes())
-    return BUILT / f"k2-{said.hexdigest()[:16]}-{sys.platform}-{os.uname().machine}.so"
+    return BUILT / f"k2-{said.hexdigest()[:16]}-{sys.platform}-{platform.machine()}.so"
 
 
 def compilers() -> Iterator[tuple[str, ...]]:
