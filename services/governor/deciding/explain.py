@@ -21,8 +21,14 @@ WHY: Mapping[Cause | None, str] = {
 def explain(standing: Standing, fleet: Fleet, now_s: float) -> str:
     """Say in a few sentences what holds the level, what would change it, and what is not known."""
     if standing.orders is None:
-        return "No level yet: lag has not been read since the governor started."
+        return _no_level(standing)
     return " ".join((*_level(standing, standing.orders, fleet, now_s), *_labels(standing, fleet)))
+
+
+def _no_level(standing: Standing) -> str:
+    hindered = "; ".join(sorted({group.why for group in standing.groups.values() if group.why}))
+    because = f": {hindered}" if hindered else ""
+    return f"No level yet: lag has not been read since this governor began to lead{because}."
 
 
 def _level(standing: Standing, orders: Orders, fleet: Fleet, now_s: float) -> Iterator[str]:
@@ -99,7 +105,8 @@ def _labels(standing: Standing, fleet: Fleet) -> Iterator[str]:
 
 def _of_group(standing: Standing, group: GroupLag) -> Iterator[str]:
     if not group.known:
-        yield f"The lag of {group.group} cannot be read now: its level holds."
+        because = f" ({group.why})" if group.why else ""
+        yield f"The lag of {group.group} cannot be read now{because}: its level holds."
     if group.held_lag:
         held = ", ".join(str(p.partition) for p in group.partitions if p.held)
         text = f"{group.held_lag:,} more wait in held partitions ({held})"

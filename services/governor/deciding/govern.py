@@ -137,7 +137,7 @@ def _read_all(standing: Standing, sample: Mapping[str, GroupLag], now_s: float) 
             groups[name], holds[name] = with_holds(group, held, now_s)
         else:
             last = standing.groups.get(name, group)
-            groups[name], holds[name] = replace(last, known=False), held
+            groups[name], holds[name] = replace(last, known=False, why=group.why), held
     return replace(standing, groups=groups, holds=holds)
 
 

@@ -21,12 +21,13 @@ def not_leading(state: Leadership) -> NotLeadingError:
 
 def standing_by(state: Leadership) -> str:
     """Say why this governor directs nobody, and who does."""
+    because = f" ({state.hindered})" if state.hindered else ""
     if not state.caught_up:
         return (
-            f"{state.process} directs nobody: Kafka does not show it who leads, and without Kafka"
-            " no governor leads"
+            f"{state.process} directs nobody: Kafka does not show it who leads{because}, and"
+            " without Kafka no governor leads"
         )
     if state.leader is None:
-        return f"{state.process} stands by: nobody leads yet"
+        return f"{state.process} stands by: nobody leads yet{because}"
     leader = state.leader
     return f"{state.process} stands by: {leader.process} at {leader.address} leads"

@@ -30,7 +30,7 @@ class Leadership:
 
     `fresh` until the first claim: a governor that comes back under the name of the last leader
     need not wait for that one to fall silent. Nor need one that lost Kafka and still is the last
-    that led, under `led_epoch`.
+    that led, under `led_epoch`. `hindered`: why its last try to follow or to lead failed.
     """
 
     process: str
@@ -42,6 +42,7 @@ class Leadership:
     caught_up: bool = False
     fresh: bool = True
     led_epoch: int = 0
+    hindered: str = ""
 
     @property
     def leading(self) -> bool:
@@ -93,9 +94,10 @@ def caught_up(state: Leadership, now_s: float) -> Leadership:
     return state if state.caught_up else replace(state, caught_up=True, heard_at_s=now_s)
 
 
-def deaf(state: Leadership) -> Leadership:
+def deaf(state: Leadership, because: str = "") -> Leadership:
     """Take in that the topic cannot be read, or that a transaction failed: lead no more."""
-    return replace(state, own_epoch=None, caught_up=False, leader=None)
+    hindered = because or state.hindered
+    return replace(state, own_epoch=None, caught_up=False, leader=None, hindered=hindered)
 
 
 def may_claim(state: Leadership, now_s: float) -> bool:
@@ -117,6 +119,7 @@ def claimed(state: Leadership, epoch: int, address: str) -> Leadership:
         newest_epoch=max(state.newest_epoch, epoch),
         fresh=False,
         led_epoch=epoch,
+        hindered="",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 BACKOFF = Backoff(first_s=0.2, most_s=2.0)
 FOLLOW_S = 0.2
 CLAIM_TIMEOUT_S = 10.0
+MOST_SLACK = 4.0
 ASK_TIMEOUT_S = 5.0
 # A Kafka that is slow for so long need not cost the lead: meanwhile nothing is pushed beyond a TTL.
 LEAST_PATIENCE_S = 5.0
@@ -78,13 +79,15 @@ class Recorder(Actor):
     async def run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
+            because = ""
             try:
-                await self._stand_by_and_lead()
+                await self._stand_by_and_lead(_with_slack(self._topic, failures))
                 failures = 0
             except (FencedError, UnavailableError) as error:
                 failures = 0 if isinstance(error, FencedError) else failures + 1
-                self._say_lost(error, failures)
-            self._publish(leading.deaf(self._state))
+                self._say_lost(error)
+                because = error.message
+            self._publish(leading.deaf(self._state, because))
             await self._rest(BACKOFF.wait_s(max(1, failures)))
 
     async def stop(self) -> None:
@@ -99,12 +102,12 @@ class Recorder(Actor):
         if state != self._state:
             self._board.leadership.publish(state)
 
-    async def _stand_by_and_lead(self) -> None:
-        reader = await TopicReader.open(self._topic)
+    async def _stand_by_and_lead(self, topic: Topic) -> None:
+        reader = await TopicReader.open(topic)
         try:
             await self._stand_by(reader)
             if not self._stopping.is_set():
-                await self._lead(reader)
+                await self._lead(reader, topic)
         finally:
             await reader.close()
 
@@ -128,9 +131,9 @@ class Recorder(Actor):
             self._publish(leading.heard(self._state, placed.leader, now_s, resigned=resigned))
             self._heard = [*self._heard[-KEPT_RECORDS:], placed]
 
-    async def _lead(self, reader: TopicReader) -> None:
+    async def _lead(self, reader: TopicReader, topic: Topic) -> None:
         await reach("governor.before_claim")
-        writer = await TopicWriter.open(self._topic, timeout_s=CLAIM_TIMEOUT_S)
+        writer = await TopicWriter.open(topic, timeout_s=CLAIM_TIMEOUT_S * topic.slack)
         try:
             # Whoever led is fenced by now: what it has recorded is all there will ever be.
             self._hear(await reader.to_end())
@@ -245,8 +248,9 @@ class Recorder(Actor):
     def _hear_reports(self) -> None:
         self._publish(leading.obeyed(self._state, self._board.fleet.value.newest_epoch))
 
-    def _say_lost(self, error: K2Error, failures: int) -> None:
-        if failures <= 1:
+    def _say_lost(self, error: K2Error) -> None:
+        """Tell once of each thing that hinders."""
+        if error.message != self._state.hindered:
             log.warning("stands_by", error=error.message)
 
     async def _rest(self, rest_s: float) -> None:
@@ -255,3 +259,8 @@ class Recorder(Actor):
                 await self._stopping.wait()
         except TimeoutError:
             return
+
+
+def _with_slack(topic: Topic, failures: int) -> Topic:
+    """Wait longer after each failure in a row: Kafka may answer, and only slowly."""
+    return replace(topic, slack=min(MOST_SLACK, 2.0**failures))

@@ -41,13 +41,15 @@ class PartitionLag:
 class GroupLag:
     """One reading of one group. While `known` is false the partitions are those of the last one.
 
-    `log_end` is the sum of all ends as they are now, later than those of most partitions.
+    `why` says what hindered it then. `log_end` is the sum of all ends as they are now, later than
+    those of most partitions.
     """
 
     group: str
     partitions: tuple[PartitionLag, ...] = ()
     known: bool = False
     log_end: int = 0
+    why: str = ""
 
     @property
     def lag(self) -> int:

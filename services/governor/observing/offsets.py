@@ -20,6 +20,9 @@ from services.governor.observing.lag import LogBounds, Look
 CLIENT_ID = "k2-governor"
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 2.0
+# After each failure in a row all waits are twice as long: a Kafka that answers slowly, as one that
+# has just begun, would else be left and found anew for ever.
+MOST_SLACK = 4.0
 # Retention moves a log's start rarely, and only a group without a position needs it exactly.
 BEGINS_EVERY_S = 10.0
 # As often as writers commit them: they stand in for reports, and cost more than the ends do.
@@ -51,6 +54,7 @@ class KafkaOffsets:
         self._committed: dict[str, dict[Partition, int]] = {}
         self._committed_of: tuple[Partition, ...] = ()
         self._committed_read_s = float("-inf")
+        self._slack = 1.0
 
     async def read(self) -> Offsets:
         """Look now.
@@ -65,7 +69,9 @@ class KafkaOffsets:
             await self._follow_committed(admin, tuple(bounds))
         except UnavailableError:
             await self.close()
+            self._slack = min(MOST_SLACK, 2 * self._slack)
             raise
+        self._slack = 1.0
         return Offsets(look, self._committed)
 
     async def close(self) -> None:
@@ -78,13 +84,19 @@ class KafkaOffsets:
                 with suppress(UnavailableError):
                     await stop_client(client, timeout_s=READ_TIMEOUT_S)
 
+    @property
+    def _read_timeout_s(self) -> float:
+        return READ_TIMEOUT_S * self._slack
+
     async def _connected(self) -> tuple[AIOKafkaConsumer, AIOKafkaAdminClient]:
         if self._consumer is None:
             self._consumer = await start_consumer(
-                self._bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S
+                self._bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S * self._slack
             )
         if self._admin is None:
-            self._admin = await start_admin(self._bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S)
+            self._admin = await start_admin(
+                self._bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S * self._slack
+            )
         return self._consumer, self._admin
 
     async def _bounds(self, consumer: AIOKafkaConsumer) -> dict[Partition, LogBounds]:
@@ -101,9 +113,11 @@ class KafkaOffsets:
         self, consumer: AIOKafkaConsumer, topic: str
     ) -> dict[Partition, LogBounds]:
         if topic not in self._begins:
-            self._begins[topic] = await begin_offsets(consumer, topic, timeout_s=READ_TIMEOUT_S)
+            self._begins[topic] = await begin_offsets(
+                consumer, topic, timeout_s=self._read_timeout_s
+            )
         begins = self._begins[topic]
-        ends = await end_offsets(consumer, topic, timeout_s=READ_TIMEOUT_S)
+        ends = await end_offsets(consumer, topic, timeout_s=self._read_timeout_s)
         return {(topic, p): LogBounds(begins.get(p, 0), end) for p, end in ends.items()}
 
     async def _follow_committed(
@@ -119,7 +133,7 @@ class KafkaOffsets:
         self, admin: AIOKafkaAdminClient, group: str, partitions: tuple[Partition, ...]
     ) -> dict[Partition, int]:
         wanted = [TopicPartition(*partition) for partition in partitions]
-        async with deadline(f"Kafka did not tell the offsets of {group}", READ_TIMEOUT_S):
+        async with deadline(f"Kafka did not tell the offsets of {group}", self._read_timeout_s):
             # Also without a topic: a new broker takes seconds to have a coordinator at all, and
             # the first records should not meet a governor that cannot read their lag.
             coordinator = await self._coordinator(admin, group)

@@ -49,7 +49,7 @@ class LagSampler(Actor):
         self._source, self._groups, self._fleet, self._tell = source, groups, fleet, tell
         self._every_s, self._fresh_s = every_s, fresh_s
         self._looks = Looks(())
-        self._readable = True
+        self._unreadable = ""
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -69,9 +69,9 @@ class LagSampler(Actor):
         try:
             offsets = await self._source.read()
         except UnavailableError as error:
-            self._say(readable=False, why=error.message)
-            return {group: GroupLag(group) for group in self._groups}
-        self._say(readable=True)
+            self._say(error.message)
+            return {group: GroupLag(group, why=error.message) for group in self._groups}
+        self._say("")
         keep_s = self._fresh_s + MOST_PATIENCE_S
         self._looks = self._looks.and_then(offsets.look, keep_s=keep_s)
         return {group: self._measure(group, offsets) for group in self._groups}
@@ -81,12 +81,13 @@ class LagSampler(Actor):
         reported = self._fleet.value.positions(group, since_s=since_s)
         return group_lag(group, self._looks, offsets.committed[group], reported)
 
-    def _say(self, *, readable: bool, why: str = "") -> None:
-        if readable and not self._readable:
+    def _say(self, unreadable: str) -> None:
+        """Tell once of each thing that hinders, and when nothing does any more."""
+        if self._unreadable and not unreadable:
             log.info("lag_readable_again")
-        if not readable and self._readable:
-            log.warning("lag_unreadable", because=why)
-        self._readable = readable
+        if unreadable and unreadable != self._unreadable:
+            log.warning("lag_unreadable", because=unreadable)
+        self._unreadable = unreadable
 
     async def _rest(self, rest_s: float) -> None:
         try:

@@ -43,10 +43,14 @@ class FencedError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """Where the governors of one K2 keep their record, and by what id one of them writes to it."""
+    """Where the governors of one K2 keep their record, and by what id one of them writes to it.
+
+    `slack` lengthens what is waited for Kafka.
+    """
 
     bootstrap: str
     name: str = TOPIC
+    slack: float = 1.0
 
     @property
     def transactional_id(self) -> str:
@@ -59,6 +63,7 @@ class TopicReader:
 
     def __init__(self, topic: Topic, consumer: AIOKafkaConsumer) -> None:
         self._name, self._consumer = topic.name, consumer
+        self._read_timeout_s = READ_TIMEOUT_S * topic.slack
         self._place = TopicPartition(topic.name, 0)
 
     @classmethod
@@ -69,9 +74,11 @@ class TopicReader:
             [topic.name],
             partitions=1,
             config=CONFIG,
-            timeout_s=CONNECT_TIMEOUT_S,
+            timeout_s=CONNECT_TIMEOUT_S * topic.slack,
         )
-        consumer = await start_consumer(topic.bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S)
+        consumer = await start_consumer(
+            topic.bootstrap, CLIENT_ID, timeout_s=CONNECT_TIMEOUT_S * topic.slack
+        )
         consumer.assign([TopicPartition(topic.name, 0)])
         return cls(topic, consumer)
 
@@ -81,7 +88,7 @@ class TopicReader:
 
     async def recent(self) -> list[Placed]:
         """Read from the newest snapshots on to the end; from the start where there are none."""
-        async with deadline(f"Kafka did not show {self._name}", READ_TIMEOUT_S):
+        async with deadline(f"Kafka did not show {self._name}", self._read_timeout_s):
             begin = (await self._consumer.beginning_offsets([self._place]))[self._place]
         start = max(begin, await self.end() - RECENT_OFFSETS)
         found = await self._from(start)
@@ -99,14 +106,14 @@ class TopicReader:
 
     async def more(self, timeout_s: float) -> list[Placed]:
         """Read what has come, waiting so long for something to come. Raises UnavailableError."""
-        async with deadline(f"Kafka did not show {self._name}", timeout_s + READ_TIMEOUT_S):
+        async with deadline(f"Kafka did not show {self._name}", timeout_s + self._read_timeout_s):
             found = await self._consumer.getmany(
                 self._place, timeout_ms=round(timeout_s * 1_000), max_records=MOST_RECORDS
             )
         return placed(found.get(self._place, ()))
 
     async def end(self) -> int:
-        async with deadline(f"Kafka did not tell where {self._name} ends", READ_TIMEOUT_S):
+        async with deadline(f"Kafka did not tell where {self._name} ends", self._read_timeout_s):
             return int((await self._consumer.end_offsets([self._place]))[self._place])
 
     async def between(self, start: int, from_us: int, to_us: int) -> AsyncGenerator[Placed]:
@@ -126,7 +133,7 @@ class TopicReader:
         """Read the last records before a time."""
         after = await self.first_at(to_us)
         end = await self.end() if after is None else after
-        async with deadline(f"Kafka did not show {self._name}", READ_TIMEOUT_S):
+        async with deadline(f"Kafka did not show {self._name}", self._read_timeout_s):
             begin = (await self._consumer.beginning_offsets([self._place]))[self._place]
         return [
             p for p in await self._from(max(begin, end - RECENT_OFFSETS), end) if p.time_us < to_us
@@ -134,7 +141,7 @@ class TopicReader:
 
     async def first_at(self, time_us: int) -> int | None:
         """Return the offset of the first record at or after a time; None where there is none."""
-        async with deadline(f"Kafka did not show {self._name}", READ_TIMEOUT_S):
+        async with deadline(f"Kafka did not show {self._name}", self._read_timeout_s):
             found = await self._consumer.offsets_for_times({self._place: time_us // 1_000})
         place = found.get(self._place)
         return None if place is None else int(place.offset)
@@ -150,7 +157,9 @@ class TopicReader:
         return [placed for placed in found if placed.offset < end]
 
     async def _position(self) -> int:
-        async with deadline(f"Kafka did not tell the position in {self._name}", READ_TIMEOUT_S):
+        async with deadline(
+            f"Kafka did not tell the position in {self._name}", self._read_timeout_s
+        ):
             return int(await self._consumer.position(self._place))
 
 
