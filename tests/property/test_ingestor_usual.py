@@ -8,15 +8,18 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
+from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from libs.kafka.ready import ReadyBatch
 from services.ingestor.exchange.frames import split
 from services.ingestor.parsing import binance
 from services.ingestor.parsing.columns import TradeColumns
 from services.ingestor.parsing.texts import Texts, joined
 from services.ingestor.parsing.usual import read_usual
 from services.ingestor.parsing.validation import misfits
+from services.ingestor.publishing.encoding import encode
 from tests.support.binance import stamps, table, trade_frame
 
 TABLE = table("BTCUSDT", "ETHUSDT", "BNBBTC", "1000SATSUSDT")
@@ -143,3 +146,23 @@ def assert_same(found: TradeColumns, expected: TradeColumns) -> None:
         else:
             assert ours.dtype == theirs.dtype
             assert np.array_equal(ours, theirs), column.name
+
+
+def test_many_trades_become_the_same_records_by_the_column() -> None:
+    """What Kafka gets of a large burst is, record for record, what it gets of small ones."""
+    frames = [trade_frame(TABLE.symbols[t % 4], t, M=t % 3 > 0) for t in range(1, 801)]
+    trades_of_all = decoded(frames)
+    together = list(encode(trades_of_all, TABLE, schema_id=3))
+    for group in together:
+        assert group.section is not None
+        batch = MemoryRecords(ReadyBatch(group.section)._build()).next_batch()
+        apart = [
+            (key, value)
+            for start in range(0, 800, 100)
+            for part in encode(trades_of_all.take(np.arange(start, start + 100)), TABLE, 3)
+            if part.section is None and part.partition == group.partition
+            for key, value in zip(part.keys, part.values, strict=True)
+        ]
+        assert [(record.key, record.value) for record in batch] == apart
+        assert list(zip(group.keys, group.values, strict=True)) == apart
+    assert sum(len(group.values) for group in together) == 800

@@ -21,7 +21,7 @@ Int64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 # A trade is about 170 bytes. Longer ones are not trades, and would not fit a Kafka record.
 MAX_TRADE_BYTES = 8192
 # Below it the fixed cost of reading all at once is more than that of one by one.
-MANY_FRAMES = 300
+MANY_FRAMES = 400
 
 
 class _Trade(msgspec.Struct, tag_field="e", tag="trade", gc=False):

@@ -23,6 +23,9 @@ from services.ingestor.parsing.symbols import SymbolTable
 
 EXCHANGE = "BINANCE"
 
+# Below it the fixed cost of making records by the column is more than that of one by one.
+MANY_ROWS = 400
+
 # m says that the buyer was the maker: the taker sold.
 _BUY, _SELL = (np.int32(SIDES.index(side)) for side in (Side.BUY, Side.SELL))
 
@@ -49,7 +52,7 @@ def encode(
     columns, partitions = columns.take(order), partitions[order]
     values = framed_trades(_to_batch(columns, table, origin), schema_id)
     bounds = run_bounds(partitions)
-    made = sections(table.key_fields.take(pa.array(columns.codes)), values, bounds)
+    made = _sections(columns, table, values, bounds)
     for number, (start, end) in enumerate(pairwise(bounds)):
         codes, rows = columns.codes[start:end], end - start
         yield PartitionValues(
@@ -59,6 +62,15 @@ def encode(
             columns.ids[start:end],
             made[number] if made is not None else None,
         )
+
+
+def _sections(
+    columns: TradeColumns, table: SymbolTable, values: pa.BinaryArray, bounds: Sequence[int]
+) -> list[Section] | None:
+    """Make all partitions' records at once, where they are many; else None."""
+    if len(columns) < MANY_ROWS:
+        return None
+    return sections(table.key_fields.take(pa.array(columns.codes)), values, bounds)
 
 
 def _keys(table: SymbolTable, codes: npt.NDArray[np.int32]) -> list[bytes]:
