@@ -17,6 +17,10 @@ Bytes = npt.NDArray[np.uint8]
 
 # Arrow keeps values up to this long inside the view itself.
 INLINE_BYTES = 12
+# A length, attributes, a time, an offset, the lengths of key and value: a byte each at least.
+LEAST_RECORD_BYTES = 6
+# A view says in 31 bits where its value is.
+MOST_BODY_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,12 @@ class Bodies:
     counts: Sequence[int]
     base_offsets: Sequence[int]
 
+    def can_be(self) -> bool:
+        """Say whether so many records may lie there: the counts are what the batches say."""
+        if min(self.counts, default=0) < 0 or len(self.body) > MOST_BODY_BYTES:
+            return False
+        return LEAST_RECORD_BYTES * sum(self.counts) <= len(self.body)
+
 
 def records_of(bodies: Bodies) -> Records:
     """Find every record, natively where that is compiled.
@@ -80,7 +90,13 @@ def records_of(bodies: Bodies) -> Records:
 
 
 def records_by_column(bodies: Bodies) -> Records:
-    """As `records_natively`, a field of all records at a time."""
+    """As `records_natively`, a field of all records at a time.
+
+    Raises:
+        IndexError: a record ends outside the batches.
+    """
+    if not bodies.can_be():
+        raise IndexError(f"{bodies.counts} records in {len(bodies.body)} bytes")
     data = np.frombuffer(bodies.body, np.uint8)
     after_attributes = record_starts(bodies.body, bodies.begins, bodies.counts) + 1
     _, at = varints(data, after_attributes)
@@ -120,7 +136,7 @@ def records_natively(bodies: Bodies) -> Records | None:
     that is the other path's.
     """
     walk, count = native("k2_records"), sum(bodies.counts)
-    if walk is None:
+    if walk is None or not bodies.can_be():
         return None
     data = np.frombuffer(bodies.body, np.uint8)
     begins = np.array([*bodies.begins, len(data)], np.int64)

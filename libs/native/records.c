@@ -66,7 +66,7 @@ static const uint8_t *record(
     end = at + length;
     at = zigzag(at + 1, end, &skipped);
     if (at == NULL || (at = zigzag(at, end, &skipped)) == NULL) return NULL;
-    to->offsets[row] = base + skipped;
+    to->offsets[row] = (int64_t)((uint64_t)base + (uint64_t)skipped);
     if ((at = bytes(at, end, &key, &to->key_length[row])) == NULL) return NULL;
     to->key_at[row] = key - given->body;
     if (bytes(at, end, &value, &value_length) == NULL) return NULL;

@@ -6,13 +6,21 @@ from itertools import accumulate, pairwise
 
 import cramjam
 import numpy as np
+import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from libs.kafka import record_columns
 from libs.kafka.record_batches import HEADER, cut
-from libs.kafka.record_columns import Bodies, Records, records_by_column, records_natively
+from libs.kafka.record_columns import (
+    Bodies,
+    Records,
+    records_by_column,
+    records_natively,
+    records_of,
+)
 from libs.kafka.record_starts import abreast, one_by_one
 from libs.kafka.runs import RECORDS_A_RUN, RECORDS_AT_ONCE, FetchedBatches, PartitionRuns
 
@@ -99,6 +107,28 @@ def test_what_is_no_record_is_not_found_natively(body: bytes, count: int) -> Non
     if found is not None:
         found.values.validate(full=True)
         found.keys.array().validate(full=True)
+
+
+@pytest.mark.parametrize("counts", [[39, -30], [2**31 - 1], [8, 33]])
+def test_counts_that_lie_are_refused_before_anything_is_read(counts: list[int]) -> None:
+    """Negative, or of more records than there are bytes for: by either way."""
+    record = bytes([12, 0, 0, 0, 1, 1, 0])
+    begins = [0, 39 * len(record)][: len(counts)]
+    lying = Bodies(bytearray(record * 40), begins, counts, [0] * len(counts))
+
+    assert records_natively(lying) is None
+    with pytest.raises(IndexError):
+        records_of(lying)
+
+
+def test_more_bytes_than_views_can_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value's place would be a wrong one, wherever that is."""
+    monkeypatch.setattr(record_columns, "MOST_BODY_BYTES", 6)
+    body = Bodies(bytearray([12, 0, 0, 0, 1, 1, 0]), [0], [1], [0])
+
+    assert records_natively(body) is None
+    with pytest.raises(IndexError):
+        records_of(body)
 
 
 def test_batch_of_two_frames_is_cut_as_aiokafka_reads_it() -> None:
