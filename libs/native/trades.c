@@ -106,6 +106,11 @@ static const uint8_t *text(const uint8_t *at, const uint8_t *end, Text *found) {
     return at + length;
 }
 
+/* Reads a text of which there is one at most: what another takes the place of is looked at too. */
+static const uint8_t *only_text(const uint8_t *at, const uint8_t *end, Text *found) {
+    return found->at == NULL ? text(at, end, found) : NULL;
+}
+
 /* Whether text is ASCII: all else is somebody else's to check. */
 static int is_plain(Text found) {
     uint8_t seen = 0;
@@ -141,16 +146,16 @@ static int add_entry(Columns *to, Text entry, Text *keys, int64_t held) {
     return add(&to->vendor_keys, keys[held]) && add(&to->vendor_values, value);
 }
 
-/* Reads every field, the last of a number winning; 0 where one is not known here. */
+/* Reads every field, the last of a varint winning; 0 where one is not known here. */
 static int parsed(const uint8_t *at, const uint8_t *end, Trade *trade, Columns *to) {
     Text keys[MOST_VENDOR_KEYS], found;
     int64_t held = 0;
     while (at != NULL && at < end) {
         switch (*at++) {
-            case TAG(1, TEXT): at = text(at, end, &trade->exchange); break;
+            case TAG(1, TEXT): at = only_text(at, end, &trade->exchange); break;
             case TAG(2, VARINT): at = varint(at, end, &trade->asset_class); break;
-            case TAG(3, TEXT): at = text(at, end, &trade->symbol); break;
-            case TAG(4, TEXT): at = text(at, end, &trade->trade_id); break;
+            case TAG(3, TEXT): at = only_text(at, end, &trade->symbol); break;
+            case TAG(4, TEXT): at = only_text(at, end, &trade->trade_id); break;
             case TAG(5, VARINT):
                 at = varint(at, end, &trade->sequence);
                 trade->has_sequence = 1;
@@ -158,9 +163,9 @@ static int parsed(const uint8_t *at, const uint8_t *end, Trade *trade, Columns *
             case TAG(6, VARINT): at = varint(at, end, &trade->epoch); break;
             case TAG(7, VARINT): at = varint(at, end, &trade->timestamp_us); break;
             case TAG(8, VARINT): at = varint(at, end, &trade->ingest_timestamp_us); break;
-            case TAG(9, TEXT): at = text(at, end, &trade->price); break;
-            case TAG(10, TEXT): at = text(at, end, &trade->quantity); break;
-            case TAG(11, TEXT): at = text(at, end, &trade->currency); break;
+            case TAG(9, TEXT): at = only_text(at, end, &trade->price); break;
+            case TAG(10, TEXT): at = only_text(at, end, &trade->quantity); break;
+            case TAG(11, TEXT): at = only_text(at, end, &trade->currency); break;
             case TAG(12, VARINT): at = varint(at, end, &trade->side); break;
             case TAG(13, TEXT):
                 at = text(at, end, &found);

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from k2.market.v1 import market_pb2
 
 from libs.market.trade import Trade
 from libs.native.library import native
-from libs.wire.framing import header
+from libs.wire.framing import HEADER_BYTES, frame, header
 from libs.wire.kernel import take
 from libs.wire.plain import encode_trade
 from libs.wire.registry import SchemaRegistry
@@ -68,7 +69,15 @@ def test_both_paths_agree_on_odd_and_broken_records(
     assert_alike(both, values, enrich=enrich)
 
 
+A_VALUE = encode_trade(A_TRADE, SCHEMA_ID)
+FRAMING = A_VALUE[:HEADER_BYTES]
+TEXT_TAGS = b"\x0a\x1a\x22\x4a\x52\x5a\x6a"
+
+
 @given(st.lists(rewritten_values(), min_size=1, max_size=3))
+@example([FRAMING + bytes([tag, 1, 0xFF]) + A_VALUE[HEADER_BYTES:] for tag in TEXT_TAGS])
+@example([A_VALUE + bytes([tag, 2, 0xC3, 0xA9]) for tag in TEXT_TAGS])
+@example([A_VALUE + b"\x28" + b"\xff" * 9 + bytes([last]) for last in (0, 1, 2)])
 def test_both_paths_agree_on_messages_written_otherwise(both: Both, values: list[bytes]) -> None:
     """Fields repeated, unknown or of another kind; varints too long; entries of no form."""
     assert_alike(both, values)
@@ -86,11 +95,10 @@ def test_both_paths_agree_on_numbers_of_every_form(
 
 
 def with_numbers(price: str, quantity: str) -> bytes:
-    """Encode a trade with these texts: the last of a field wins."""
-    fields = [(0x4A, price.encode()), (0x52, quantity.encode())]
-    return encode_trade(A_TRADE, SCHEMA_ID) + b"".join(
-        bytes([tag, len(text)]) + text for tag, text in fields
-    )
+    """Encode a trade with these texts, each once: another is not for the native loop."""
+    message = market_pb2.Trade.FromString(A_VALUE[HEADER_BYTES:])
+    message.price, message.quantity = price, quantity
+    return frame(SCHEMA_ID, message.SerializeToString())
 
 
 usual = st.builds(
