@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -77,6 +78,23 @@ async def test_a_bad_rest_request_has_the_exchanges_code(path: str, code: int) -
     assert status == 400
     assert isinstance(body, dict)
     assert body["code"] == code
+
+
+async def test_what_passed_before_is_known_to_rest_and_sent_to_nobody() -> None:
+    """Trades go on with the next id, and the rendering is as if the exchange had never stopped."""
+    session = generated(1, symbols=1, trades=3_000)
+    lines = list(session)
+    from_ns = lines[1_999][0] + 1
+    passed = sum(received_ns < from_ns for received_ns, _ in lines)
+    play = PlayOptions(pace=math.inf, hold="nobody", from_ns=from_ns)
+    async with simulated_exchange(session, play=play) as exchange:
+        sent = await receive(combined_url(exchange, session.streams), 3_000 - passed)
+        first = truth.expected(session)["BTCUSDT"].first_id
+        path = f"/api/v3/historicalTrades?symbol=BTCUSDT&limit=1000&fromId={first}"
+        _, past, _ = await get(exchange, path)
+    assert sent == messages(session)[passed:]
+    assert isinstance(past, list)
+    assert [trade["id"] for trade in past] == list(range(first, first + 1_000))
 
 
 async def test_rest_is_limited_by_weight() -> None:

@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from libs.market.errors import InvalidError, K2Error
 from libs.runtime.doors import Door, publish, withdraw
 from tools.simulator import faults, options
 from tools.simulator.generated import ENDLESS_S, START_US, GeneratedSession, Plan
+from tools.simulator.kept import began_us
 from tools.simulator.player import Hold, PlayOptions
 from tools.simulator.record import write_session
 from tools.simulator.server import Exchange
@@ -27,6 +29,7 @@ from tools.simulator.websocket import Limits
 
 EXIT_WRONG_USAGE = 2
 EXIT_FAILED = 5
+KEEP_GOES_WITH = "--keep is for a generated session with --start now and --pace 1"
 
 
 def simulate(
@@ -37,6 +40,7 @@ def simulate(
     trades: options.Trades = None,
     book_ticker: options.BookTicker = False,
     start: options.Start = None,
+    keep: options.Keep = None,
     recording: options.Recording = None,
     write: options.Write = None,
     pace: options.Pace = "1",
@@ -61,6 +65,12 @@ def simulate(
     with _errors_in_one_sentence():
         seconds = ENDLESS_S if duration is None else duration
         plan = Plan(seed, symbols, seconds, rate, trades, book_ticker, _start_us(start))
+        from_ns = 0
+        if keep is not None:
+            if recording or start != "now" or parse_pace(pace) != 1:
+                raise InvalidError(KEEP_GOES_WITH, field="keep")
+            from_ns = plan.start_us * 1_000
+            plan = replace(plan, start_us=began_us(keep, plan, plan.start_us))
         session: Session = recorded(recording) if recording else GeneratedSession(plan)
         if write is not None:
             write_session(session, write)
@@ -69,7 +79,7 @@ def simulate(
             session,
             host=host,
             port=port,
-            play=PlayOptions(parse_pace(pace), _hold(hold, pace), eager, history),
+            play=PlayOptions(parse_pace(pace), _hold(hold, pace), eager, history, from_ns),
             limits=Limits(ping_every, pong_within, connection_lives, attempts, weight_limit),
             faults=tuple(faults.parse(text) for text in fault or ()),
         )

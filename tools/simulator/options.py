@@ -38,6 +38,13 @@ BookTicker = Annotated[bool, typer.Option("--book-ticker", help="Generate @bookT
 Start = Annotated[
     str | None, typer.Option(help="The session's first moment: an ISO time, or now. [2026-01-05]")
 ]
+Keep = Annotated[
+    Path | None,
+    typer.Option(
+        help="Keep in this file when the session began. Started anew with it, the exchange goes on"
+        " as if it had never stopped: REST knows the trades between."
+    ),
+]
 Recording = Annotated[
     list[Path] | None, typer.Option(help="Play recorded files instead, merged by receive time.")
 ]

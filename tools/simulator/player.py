@@ -30,13 +30,15 @@ class PlayOptions:
     """`hold` says when the session stands still.
 
     `never`: it runs on once begun; `nobody`: while no stream of it is subscribed; `missing`: while
-    any trade stream of it is not subscribed. `eager` begins without waiting for a subscriber.
+    any trade stream of it is not subscribed. `eager` begins without waiting for a subscriber. What
+    was received before `from_ns` has passed already: REST knows it, and nobody is sent it.
     """
 
     pace: float = 1.0
     hold: Hold = "never"
     eager: bool = False
     most_history_trades: int = 1_000_000
+    from_ns: int = 0
 
 
 class Player:
@@ -100,11 +102,13 @@ class Player:
             yield frames
 
     def _forms(self) -> set[Form]:
+        if self.session_ns < self.options.from_ns:
+            return set()
         return {connection.subscriptions.form for connection in self.connections.values()}
 
     async def _play(self, frames: ChunkFrames) -> None:
         chunk = frames.chunk
-        position = 0
+        position = self._passed_before(chunk)
         while position < len(chunk):
             await self.injector.inject_due(self.history.passed)
             await self._until_playing(int(chunk.received_ns[position]))
@@ -114,6 +118,14 @@ class Player:
                 position = end
             else:
                 await self._wait_for(int(chunk.received_ns[position]))
+
+    def _passed_before(self, chunk: Chunk) -> int:
+        """Let pass what an earlier run of this exchange had to send."""
+        passed = int(np.searchsorted(chunk.received_ns, self.options.from_ns))
+        if passed:
+            self.history.advance(int(np.searchsorted(chunk.trades.message, passed)))
+            self.session_ns = int(chunk.received_ns[passed - 1])
+        return passed
 
     async def _until_playing(self, session_ns: int) -> None:
         """Wait while the session is not to advance, then go on from this moment of it."""

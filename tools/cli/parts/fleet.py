@@ -65,6 +65,8 @@ class Exchange:
     """Where trades come from: the simulator with these arguments, or live Binance."""
 
     simulator_arguments: Sequence[str] = ()
+    # Started anew, on the same data, it goes on as if it had never stopped.
+    goes_on: bool = False
     live: bool = False
     symbols: str = "*"
 
@@ -168,6 +170,8 @@ class Fleet:
             port = self._address("simulator").rpartition(":")[2]
             arguments = ["--run-dir", str(self.layout.run), "--port", port]
             arguments += self._plan.exchange.simulator_arguments
+            if self._plan.exchange.goes_on:
+                arguments += ["--keep", str(self.layout.data / "exchange.json")]
             return Command("tools.simulator", arguments)
 
         return self._child("simulator", command, serving=_open)

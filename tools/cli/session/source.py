@@ -9,6 +9,7 @@ from libs.market.errors import InvalidError
 from tools.cli.parts.fleet import Exchange
 from tools.simulator.faults import parse
 from tools.simulator.session import Session, generated, recorded
+from tools.simulator.timeline import parse_pace
 
 ENDLESS_S = 10 * 365 * 86_400.0
 PACES = "1 is the session's own pace, 10 ten times as fast, max as fast as K2 takes it"
@@ -53,7 +54,12 @@ class Source:
         for fault in self.faults:
             parse(fault)
             arguments += ["--fault", fault]
-        return Exchange(simulator_arguments=arguments)
+        return Exchange(simulator_arguments=arguments, goes_on=self._goes_on)
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether it is an exchange that is open now, and still is when K2 comes back."""
+        return self.duration_s is None and not self.recordings and parse_pace(self.pace) == 1
 
     def _session_arguments(self) -> list[str]:
         if self.recordings:
