@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import islice
 
 import msgspec
 import pytest
@@ -87,7 +88,7 @@ async def waits_for_its_reader(exchange: Exchange) -> bool:
 
 async def test_a_reader_that_dies_ends_neither_session_nor_exchange() -> None:
     """A connection that breaks while the exchange waits for it leaves the session playing."""
-    session = generated(1, symbols=2, trades=200_000, rate=20_000)
+    session = generated(1, symbols=2, trades=100_000, rate=20_000)
     async with simulated_exchange(session) as exchange:
         url = combined_url(exchange, session.streams)
         async with websockets.connect(url, max_queue=1, ping_interval=None) as connection:
@@ -96,7 +97,7 @@ async def test_a_reader_that_dies_ends_neither_session_nor_exchange() -> None:
             connection.transport.abort()
         async with connected(url) as survivor:
             await next_message(survivor)
-            await eventually(lambda: exchange.player.trades_sent == 200_000, 240)
+            await eventually(lambda: exchange.player.trades_sent == 100_000, 240)
 
 
 async def test_streams_can_be_subscribed_on_a_bare_connection() -> None:
@@ -123,8 +124,9 @@ async def test_the_session_stands_still_while_nobody_listens() -> None:
         passed = exchange.player.history.passed
         assert not exchange.player.playing
         following = await receive(url, 1)
-    expected = messages(generated(1, symbols=2, trades=passed + 1, rate=200))
-    assert following == [expected[passed]]
+    # Of the session itself: one that ends there draws its last trades otherwise.
+    ((_, expected),) = islice(session, passed, passed + 1)
+    assert following == [expected]
 
 
 async def test_what_passed_unheard_is_served_by_rest() -> None:
