@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from dataclasses import replace
@@ -9,8 +10,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from libs.degradation.memory import CGROUPS, OWN_CGROUP
+from libs.market.errors import UnavailableError
 from tests.support.cli import COMMAND, Answer, Home
 from tests.support.polling import eventually_sync
+from tools.process.cgroups import memory_cgroups, where_to_make
 
 RUN_TIMEOUT_S = 600.0
 INTERRUPTED = 130
@@ -32,6 +36,14 @@ class Event(msgspec.Struct):
     says: str = ""
     held: bool = True
     passed: bool = False
+
+
+def cgroups_can_be_made() -> bool:
+    try:
+        with memory_cgroups(f"k2-try-{os.getpid()}", ["one"], 2**30):
+            return True
+    except UnavailableError:
+        return False
 
 
 def events_of(answer: Answer) -> list[Event]:
@@ -65,6 +77,19 @@ def test_every_promise_holds(home: Home, words: tuple[str, ...]) -> None:
     assert (answer.code, events[-1].event, events[-1].passed) == (0, "verdict", True), answer
     assert {event.scenario for event in events} == {words[1]}
     assert_nothing_is_left(home)
+
+
+@pytest.mark.skipif(not cgroups_can_be_made(), reason="takes root, and cgroups that count memory")
+def test_the_kernel_holds_a_writer_to_its_limit(home: Home) -> None:
+    """All levels by what a cgroup counts; nobody is killed for going beyond; no cgroup stays."""
+    _, parent = where_to_make(CGROUPS, OWN_CGROUP)
+    before = set(parent.glob("k2-chaos-*"))
+    words = ("chaos", "memory", "--cgroup", "--limit-mib", "1024", "--cooldown", "2")
+    answer = home.k2(*words, timeout_s=RUN_TIMEOUT_S)
+    assert [event.text for event in events_of(answer) if not event.held] == []
+    assert answer.code == 0
+    assert_nothing_is_left(home)
+    assert set(parent.glob("k2-chaos-*")) <= before
 
 
 def test_the_demonstration_shows_both_ways_to_bend(home: Home) -> None:

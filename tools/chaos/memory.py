@@ -36,7 +36,9 @@ RESTART_TIMEOUT_S = 60.0
 ABOVE = 0.012
 # The rest of what was ordered, and what the writer gives back meanwhile, come with the next order.
 TAKEN_SHARE = 0.9
-TAKEN_TIMEOUT_S = 5.0
+TAKEN_TIMEOUT_S = 0.7
+# Whoever goes beyond a cgroup's limit is killed: there nothing is ordered on a guess.
+TAKEN_FOR_CERTAIN_TIMEOUT_S = 20.0
 
 LOAD = "loads the writer with trades until all are in the table"
 RAMP = "has the writer hold more and more memory"
@@ -137,9 +139,10 @@ async def ballast_until(ground: Ground, ballast: Ballast, level: Level, held_mib
 
 
 async def taken(ground: Ground, least_bytes: int) -> None:
-    """Wait until what was ordered is there: ordered twice, it were beyond the limit."""
+    """Wait until what was ordered is there: it is not to be ordered twice."""
+    certain = ground.setting.scale.cgroup
     with suppress(TimeoutError):
-        async with asyncio.timeout(TAKEN_TIMEOUT_S):
+        async with asyncio.timeout(TAKEN_FOR_CERTAIN_TIMEOUT_S if certain else TAKEN_TIMEOUT_S):
             while used_bytes(ground) < least_bytes:
                 await asyncio.sleep(POLL_S)
 
