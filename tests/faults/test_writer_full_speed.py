@@ -26,7 +26,8 @@ from tests.support.processes import Process
 from tests.support.writer import Writing, has_partitions, rows_in, status
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "BNBUSDT", "XRPUSDT", "ADAUSDT", "SOLUSDT")
-# So many are under way at most: as fast as the writer takes them, whatever the machine.
+# So many are under way at most: as fast as the writer takes them. Where it is so slow that they
+# alone were SOFT, nothing can be shown.
 UNDER_WAY = 6_000
 BURST = 250
 MEASURED_S = 5.0
@@ -52,6 +53,8 @@ async def test_a_writer_at_full_speed_stays_normal_whatever_its_commits(
         pump = Pump(writing, producer, writer)
         async with pumping(pump):
             thresholds = scaled(await pump.records_per_s())
+        if thresholds.soft < 2 * UNDER_WAY:
+            pytest.skip(f"this machine takes {thresholds.soft / SOFT_S:,.0f} records a second now")
         by_report, by_gauge = both(writing, stack, thresholds, address)
         await leads(by_report)
         await leads(by_gauge)
