@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 BUILT = HERE / "built"
-COMPILERS = ("cc", "gcc", "clang")
-# A compiler in a wheel, for where there is none: without libc, which Python has loaded already.
+COMPILERS: tuple[tuple[str, ...], ...] = (("cc",), ("gcc",), ("clang",))
+# Where libc's headers are missing: nothing of it is called but what Python has loaded already.
+WITHOUT_LIBC = ("-ffreestanding", "-nostdlib")
+# A compiler in a wheel, with headers, for where there is none.
 ZIG = (sys.executable, "-m", "ziglang", "cc", "-nostdlib")
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC")
 TIMEOUT_S = 300.0
@@ -39,8 +42,10 @@ def compiled_path() -> Path:
 
 def compilers() -> Iterator[tuple[str, ...]]:
     """Yield what may compile C here: the one named, or the system's, then the one by pip."""
-    named = os.environ.get("CC")
-    yield from ((name,) for name in ([named] if named else COMPILERS) if shutil.which(name))
+    named = tuple(shlex.split(os.environ.get("CC", "")))
+    found = [each for each in ([named] if named else COMPILERS) if shutil.which(each[0])]
+    yield from found
+    yield from ((*each, *WITHOUT_LIBC) for each in found)
     yield ZIG
 
 
@@ -55,18 +60,31 @@ def compile_all() -> Path | None:
         made = Path(folder) / wanted.name
         for compiler in compilers():
             command = [*compiler, *OPTIONS, "-o", str(made), *map(str, sources())]
-            done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
-            if done.returncode == 0:
+            if succeeds(command):
                 made.replace(wanted)
                 return wanted
     return None
 
 
+def succeeds(command: Sequence[str]) -> bool:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
 def main() -> None:
     """Compile where that is not done yet, and say what came of it."""
-    path = compiled_path() if compiled_path().exists() else compile_all()
+    try:
+        path = compiled_path() if compiled_path().exists() else compile_all()
+    except OSError as error:
+        sys.stderr.write(f"nothing can be written beside the sources: {error}\n")
+        path = None
     if path is None:
-        sys.stderr.write("no C compiler: K2 works, and its writer takes a quarter more CPU a row\n")
+        sys.stderr.write(
+            "nothing is compiled: K2 works, and its writer takes a quarter more CPU a row\n"
+        )
 
 
 if __name__ == "__main__":

@@ -17,12 +17,21 @@ Call = Callable[[ctypes.Structure, ctypes.Structure], int]
 @cache
 def native(name: str) -> Call | None:
     """Find a function of `(const Given *, Columns *)`; None where nothing is compiled."""
-    path = compiled_path()
-    if not path.exists():
+    library = loaded()
+    if library is None:
         return None
-    function = getattr(ctypes.CDLL(str(path)), name)
+    function = getattr(library, name)
     function.restype = ctypes.c_int64
     return lambda given, columns: int(function(ctypes.byref(given), ctypes.byref(columns)))
+
+
+@cache
+def loaded() -> ctypes.CDLL | None:
+    """Load what was compiled; None where there is none, or it is of another system."""
+    try:
+        return ctypes.CDLL(str(compiled_path()))
+    except OSError:
+        return None
 
 
 def address(array: npt.NDArray[np.generic]) -> int:

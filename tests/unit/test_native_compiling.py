@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.native import compiling
+from libs.native import compiling, library
 
 NOT_C = (sys.executable, "-c", "raise SystemExit(1)")
 
@@ -51,3 +51,44 @@ def test_other_sources_are_another_file(built: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(compiling, "sources", lambda: [changed])
 
     assert compiling.compiled_path() != before
+
+
+def test_a_compiler_without_libc_compiles_too(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its headers are missing: the first try fails, and the next does without."""
+    compiler = built.parent / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *freestanding*) echo > "$9";; *) exit 1;; esac\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", f"{compiler} -w")
+
+    assert compiling.compile_all() == compiling.compiled_path()
+
+
+def test_a_compiler_that_hangs_is_none(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set-up goes on."""
+    monkeypatch.setattr(compiling, "TIMEOUT_S", 0.1)
+
+    assert not compiling.succeeds(("sleep", "600"))
+
+
+def test_where_nothing_can_be_written_set_up_goes_on(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says what that costs."""
+    monkeypatch.setattr(compiling, "BUILT", built.parent / "missing" / "built")
+
+    compiling.main()
+
+    assert "nothing can be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("held", [None, b"of another system"])
+def test_what_does_not_load_is_as_if_it_were_not_there(
+    held: bytes | None, built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree may be shared by systems, or none of it be allowed to run."""
+    path = built.parent / "k2.so"
+    if held is not None:
+        path.write_bytes(held)
+    monkeypatch.setattr(library, "compiled_path", lambda: path)
+
+    assert library.loaded.__wrapped__() is None
