@@ -174,8 +174,9 @@ async def test_a_connection_the_exchange_cuts_daily_is_replaced_before(
     kafka: str, topic: str, tmp_path: Path
 ) -> None:
     """The cut, shortened here, never comes to pass."""
-    session = generated(6, symbols=3, duration_s=3, rate=1_000)
-    limits = Limits(connection_lives_s=1.5)
+    session = generated(6, symbols=3, duration_s=6, rate=500)
+    # Four seconds after it is to be replaced: so long may the machine stand still.
+    limits = Limits(connection_lives_s=5)
     async with (
         Exchange(session, play=PlayOptions(pace=1), limits=limits) as exchange,
         ingesting(
