@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 
+import structlog
 from k2.writer.v1 import dead_letters_pb2_grpc, writer_pb2_grpc
 
 from libs.degradation.agent import DegradationAgent
@@ -19,6 +20,7 @@ from libs.lake.maintenance.upkeep import Maintenance
 from libs.lake.table.catalog import Lake
 from libs.lake.table.tables import TRADES
 from libs.market.clock import Clock, SystemClock
+from libs.native.library import loaded
 from libs.rpc.server import Servicer
 from libs.runtime.faultpoint import reach_sync
 from libs.runtime.mailbox import Mailbox
@@ -58,6 +60,8 @@ from services.writer.restarting.past import PastRestarts
 from services.writer.restarting.restarter import Around, Restarter
 from services.writer.servicer import SERVICE, WriterServicer
 
+log = structlog.get_logger()
+
 WAITING_FOR_CONSUMER = 64
 
 
@@ -68,7 +72,14 @@ async def build(config: WriterConfig) -> Service:
         UnavailableError, ConfigError: as `ground_of`.
     """
     keep_compact()
+    warn_where_nothing_is_compiled()
     return Wiring(config, await ground_of(config)).service()
+
+
+def warn_where_nothing_is_compiled() -> None:
+    """All works then, and nothing else tells why it takes more CPU."""
+    if loaded() is None:
+        log.warning("nothing_compiled", costs="a quarter more CPU a row", remedy="make setup")
 
 
 class Wiring:

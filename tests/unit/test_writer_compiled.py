@@ -1,0 +1,35 @@
+"""The writer says where it decodes without what is compiled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from libs.native import library
+from services.writer.app import warn_where_nothing_is_compiled
+
+
+def test_it_says_where_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources that changed without a new set-up, or no compiler: the results are the same."""
+    monkeypatch.setattr(library, "compiled_path", lambda: tmp_path / "none.so")
+    library.loaded.cache_clear()
+
+    with capture_logs() as logged:
+        warn_where_nothing_is_compiled()
+
+    library.loaded.cache_clear()
+    assert [(entry["event"], entry["log_level"]) for entry in logged] == [
+        ("nothing_compiled", "warning")
+    ]
+
+
+def test_it_is_silent_where_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing to say."""
+    monkeypatch.setattr("services.writer.app.loaded", object)
+
+    with capture_logs() as logged:
+        warn_where_nothing_is_compiled()
+
+    assert logged == []
