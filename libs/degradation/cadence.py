@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from libs.degradation.level import Level
 from libs.degradation.machine import lag_policy
-from libs.degradation.messages import STEADY_S, OwnReport, Report
+from libs.degradation.messages import MOST_EVERY_S, STEADY_S, OwnReport, Report
 from libs.degradation.obedience import Obedience, applied, writers
 
 # Of the TTL: a directive holds one TTL from the report that it answers, so this is taken from it.
@@ -19,7 +19,7 @@ def every_s(state: Obedience, own: OwnReport, now_s: float) -> float:
     """Longest time from this report to the next one."""
     if state.directive is None or not _calm(state, own, now_s):
         return STEADY_S
-    return max(STEADY_S, CALM_SHARE * state.directive.ttl_s)
+    return min(max(STEADY_S, CALM_SHARE * state.directive.ttl_s), MOST_EVERY_S)
 
 
 def pressed(state: Obedience, own: OwnReport, now_s: float) -> bool:

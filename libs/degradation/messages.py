@@ -11,6 +11,8 @@ from libs.degradation.level import Cause, Level, Rules
 Partition = tuple[str, int]
 # How often a process reports that has anything to say, and one that does not say how often.
 STEADY_S = 1.0
+# And the most that one may leave between two reports: no governor waits longer for one.
+MOST_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ import pytest
 from libs.degradation.cadence import answers, due, every_s, pressed
 from libs.degradation.level import Level, Rules, Thresholds
 from libs.degradation.memory import MemoryUse
-from libs.degradation.messages import STEADY_S, Directive, OwnReport, Report
+from libs.degradation.messages import MOST_EVERY_S, STEADY_S, Directive, OwnReport, Report
 from libs.degradation.obedience import Obedience, hear, watch
+from services.governor.observing.fleet import Member
 
 PLACES = {("t", 0): 5, ("t", 1): 7}
 # Two writers: each has its half of SOFT's 1,000, and may leave SOFT below a half of that.
@@ -29,6 +30,14 @@ def directed(lag_level: Level = Level.NORMAL) -> Obedience:
 def test_a_calm_process_reports_a_little_less_often_than_it_is_directed() -> None:
     """Which is five times in each TTL: with each directive it reports anyway."""
     assert every_s(directed(), CALM, 101.0) == 2.5
+
+
+def test_no_process_is_silent_for_longer_than_a_governor_waits() -> None:
+    """However long a directive holds: after that the group's committed offsets stand for it."""
+    order = Directive(1, 1, 60.0, Level.NORMAL, Level.NORMAL, writers=2, rules=RULES)
+    assert every_s(hear(Obedience(), order, 100.0)[0], CALM, 101.0) == MOST_EVERY_S
+    waited_for = Member(1, replace(REPORT, every_s=MOST_EVERY_S), 0.0, 0)
+    assert waited_for.patience_s == MOST_EVERY_S - STEADY_S
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
-from libs.degradation.messages import STEADY_S, Acknowledgement, Partition, Report
+from libs.degradation.messages import (
+    MOST_EVERY_S,
+    STEADY_S,
+    Acknowledgement,
+    Partition,
+    Report,
+)
 from services.governor.observing.lag import Reported
 
 # A process that reports less often than each second is waited for so much longer, and no more.
-MOST_PATIENCE_S = 4.0
+MOST_PATIENCE_S = MOST_EVERY_S - STEADY_S
 # Clocks that never step gain or lose far less than this on each other.
 MOST_DRIFT = 0.001
 
