@@ -21,11 +21,17 @@ def reading(records: Mapping[TopicPartition, Sequence[ConsumerRecord]]) -> list[
     """Start a span for each burst that is traced; end them when its rows are in the tail."""
     if not tracing.enabled():
         return []
-    return [_of(record) for found in records.values() for record in found if record.headers]
+    return [_of(record) for found in records.values() for record in found if _traced(record)]
+
+
+def _traced(record: ConsumerRecord) -> bool:
+    """Say whether it is a burst's first; others who write to Kafka have headers of their own."""
+    return any(name == _PARENT and value is not None for name, value in record.headers)
 
 
 def _of(record: ConsumerRecord) -> trace.Span:
-    carrier = {name: value.decode(errors="replace") for name, value in record.headers}
+    named = [(name, value) for name, value in record.headers if value is not None]
+    carrier = {name: value.decode(errors="replace") for name, value in named}
     return _TRACER.start_span(
         "tail read",
         context=TraceContextTextMapPropagator().extract(carrier),

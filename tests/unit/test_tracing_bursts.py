@@ -57,3 +57,15 @@ def test_the_tail_goes_on_in_the_trace_of_the_burst(provider: TracerProvider) ->
 def test_records_of_no_trace_begin_none(provider: TracerProvider) -> None:
     """Nor does anything, where no spans are exported."""
     assert of_query.reading(read_back(Records(TOPIC, 3, [b"k"], [b"v"]))) == []
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff"])
+@pytest.mark.parametrize("name", ["another", "traceparent"])
+def test_headers_of_another_writer_hinder_no_reading(
+    provider: TracerProvider, name: str, value: bytes | None
+) -> None:
+    """Kafka allows a header without a value; what names no trace is of none."""
+    at = TopicPartition(TOPIC, 3)
+    record = ConsumerRecord(*at, 0, 0, 0, b"k", b"v", None, 0, 0, ((name, value),))
+    spans = of_query.reading({at: [record]})
+    assert len(spans) == (name == "traceparent" and value is not None)
