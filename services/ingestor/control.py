@@ -70,6 +70,9 @@ class Control(Actor):
         self._spool_full = spool_full
         self._stopping = asyncio.Event()
         self._to_give_back = False
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def start(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="give-back")
 
     def bear(self, applied: Applied) -> None:
@@ -88,7 +91,9 @@ class Control(Actor):
         self._stopping.set()
 
     async def close(self) -> None:
-        self._thread.shutdown(wait=False)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.shutdown(wait=False)
 
     def decide(self) -> None:
         must_stop = self.memory_level >= Level.CIRCUIT_BREAK and self._spool_full()

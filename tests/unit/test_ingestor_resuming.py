@@ -153,7 +153,33 @@ async def test_free_memory_is_given_back_beside_the_event_loop(
     assert threads[0].startswith("give-back")
 
 
+async def test_control_that_failed_works_when_it_is_started_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it closed it opens again: a supervisor starts the same actor."""
+    given_back: list[bool] = []
+    fails = iter((True, False))
+
+    def give_back() -> None:
+        if next(fails):
+            raise OSError("no memory for that")
+        given_back.append(True)
+
+    monkeypatch.setattr(control, "give_back", give_back)
+    actor = Control(Intake(), spool_full=lambda: True)
+    short = Applied(lag_level=Level.NORMAL, memory_level=Level.CIRCUIT_BREAK)
+    actor.bear(short)
+    await actor.start()
+    with pytest.raises(OSError, match="no memory"):
+        await actor.run()
+    await actor.close()
+    actor.bear(Applied())
+    actor.bear(short)
+    await run_until(actor, lambda: bool(given_back))
+
+
 async def run_until(actor: Actor, done) -> None:  # type: ignore[no-untyped-def]
+    await actor.start()
     running = asyncio.create_task(actor.run())
     await eventually(done)
     await actor.stop()
