@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.market.errors import CorruptError
+from libs.market.errors import CorruptError, InvalidError
 from tools.simulator.generated import Plan
 from tools.simulator.kept import MOST_TRADES_BEFORE, began_us
 
@@ -46,6 +46,12 @@ def test_a_session_with_too_much_behind_it_begins_anew(file: Path) -> None:
     later_us = NOW_US + longest_us + MINUTE_US
     assert began_us(file, PLAN, later_us) == later_us
     assert began_us(file, PLAN, NOW_US) == NOW_US
+
+
+def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    """It names the file that cannot be kept."""
+    with pytest.raises(InvalidError, match=r"none/exchange\.json cannot be kept: No such file"):
+        began_us(tmp_path / "none" / "exchange.json", PLAN, NOW_US)
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"seed": "7"}', "\x00"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from libs.market.errors import CorruptError
+from libs.market.errors import CorruptError, InvalidError
 from tools.simulator.generated import Plan
 
 # To go on, all that came before is generated again: 750,000 trades a second of CPU.
@@ -29,7 +29,7 @@ def began_us(file: Path, plan: Plan, now_us: int) -> int:
     It begins now where the file is of another session, or of one with too much behind it.
 
     Raises:
-        CorruptError: the file is not one of these.
+        CorruptError: the file is not one of these; InvalidError: it cannot be written.
     """
     kept = _read(file)
     if kept is None or kept != _of(plan, kept.start_us) or not _may_go_on(kept, now_us):
@@ -59,5 +59,8 @@ def _read(file: Path) -> Kept | None:
 
 def _write(file: Path, kept: Kept) -> None:
     fresh = file.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(kept))
-    fresh.replace(file)
+    try:
+        fresh.write_bytes(msgspec.json.encode(kept))
+        fresh.replace(file)
+    except OSError as error:
+        raise InvalidError(f"{file} cannot be kept: {error.strerror}", field="keep") from error
