@@ -49,6 +49,17 @@ def test_each_has_its_limit_and_all_are_gone_afterwards(tmp_path: Path) -> None:
     assert list((tmp_path / "memory").iterdir()) == []
 
 
+def test_one_that_a_killed_run_has_left_is_taken(tmp_path: Path) -> None:
+    """Its process had the same id as this one."""
+    left = tmp_path / "memory" / "k2-one"
+    left.mkdir(parents=True)
+    mine = own(tmp_path, "4:memory:/\n")
+    with memory_cgroups("k2", ["one"], 123, cgroups=tmp_path, own=mine) as made:
+        assert made["one"].parent == left
+        (left / "memory.limit_in_bytes").unlink()
+    assert not left.exists()
+
+
 def test_a_machine_without_cgroups_says_so(tmp_path: Path) -> None:
     """It is no failure of K2's."""
     mine = own(tmp_path, "0::/\n")

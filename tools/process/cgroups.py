@@ -57,7 +57,7 @@ def where_to_make(cgroups: Path, own: Path) -> tuple[CgroupVersion, Path]:
 
 
 def _made(version: CgroupVersion, folder: Path, limit_bytes: int, stack: ExitStack) -> Path:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     stack.callback(_remove, folder)
     (folder / version.limit).write_text(str(limit_bytes))
     return folder / PROCS
