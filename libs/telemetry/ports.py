@@ -19,9 +19,6 @@ KERNELS_FIRST_PORT = 32_768
 LEAST_PORT = 12_000
 ATTEMPTS = 200
 
-# Given back by the kernel when this process ends.
-_claims: list[socket.socket] = []
-
 
 class CannotListenError(K2Error):
     """The address cannot be listened on: in use, not ours, or not allowed."""
@@ -79,7 +76,8 @@ def lasting_port() -> int:
     for _ in range(ATTEMPTS):
         port = random.randrange(LEAST_PORT, _kernels_first_port())  # noqa: S311 (no secret)
         if not _listened_on(port) and (claimed := claim(port)) is not None:
-            _claims.append(claimed)
+            # The kernel takes it back when this process ends.
+            claimed.detach()
             return port
     raise ExhaustedError(f"no port is free on {LOOPBACK}")
 
