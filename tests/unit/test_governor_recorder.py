@@ -36,6 +36,8 @@ class Log:
         self.held_kind = ""
         self.waiting: Record | None = None
         self.fenced = False
+        self.away = False
+        self.slacks: list[float] = []
 
     def hold(self, kind: str) -> None:
         """Take no more of a kind from now on."""
@@ -45,7 +47,8 @@ class Log:
     async def held(self) -> None:
         await eventually(lambda: self.waiting, what=f"a {self.held_kind} that waits")
 
-    async def open(self, *_: object, **__: object) -> Log:
+    async def open(self, topic: Topic, **_: object) -> Log:
+        self.slacks.append(topic.slack)
         return self
 
     async def recent(self) -> list[Placed]:
@@ -66,6 +69,9 @@ class Log:
             await self.takes.wait()
         if self.fenced:
             raise FencedError("another governor has taken over")
+        if self.away:
+            self.away = False
+            raise UnavailableError("Kafka did not take it")
         self.waiting = None
         self.records.append(record)
         return len(self.records)
@@ -151,6 +157,15 @@ async def test_fenced_leader_leads_no_more_and_pushes_nothing(world: World) -> N
     world.log.takes.set()
     await eventually(lambda: not world.board.leadership.value.leading)
     assert world.board.recorded.value is None
+
+
+async def test_kafka_away_now_and_then_is_not_taken_for_a_slow_one(world: World) -> None:
+    """Only failures in a row, with no leading between, lengthen what is waited for it."""
+    for _ in range(3):
+        terms = len(await world.said("claim"))
+        world.log.away = True
+        await world.said("claim", terms)
+    assert max(world.log.slacks) == 2.0
 
 
 async def test_override_is_in_every_record_after_its_own(world: World) -> None:

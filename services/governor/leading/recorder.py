@@ -79,12 +79,14 @@ class Recorder(Actor):
     async def run(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            because = ""
+            because, led_epoch = "", self._state.led_epoch
             try:
                 await self._stand_by_and_lead(_with_slack(self._topic, failures))
                 failures = 0
             except (FencedError, UnavailableError) as error:
-                failures = 0 if isinstance(error, FencedError) else failures + 1
+                led = self._state.led_epoch != led_epoch
+                before = 0 if led else failures
+                failures = 0 if isinstance(error, FencedError) else before + 1
                 self._say_lost(error)
                 because = error.message
             self._publish(leading.deaf(self._state, because))
