@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,12 @@ class World:
     async def _send(self, directive: Directive) -> None:
         self.sent.append(directive)
 
+    def order(self, memory: Level) -> None:
+        """Order what the process's memory asks for now, as the controller does."""
+        fleet = fleets.report(Fleet(), 1, replace(WRITER, memory_level=memory), 101.0, 0)
+        sample = {"k2-writer": GroupLag("k2-writer", (), known=True)}
+        self.standing = govern(self.standing, sample, fleet, 101.0, 0)
+
     async def record(self, proof: Proof, text: str = "") -> None:
         """Show what a transaction has proven, and let the pusher look at it."""
         self.board.recorded.publish(Recorded(self.standing.orders, proof, text))
@@ -70,6 +77,16 @@ async def test_a_directive_answers_what_was_heard_when_the_proof_began(world: Wo
     assert [(one.epoch, one.sequence, one.ttl_s) for one in world.sent] == [(40, 1, TTL_S)] * 2
     said = [(one.answers_ms, one.explanation) for one in world.sent]
     assert said == [(90_000, "at 90000"), (91_000, "at 91000")]
+
+
+async def test_new_orders_go_out_as_they_are(world: World) -> None:
+    """What was told before is told again only while the orders stand."""
+    await world.record(Proof(100.0, {"writer-1": 90_000}))
+    for number, level in enumerate((Level.SOFT, Level.AGGRESSIVE, NORMAL), 2):
+        world.order(level)
+        await world.record(Proof(100.0, {"writer-1": 90_000}))
+        await eventually(lambda so_many=number: len(world.sent) == so_many)  # type: ignore[misc]
+        assert (world.sent[-1].sequence, world.sent[-1].memory_level) == (number, level)
 
 
 async def test_nothing_goes_out_without_a_proof_within_the_ttl(world: World) -> None:
