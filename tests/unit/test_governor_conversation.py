@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -71,3 +72,15 @@ async def test_a_process_that_takes_nothing_for_a_ttl_is_given_up() -> None:
     finally:
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_a_process_that_took_all_it_was_told_is_not_given_up_for_that() -> None:
+    """However long ago the last of it was: it is silent itself before anything else is wrong."""
+    taken = conversation()
+
+    async def write(_: pb.ControlResponse) -> None: ...
+
+    await taken.sender(write)(ORDER)
+    taken._heard_at_s = time.monotonic() + TTL_S
+    with pytest.raises(UnavailableError, match="writer-1 has reported nothing"):
+        await taken.watch(TTL_S)

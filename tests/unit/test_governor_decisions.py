@@ -200,6 +200,14 @@ def test_process_counts_until_its_ttl_has_passed() -> None:
     assert level_of(governed(state, lag(0), start_s=1)) is Level.NORMAL
 
 
+def test_the_epoch_that_a_forgotten_process_obeyed_is_not_forgotten() -> None:
+    """It may come back, and obeys nothing older."""
+    fleet = fleets.close(fleet_of(replace(REPORT, epoch=9)), 0, "writer-1", now_s=5)
+    gone = fleets.forget(fleet, TTL_S, 16)
+    assert gone.newest_epoch == 9
+    assert fleets.report(gone, 1, replace(REPORT, epoch=3), 17, 0).newest_epoch == 9
+
+
 def test_attached_process_is_never_forgotten() -> None:
     """However long ago it spoke: the stream's deadline closes it first."""
     assert fleets.forget(fleet_of(REPORT), TTL_S, 1e9).members

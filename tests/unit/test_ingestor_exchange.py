@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,6 +13,8 @@ from libs.market.errors import UnavailableError
 from services.ingestor.exchange import exchange_info
 from services.ingestor.exchange.connection import MAX_HEAD_BYTES, FeedConnection, open_feed
 from services.ingestor.exchange.exchange_info import fetch_symbols
+from services.ingestor.parsing.texts import Texts
+from tests.support.clock import ManualClock
 
 
 @asynccontextmanager
@@ -56,3 +59,23 @@ async def test_an_endless_handshake_is_not_gathered(monkeypatch: pytest.MonkeyPa
             await open_feed(f"ws://{address}", timeout_s=2)
     one_read_bytes = 256 * 1024
     assert MAX_HEAD_BYTES < max(gathered_bytes) <= MAX_HEAD_BYTES + one_read_bytes
+
+
+def test_each_message_of_a_burst_has_the_time_its_own_bytes_were_read() -> None:
+    """Whoever takes several reads at once takes the last whole, and leaves the next."""
+    feed = FeedConnection.__new__(FeedConnection)
+    feed._reads = deque()
+    feed._waiting_messages = feed._waiting_bytes = 0
+    feed._held, feed._arrival = False, None
+    clock = ManualClock()
+    feed.clock = clock
+    read_us = []
+    for texts in ([b"a", b"b"], Texts.of([b"c"]), [b"d", b"e"], [b"f"]):
+        feed._keep(texts)
+        read_us += [clock.now_us()] * len(texts)
+        clock.advance(1)
+    burst, rest = feed._take(4), feed._take(4)
+    assert [*burst.messages] == [b"a", b"b", b"c", b"d", b"e"]
+    assert [*burst.received_us, *rest.received_us] == read_us
+    assert [*rest.messages] == [b"f"]
+    assert (feed._waiting_messages, feed._waiting_bytes) == (0, 0)

@@ -40,6 +40,7 @@ def test_a_trade_sent_again_first_of_all_forgets_no_gap() -> None:
     """It is passed on and counted; the next new one goes on from the book."""
     state = resumed(100, (40, 50), (60, 60))
     assert state.step(90, BOOKED_US - 5, 1, connection=1) is Step.REPEAT
+    assert state.step(100, BOOKED_US, 1, connection=1) is Step.REPEAT
     assert spans(state) == [(40, 50), (60, 60)]
     assert state.step(101, BOOKED_US + 1, 1, connection=1) is Step.NEXT
     assert state.step(103, BOOKED_US + 2, 1, connection=1) is Step.GAP
