@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
 import pytest
 from aiokafka.errors import (
     KafkaConnectionError,
@@ -16,7 +17,7 @@ from aiokafka.errors import (
 )
 from aiokafka.record.memory_records import MemoryRecords
 
-from libs.kafka.ready import ReadyBatch
+from libs.kafka.ready import ReadyBatch, key_fields, sections
 from libs.kafka.send import Batch, Header
 from libs.market.clock import SystemClock
 from libs.market.errors import UnavailableError
@@ -130,6 +131,31 @@ async def test_records_beyond_a_batch_go_into_the_next() -> None:
     await to_kafka.flush()
     assert kafka.log == [b"1", b"2", b"3", b"4", b"5", b"6"]
     assert to_kafka.unacknowledged == 0
+
+
+def with_section(whole: Records) -> Records:
+    made = sections(key_fields(whole.keys), pa.array(whole.values, pa.binary()), [0, len(whole)])
+    assert made is not None
+    return replace(whole, section=made[0])
+
+
+@pytest.mark.parametrize("traced", [False, True])
+async def test_records_in_kafkas_own_form_are_each_there_once(traced: bool) -> None:
+    """A trace is no part of that form: its burst goes the other way, in parts."""
+    header = [("traceparent", b"00-1-2-01")]
+    whole = with_section(records(1, 2, 3, 4, 5))
+    kafka = FakeKafka()
+    to_kafka = delivering(kafka)
+    to_kafka.add([replace(whole, headers=[header, [], [], [], []]) if traced else whole])
+    await to_kafka.flush()
+    assert kafka.log == [b"1", b"2", b"3", b"4", b"5"]
+    assert [*map(list, kafka.headers)] == [header if traced else [], [], [], [], []]
+
+
+def test_a_part_of_records_is_not_all_of_them_in_kafkas_own_form() -> None:
+    """It would bring all of them once more."""
+    part = with_section(records(1, 2, 3)).part(1)
+    assert (list(part.values), part.section) == ([b"2", b"3"], None)
 
 
 async def test_what_is_not_taken_is_offered_until_it_is() -> None:
