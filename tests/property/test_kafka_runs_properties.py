@@ -121,6 +121,14 @@ def test_counts_that_lie_are_refused_before_anything_is_read(counts: list[int]) 
         records_of(lying)
 
 
+@pytest.mark.parametrize("record", [[12, 0, 0, 0, 40, 1, 0], [12, 0, 0, 0, 1, 40, 0]])
+def test_keys_and_values_longer_than_their_record_are_not_found(record: list[int]) -> None:
+    """Also where there are bytes enough behind it."""
+    body = bytearray(bytes(record) + b"v" * 60)
+
+    assert records_natively(Bodies(body, [0], [1], [0])) is None
+
+
 def test_more_bytes_than_views_can_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A value's place would be a wrong one, wherever that is."""
     monkeypatch.setattr(record_columns, "MOST_BODY_BYTES", 6)

@@ -90,6 +90,7 @@ ENTRIES = (
 @example([A_VALUE + bytes([tag, 2, 0xC3, 0xA9]) for tag in TEXT_TAGS])
 @example([A_VALUE + b"\x28" + b"\xff" * 9 + bytes([last]) for last in (0, 1, 2)])
 @example([A_VALUE + bytes([tag, 1, 65]) for tag in range(256)])
+@example([A_VALUE + bytes([tag, 1]) for tag in range(256)])
 @example([A_VALUE + bytes([0x7A, len(entry)]) + entry for entry in ENTRIES])
 def test_both_paths_agree_on_messages_written_otherwise(both: Both, values: list[bytes]) -> None:
     """Fields repeated, unknown or of another kind; varints too long; entries of no form."""
