@@ -86,7 +86,7 @@ def test_the_flood_has_symbols_of_each_class_and_none_holds_the_others_up() -> N
 def test_what_the_flood_sends_is_what_it_says_it_sent() -> None:
     """The records decode to the very columns that the truth is summed up from."""
     ids = np.arange(FIRST_ID, FIRST_ID + 2_000)
-    trades = [decode_trade(value) for value in encoded("LOW1USDT", ids, START_US, 1)]
+    trades = [decode_trade(value) for value in encoded("LOW1USDT", ids, START_US, 1).to_pylist()]
     rows: Rows = {
         "source_sequence": [trade.source_sequence for trade in trades],
         "price": [trade.price for trade in trades],

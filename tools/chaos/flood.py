@@ -16,10 +16,14 @@ import pyarrow.compute as pc
 from aiokafka import AIOKafkaProducer
 
 from libs.degradation.policy import Priority
-from libs.kafka.send import send_values
+from libs.kafka.deadline import deadline
+from libs.kafka.ready import ReadyBatch, key_fields, sections
+from libs.kafka.send import SEND_TIMEOUT_S
 from libs.market.bucket import bucket_of
+from libs.market.errors import InvalidError
 from libs.market.trade import AssetClass, Origin, Side
-from libs.wire.trades import encode_trades, proto_batch
+from libs.wire.framed import framed_trades
+from libs.wire.trades import proto_batch
 from tools.chaos.digest import CONTENT, digest
 from tools.simulator.truth import ExpectedTrades
 
@@ -44,6 +48,7 @@ SURGING: Mapping[str, float] = {
     **{symbol: 0.9 / len(SURGE) for symbol in SURGE},
 }
 FIRST_ID = 1
+BATCH_ROWS = 2_000
 EXCHANGE = "BINANCE"
 
 
@@ -59,7 +64,7 @@ class Flood:
     schema_id: int
     start_us: int
     sent: dict[str, int] = field(default_factory=dict)
-    _ready: dict[str, list[bytes]] = field(default_factory=dict)
+    _ready: dict[str, pa.BinaryArray] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -89,19 +94,23 @@ class Flood:
 
     async def _make(self, symbol: str, rows: int) -> None:
         """Have the values of the next ids ready."""
-        ready = self._ready.setdefault(symbol, [])
+        ready = self._ready.setdefault(symbol, pa.array([], pa.binary()))
         missing = rows - len(ready)
         if missing > 0:
             first = FIRST_ID + self.sent.get(symbol, 0) + len(ready)
             ids = np.arange(first, first + missing)
             encode = partial(encoded, symbol, ids, self.start_us, self.schema_id)
-            ready += await asyncio.to_thread(encode)
+            self._ready[symbol] = pa.concat_arrays([ready, await asyncio.to_thread(encode)])
 
     async def _send(self, symbol: str, rows: int) -> None:
         await self._make(symbol, rows)
         values, self._ready[symbol] = self._ready[symbol][:rows], self._ready[symbol][rows:]
-        keys = [symbol.encode()] * rows
-        await send_values(self.producer, self.topic, bucket_of(symbol), keys, values)
+        async with deadline(f"Kafka did not take {rows} trades of {symbol}", SEND_TIMEOUT_S):
+            taken = [
+                await self.producer.send_batch(batch, self.topic, partition=bucket_of(symbol))
+                for batch in batches(symbol, values)
+            ]
+            await asyncio.gather(*taken)
         self.sent[symbol] = self.sent.get(symbol, 0) + rows
 
 
@@ -118,7 +127,21 @@ def contents(ids: np.ndarray, start_us: int) -> dict[str, pa.Array]:
     }
 
 
-def encoded(symbol: str, ids: np.ndarray, start_us: int, schema_id: int) -> list[bytes]:
+def batches(symbol: str, values: pa.BinaryArray) -> list[ReadyBatch]:
+    """Return the batches of these values: made by the column, a writer is slower than that.
+
+    Raises:
+        InvalidError: a value is too long for it.
+    """
+    keys = pa.repeat(key_fields([symbol.encode()])[0], len(values))
+    starts = [*range(0, len(values), BATCH_ROWS), len(values)]
+    made = sections(keys, values, starts)
+    if made is None:
+        raise InvalidError(f"a trade of {symbol} is too long to be flooded", field="value")
+    return [ReadyBatch(section) for section in made]
+
+
+def encoded(symbol: str, ids: np.ndarray, start_us: int, schema_id: int) -> pa.BinaryArray:
     """Return the trades with these ids as Kafka values."""
     columns = contents(ids, start_us)
     columns["ingest_timestamp_us"] = columns["timestamp_us"]
@@ -130,7 +153,7 @@ def encoded(symbol: str, ids: np.ndarray, start_us: int, schema_id: int) -> list
         "side": Side.BUY,
         "origin": Origin.STREAM,
     }
-    return list(encode_trades(proto_batch(columns, same), schema_id))
+    return framed_trades(proto_batch(columns, same), schema_id)
 
 
 def _text(numbers: pa.Array) -> pa.Array:

@@ -19,7 +19,8 @@ from tools.chaos.story import Kind
 
 LEVEL_TIMEOUT_S = 45.0
 NORMAL_TIMEOUT_S = 90.0
-# A burst is at most so large, so that what follows from it is seen before the next.
+# A burst is at most so large, so that what follows from it is seen before the next; after the last
+# level there is none.
 MOST_A_BURST = 60_000
 LEAST_A_BURST = 2_000
 WAIT_S = 0.05
@@ -47,6 +48,7 @@ async def flood_until(ground: Ground, level: Level) -> None:
     """
     wanted = aim(ground, level)
     mix = SURGING if level is Level.CIRCUIT_BREAK else ALIKE
+    most = wanted if level is Level.CIRCUIT_BREAK else MOST_A_BURST
     ground.story.begins(f"floods until the writer is {wanted:,} records behind: {level.name}")
     began_s = time.monotonic()
     while (ground.sight.level or Level.NORMAL) < level:
@@ -58,7 +60,7 @@ async def flood_until(ground: Ground, level: Level) -> None:
         missing = wanted - ground.sight.behind
         if missing > 0:
             log_end = ground.sight.log_end
-            burst = min(max(missing, LEAST_A_BURST), MOST_A_BURST)
+            burst = min(max(missing, LEAST_A_BURST), most)
             await ground.flood.send(burst, mix)
             if level is not Level.CIRCUIT_BREAK:
                 await seen(ground, log_end + burst)
