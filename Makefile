@@ -32,9 +32,9 @@ demo: setup ## The whole system on a generated session, with a proof at the end
 demo-degradation: setup ## All five levels by lag, then by memory, and back, with a proof (three minutes)
 	@$(VENV)/bin/k2 demo degradation --quick --output table
 
-# Two files at a time: most tests wait for processes more than they compute
+# Three files at a time: most tests wait for processes more than they compute
 test: setup ## Every test but the long faults
-	@$(PY) -m pytest -n 2 --dist loadfile
+	@$(PY) -m pytest -n 3 --dist loadfile
 
 faults: setup ## Every fault test, on real processes (half an hour)
 	@$(PY) -m pytest -m "whole or not whole" tests/faults
