@@ -60,8 +60,9 @@ async def test_old_words_are_refused_by_a_writer(writing: Writing, pair: Pair) -
             assert "it answers a report of" in await refusal(middleman, old)
             assert (await status(writer)).level == "NORMAL"
 
+            known = len(middleman.answers)
             middleman.silent = False
-            await applied(middleman, epoch)
+            await applied(middleman, epoch, since=known)
     assert (old.epoch, old.sequence) in [(said.epoch, said.sequence) for said in middleman.answers]
 
 
@@ -92,12 +93,11 @@ def has_applied(middleman: Middleman, directive: pb.Directive) -> bool:
     return wanted in [(s.epoch, s.sequence, s.refused_because) for s in middleman.answers]
 
 
-async def applied(middleman: Middleman, epoch: int) -> None:
-    """Wait until something newer than all before is applied, of this epoch."""
-    known = len(middleman.answers)
+async def applied(middleman: Middleman, epoch: int, *, since: int = 0) -> None:
+    """Wait until a directive of this epoch has been applied; the first `since` answers are old."""
 
     def so() -> bool:
-        later = middleman.answers[known:]
+        later = middleman.answers[since:]
         return any(said.epoch == epoch and not said.refused_because for said in later)
 
     await eventually(so, what=f"epoch {epoch} is applied")
