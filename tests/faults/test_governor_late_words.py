@@ -48,7 +48,7 @@ async def test_old_words_are_refused_by_a_writer(writing: Writing, pair: Pair) -
             pair.first.kill()
             pair.second.resume()
             middleman.governor = second
-            epoch = (await leads(second)).directive.epoch
+            epoch = (await leads(second, after=old.epoch)).directive.epoch
             await applied(middleman, epoch)
             assert "stale" in await refusal(middleman, old)
             assert (await status(writer)).level == "NORMAL"

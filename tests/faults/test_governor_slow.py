@@ -82,7 +82,7 @@ async def test_leader_that_runs_by_fits_and_starts_is_followed_or_replaced(
                 await produce(producer, topic, 100)
                 await writer.directed_by(old, Level.GRACEFUL)
             async with pulsing(pair.first, stopped_s=2.5, running_s=0.5):
-                new = (await leads(pair.addresses[1])).directive.epoch
+                new = (await leads(pair.addresses[1], after=old)).directive.epoch
                 await produce(producer, topic, 100)
                 await writer.directed_by(new, Level.AGGRESSIVE)
             state = await eventually(lambda: led(pair), what="one leads, one stands by")

@@ -45,7 +45,7 @@ async def test_leader_cut_off_from_kafka_is_replaced_and_obeyed_no_more(
                 await writer.directed_by(old, Level.SOFT)
                 way.cut()
                 pair.second.resume()
-                new = (await leads(second)).directive.epoch
+                new = (await leads(second, after=old)).directive.epoch
                 await writer.directed_by(new, Level.SOFT)
                 await eventually(lambda: stands_by(first), 15)
                 way.heal()

@@ -124,7 +124,7 @@ async def prove_a_sleeper_is_fenced(
             pair.first.reached(point, faults)
             pair.first.pause()
             pair.second.resume()
-            new = (await leads(second)).directive.epoch
+            new = (await leads(second, after=old)).directive.epoch
             fenced_at_s = time.monotonic()
             assert new > old
             await writer.directed_by(new, Level.SOFT)

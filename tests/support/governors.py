@@ -136,15 +136,18 @@ async def subject(addresses: str, topic: str, process: str = "writer-1") -> Asyn
             await running
 
 
-async def leads(address: str, timeout_s: float = 20) -> pb.State:
-    """Wait until the governor there leads and orders; return its state."""
-    return await eventually(lambda: leading(address), timeout_s, what=f"{address} leads")
+async def leads(address: str, timeout_s: float = 20, *, after: int = 0) -> pb.State:
+    """Wait until the governor there leads and orders; return its state.
+
+    `after` is the epoch before: one that slept as the leader believes for a while that it is.
+    """
+    return await eventually(lambda: leading(address, after), timeout_s, what=f"{address} leads")
 
 
-async def leading(address: str) -> pb.State | None:
+async def leading(address: str, after: int = 0) -> pb.State | None:
     """Return the state of the governor there, where it leads and orders."""
     state = await _state(address)
-    ordering = state is not None and state.leading and state.directive.epoch > 0
+    ordering = state is not None and state.leading and state.directive.epoch > after
     return state if ordering else None
 
 
