@@ -110,11 +110,11 @@ def test_console_format_is_for_people(stderr: Stderr) -> None:
 
 def test_metrics_page_shows_what_was_counted() -> None:
     """On the loopback, at a free port, until stopped."""
-    Counter("k2_test_pages", "Read by the test").inc(5)
+    Counter("pages_of_this_test", "Read by the test").inc(5)
     page = metrics.serve(":0")
     try:
         with urllib.request.urlopen(f"http://{page.address}/metrics", timeout=60) as response:
-            assert b"k2_test_pages_total 5.0" in response.read()
+            assert b"pages_of_this_test_total 5.0" in response.read()
         assert page.address.startswith("127.0.0.1:")
         with pytest.raises(CannotListenError, match="it is in use"):
             metrics.serve(page.address)
