@@ -2,11 +2,13 @@
 
 Nothing happens unless K2_FAULT_DIR is set. Then `<dir>/<process>.ballast` says how many MiB are
 held: `300`, or `300 keep` for an allocator that gives nothing back: what was taken then stays until
-the process ends. It is read four times a second; without the file all is given back.
+the process ends. With `by 4711` behind it only the process of that id holds it, none that comes
+after it. It is read four times a second; without the file all is given back.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -16,7 +18,7 @@ from libs.runtime.faultpoint import DIRECTORY
 
 MIB = 1024 * 1024
 LOOK_EVERY_S = 0.25
-ORDER = re.compile(r"(\d+)( keep)?\s*")
+ORDER = re.compile(r"(\d+)( keep)?(?: by (\d+))?\s*")
 
 
 class Ballast:
@@ -35,11 +37,12 @@ class Ballast:
         wanted = ORDER.fullmatch(order or "0")
         if wanted is None:
             return
-        target = max(int(wanted[1]), self._kept)
+        is_meant = wanted[3] is None or int(wanted[3]) == os.getpid()
+        target = max(int(wanted[1]) if is_meant else 0, self._kept)
         del self._blocks[target:]
         while len(self._blocks) < target:
             self._blocks.append(bytes(bytearray(b"\x5a") * MIB))
-        if wanted[2]:
+        if wanted[2] and is_meant:
             self._kept = target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,16 @@ def test_what_is_kept_stays(later: str) -> None:
     ballast.follow("5")
     ballast.follow(later)
     assert ballast.held_mib == 3
+
+
+def test_an_order_for_one_process_is_not_the_next_one_s() -> None:
+    """What is never freed is gone with the process that held it."""
+    ballast = Ballast()
+    ballast.follow(f"3 keep by {os.getpid() + 1}\n")
+    assert ballast.held_mib == 0
+    ballast.follow(f"2 keep by {os.getpid()}\n")
+    ballast.follow("1")
+    assert ballast.held_mib == 2
 
 
 def test_an_order_half_written_changes_nothing() -> None:

@@ -53,11 +53,11 @@ class Ballast:
     folder: Path
     process: str
 
-    def hold(self, mib: int, *, keep: bool = False) -> None:
-        """Order so much."""
+    def hold(self, mib: int, *, kept_by: int | None = None) -> None:
+        """Order so much; what the process of an id keeps, none that comes after it takes again."""
         self.folder.mkdir(parents=True, exist_ok=True)
         beside = self._order.with_suffix(".ballast-new")
-        beside.write_text(f"{mib}{' keep' if keep else ''}\n")
+        beside.write_text(f"{mib}{f' keep by {kept_by}' if kept_by else ''}\n")
         beside.replace(self._order)
 
     def let_go(self) -> None:
@@ -129,12 +129,26 @@ async def ballast_until(ground: Ground, ballast: Ballast, level: Level, held_mib
     while ground.sight.governed.memory_level < level:
         if time.monotonic() - began_s > LEVEL_TIMEOUT_S:
             raise UnavailableError(f"{level.name} is not shown with {held_mib} MiB of ballast")
-        missing = wanted_bytes(ground, level) - used_bytes(ground)
-        if missing > 0:
-            held_mib += -(-missing // MIB)
-            ballast.hold(held_mib)
-            await taken(ground, used_bytes(ground) + round(missing * TAKEN_SHARE))
+        held_mib = await topped_up(ground, ballast, level, held_mib)
         await asyncio.sleep(POLL_S)
+    return held_mib
+
+
+async def topped_up(
+    ground: Ground, ballast: Ballast, level: Level, held_mib: int, *, kept_by: int | None = None
+) -> int:
+    """Order what is missing to this level, for the writer gives back of its own; return all of it.
+
+    Raises:
+        UnavailableError: the writer does not run.
+    """
+    used = used_bytes(ground)
+    missing = wanted_bytes(ground, level) - used
+    if missing <= 0:
+        return held_mib
+    held_mib += -(-missing // MIB)
+    ballast.hold(held_mib, kept_by=kept_by)
+    await taken(ground, used + round(missing * TAKEN_SHARE))
     return held_mib
 
 
@@ -149,20 +163,17 @@ async def taken(ground: Ground, least_bytes: int) -> None:
 
 async def by_what_is_never_freed(ground: Ground, ballast: Ballast) -> None:
     """Have an allocator that gives nothing back: only a process started anew is cured of it."""
-    door = writer_of(ground)
-    missing = wanted_bytes(ground, Level.CIRCUIT_BREAK) - used_bytes(ground)
+    door, held_mib = writer_of(ground), 0
     ground.story.begins(KEEPS)
     began_s = time.monotonic()
-    ballast.hold(-(-missing // MIB), keep=True)
-    shown = f"{Level.CIRCUIT_BREAK.name} is shown"
-    await ground.until(
-        lambda s: s.governed.memory_level is Level.CIRCUIT_BREAK, LEVEL_TIMEOUT_S, shown
-    )
-    # It stays until the process ends; the next one is not to take it again.
-    ballast.let_go()
     while not await back(ground, door):
         if time.monotonic() - began_s > RESTART_TIMEOUT_S:
             raise UnavailableError(f"{WRITER} was not started anew in {RESTART_TIMEOUT_S:g} s")
+        # It may end meanwhile: that is what is waited for.
+        with suppress(UnavailableError):
+            held_mib = await topped_up(
+                ground, ballast, Level.CIRCUIT_BREAK, held_mib, kept_by=door.pid
+            )
         await asyncio.sleep(POLL_S)
     took_s = time.monotonic() - began_s
     pid = writer_of(ground).pid
