@@ -9,7 +9,7 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from services.ingestor.publishing.sequence import Gap
+from services.ingestor.publishing.symbol_sequence import Gap
 
 RATE_WINDOW_S = 10
 

@@ -15,7 +15,8 @@ from services.ingestor.exchange.frames import split
 from services.ingestor.parsing.binance import parse
 from services.ingestor.parsing.columns import TradeColumns
 from services.ingestor.publishing.encoding import encode
-from services.ingestor.publishing.sequence import SequenceCheck, Step
+from services.ingestor.publishing.sequence import SequenceCheck
+from services.ingestor.publishing.symbol_sequence import Step
 from tests.support.binance import stamps, table, trade_frame
 
 TABLE = table("BTCUSDT", "ETHUSDT", "BNBBTC")

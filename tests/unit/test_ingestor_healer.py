@@ -18,7 +18,7 @@ from services.ingestor.healing.healer import Healer, HealingRules
 from services.ingestor.healing.rest import Answer, RestTrade, TradesApi, read
 from services.ingestor.publishing.messages import Healed, Listed, Message, NeverWere
 from services.ingestor.publishing.publisher import OpenGap, QuietSymbol
-from services.ingestor.publishing.sequence import Gap, SymbolSequence
+from services.ingestor.publishing.symbol_sequence import Gap, SymbolSequence
 from tests.support.polling import eventually
 
 SYMBOL = "BTCUSDT"

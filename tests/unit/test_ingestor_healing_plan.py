@@ -8,7 +8,8 @@ from services.ingestor.healing.budget import Budget
 from services.ingestor.healing.plan import Attempt, next_gap, read_answer, rows_to_ask
 from services.ingestor.healing.rest import read
 from services.ingestor.publishing.publisher import OpenGap
-from services.ingestor.publishing.sequence import Gap, SequenceCheck, Step, SymbolSequence
+from services.ingestor.publishing.sequence import SequenceCheck
+from services.ingestor.publishing.symbol_sequence import Gap, Step, SymbolSequence
 
 GAP = Gap(10, 15, seen_us=0)
 T0_S = 1_700_000_040.0

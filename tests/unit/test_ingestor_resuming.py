@@ -17,7 +17,7 @@ from services.ingestor.control import Control, Intake
 from services.ingestor.delivering import deliverer
 from services.ingestor.delivering.records import Records
 from services.ingestor.publishing import publisher
-from services.ingestor.publishing.sequence import Step, SymbolSequence
+from services.ingestor.publishing.symbol_sequence import Step, SymbolSequence
 from tests.support.polling import eventually
 from tests.support.publishing import Middle, last_booked, middle
 from tests.unit.test_ingestor_delivery import FakeKafka

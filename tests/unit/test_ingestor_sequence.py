@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from services.ingestor.parsing.columns import TradeColumns
-from services.ingestor.publishing.sequence import (
-    RECENT_GAPS,
-    Gap,
-    SequenceCheck,
-    Step,
-    SymbolSequence,
-)
+from services.ingestor.publishing.sequence import SequenceCheck
+from services.ingestor.publishing.symbol_sequence import RECENT_GAPS, Gap, Step, SymbolSequence
 from tests.support.binance import stamps
 
 TIME_US = 1_723_161_255_342_000

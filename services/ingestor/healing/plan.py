@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from services.ingestor.publishing.publisher import OpenGap
-from services.ingestor.publishing.sequence import Gap
+from services.ingestor.publishing.symbol_sequence import Gap
 
 MOST_ROWS = 1_000
 

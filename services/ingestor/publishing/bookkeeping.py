@@ -9,7 +9,7 @@ from pathlib import Path
 
 from services.ingestor.parsing.symbols import SymbolTable
 from services.ingestor.publishing.book import Page, Pages, SymbolPage, read_book, write_book
-from services.ingestor.publishing.sequence import SymbolSequence
+from services.ingestor.publishing.symbol_sequence import SymbolSequence
 from services.ingestor.spool.entries import IdRun
 
 

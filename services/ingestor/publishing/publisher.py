@@ -34,7 +34,8 @@ from services.ingestor.publishing.messages import (
     NeverWere,
     Received,
 )
-from services.ingestor.publishing.sequence import Gap, SequenceCheck, Step, Verdict
+from services.ingestor.publishing.sequence import SequenceCheck, Verdict
+from services.ingestor.publishing.symbol_sequence import Gap, Step
 from services.ingestor.publishing.tracing import publish_span, traced
 from services.ingestor.spool.entries import IdRun
 
