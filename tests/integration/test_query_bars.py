@@ -15,6 +15,7 @@ from libs.lake.table.tables import bucket_of
 from libs.wire.schema import NOTIONAL, NUMBER
 from services.query.answers import bar_payloads
 from services.query.asked import Selection, Times
+from services.query.reading import bars as reading_bars
 from services.query.reading.bars import BarsAsked, newest_bars
 from services.query.reading.engine import Cursor, Engine
 from tests.support.query import FIRST_US, History, history_in, tail_of, trade_rows
@@ -101,6 +102,18 @@ def test_the_newest_bars_are_kept_and_bounds_hold(history: History, cursor: Curs
     assert found == plain_bars(old.slice(90, 210))
     nothing = BarsAsked(Selection(symbol="NONE"), MINUTE_US, 100)
     assert newest_bars(state, nothing, cursor).num_rows == 0
+
+
+@pytest.mark.parametrize("first_band_rows", [3, 400])
+def test_bars_of_more_rows_than_one_band_has(
+    history: History, cursor: Cursor, monkeypatch: pytest.MonkeyPatch, first_band_rows: int
+) -> None:
+    """A bar takes its whole interval, so that the last band may be left with no file at all."""
+    monkeypatch.setattr(reading_bars, "FIRST_BAND_ROWS", first_band_rows)
+    commit(history, trade_rows(SYMBOL, range(500)))
+    state = history.state(tail_of(trade_rows(SYMBOL, range(500, 900))))
+    asked = BarsAsked(Selection(symbol=SYMBOL), 60 * MINUTE_US, 100)
+    assert sum(newest_bars(state, asked, cursor)["trades"].to_pylist()) == 900
 
 
 def test_a_notional_too_large_leaves_the_bar_without(history: History, cursor: Cursor) -> None:

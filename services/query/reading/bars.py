@@ -52,10 +52,10 @@ def newest_bars(state: State, asked: BarsAsked, reader: Reader) -> pa.Table:
         start_us = max(whole_interval(band.start_us, asked), asked.wanted.times.start_us)
         if start_us >= end_us:
             continue
-        found.append(
-            band_bars(state, listing.within(Times(start_us, end_us)), files, asked, reader)
-        )
-        count, end_us, want = count + found[-1].num_rows, start_us, want * WIDER
+        bars = band_bars(state, listing.within(Times(start_us, end_us)), files, asked, reader)
+        # Before the first trade there is neither file nor tail, and so no column either.
+        found += [bars] if bars.num_rows else []
+        count, end_us, want = count + bars.num_rows, start_us, want * WIDER
     return pa.concat_tables(found[::-1]).slice(max(0, count - asked.limit)) if found else NO_BARS
 
 
