@@ -132,7 +132,7 @@ def _healer(config: IngestorConfig, publisher: Publisher, backlog: Backlog) -> H
     address = config.writer_address
     return Healer(
         TradesApi(config.rest_url, config.time_unit, key),
-        HealingRules(config.heal_after_s, config.heal_weight),
+        HealingRules(config.heal_after_s, config.heal_weight, config.quiet_after_s),
         gaps=publisher.open_gaps,
         quiet=publisher.quiet,
         held_because=held_because,
@@ -200,6 +200,7 @@ def _sessions(
                 f"session-{number}",
                 streams=trade_streams(config.exchange_url, symbols, config.time_unit),
                 table=table,
+                codes=[table.codes[symbol] for symbol in symbols],
                 publisher=publisher.mailbox,
                 numbers=lambda: next(numbers),
                 open_feed=partial(open_feed, timeout_s=config.connect_timeout_s),

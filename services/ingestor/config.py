@@ -123,6 +123,12 @@ class IngestorConfig(ServiceConfig):
         ge=0,
         description="a gap is left so long to close by itself",
     )
+    quiet_after_s: float = Field(
+        10,
+        validation_alias="K2_INGESTOR_QUIET_AFTER_S",
+        ge=0,
+        description="a symbol that a new connection has not brought by then is looked up by REST",
+    )
     api_key: SecretStr | None = Field(
         None,
         validation_alias="K2_INGESTOR_API_KEY",

@@ -18,6 +18,7 @@ from tests.support.ingesting import (
     count,
     identities,
     ingesting,
+    sent,
     sent_contents,
     trades_of,
 )
@@ -138,6 +139,35 @@ async def test_a_restarted_ingestor_heals_what_was_sent_while_it_was_away(
     expected = Counter(zip(columns.symbol[:passed], columns.trade_id[:passed], strict=True))
     assert sum(feed.healed_trades for feed in feeds) >= 1_000
     assert identities(await trades_of(kafka, topic)) == expected
+
+
+async def test_a_symbol_that_stops_while_the_connection_is_cut_is_healed(
+    kafka: str, topic: str, tmp_path: Path
+) -> None:
+    """It never trades again, so that nothing but REST can tell of its last trades."""
+    whole = generated(25, symbols=3, trades=4_000, rate=5_000, time_unit="us")
+    columns = truth.columns(whole)
+    stops = columns.symbol[2_200]
+    traded = columns.symbol[:2_201].count(stops)
+    path = tmp_path / "stops.gz"
+    never_issued(whole, path, stops, rows=range(traded, 4_000))
+    session = recorded([path])
+    # The 300 trades behind the cut pass before anybody can be connected again.
+    faults = (Fault("drop", at=2_000), Fault("delay", at=2_300, seconds=1))
+    play = PlayOptions(pace=math.inf, hold="never")
+    async with (
+        Exchange(session, play=play, faults=faults) as exchange,
+        ingesting(
+            kafka, topic, exchange.address, whole.symbols, tmp_path, **SOON, quiet_after_s=0.2
+        ) as ingestor,
+    ):
+        await exchange.played()
+        await ingestor.arrived(sum(sent(session).values()))
+        await healed(ingestor)
+    trades = await trades_of(kafka, topic)
+    assert contents(trades) == sent_contents(session)
+    last = (stops, max(t.source_sequence or 0 for t in trades if t.symbol == stops))
+    assert last in identities(trade for trade in trades if trade.origin is Origin.HEALED)
 
 
 async def healed(ingestor: Ingesting) -> Sequence[Feed]:

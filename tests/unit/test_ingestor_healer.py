@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from structlog.testing import capture_logs
 
 from libs.market.clock import SystemClock
 from libs.market.errors import InvalidError, UnavailableError
@@ -15,9 +16,10 @@ from libs.runtime.backoff import Backoff
 from libs.runtime.mailbox import Mailbox
 from services.ingestor.healing.budget import HISTORICAL_TRADES_WEIGHT
 from services.ingestor.healing.healer import Healer, HealingRules
+from services.ingestor.healing.plan import MOST_ROWS
 from services.ingestor.healing.rest import Answer, RestTrade, TradesApi, read
 from services.ingestor.publishing.messages import Healed, Listed, Message, NeverWere
-from services.ingestor.publishing.publisher import OpenGap, QuietSymbol
+from services.ingestor.publishing.missed import OpenGap, QuietSymbol
 from services.ingestor.publishing.symbol_sequence import Gap, SymbolSequence
 from tests.support.polling import eventually
 
@@ -56,6 +58,7 @@ class World:
     refusals: list[Exception] = field(default_factory=list)
     held_because: str = ""
     most_weight: int = 6_000
+    quiet_after_s: float = 0
     declared: list[tuple[int, int]] = field(default_factory=list)
     brought: list[int] = field(default_factory=list)
     state: SymbolSequence = field(default_factory=SymbolSequence)
@@ -65,7 +68,10 @@ class World:
         self.healer = Healer(
             self.api,
             HealingRules(
-                0, most_weight=self.most_weight, backoff=Backoff(0.01, 0.01), quiet_after_s=0
+                0,
+                most_weight=self.most_weight,
+                backoff=Backoff(0.01, 0.01),
+                quiet_after_s=self.quiet_after_s,
             ),
             gaps=lambda: [OpenGap(0, SYMBOL, gap) for gap in self.state.gaps],
             quiet=self.quiet,
@@ -81,12 +87,12 @@ class World:
         self.declared.append((first, last))
 
     def quiet(self) -> list[QuietSymbol]:
-        before = self.state.before
-        return (
-            []
-            if before is None or self.state.last is not None
-            else [QuietSymbol(0, SYMBOL, before)]
-        )
+        unheard = self.state.unheard
+        return [] if unheard is None else [QuietSymbol(0, SYMBOL, unheard)]
+
+    def looks(self) -> list[int]:
+        """From which ids quiet symbols were asked for: a gap asks for no more than it needs."""
+        return [from_id for from_id, limit in self.api.asked if limit == MOST_ROWS]
 
     def gap(self, first: int, last: int) -> None:
         self.state.missing += last - first + 1
@@ -96,12 +102,12 @@ class World:
         while True:
             match await self.mailbox.get():
                 case Healed(_, trades):
-                    wanted = self.state.heal(trades.ids.tolist())
+                    wanted = self.state.heal(trades.ids.tolist(), int(trades.times_us.max()))
                     self.brought += [i for i, w in zip(trades.ids, wanted, strict=True) if w]
                 case NeverWere(_, first, last):
                     self.state.close(first, last)
-                case Listed(_, last):
-                    self.state.listed(last, now_us=0)
+                case Listed(_, after, last):
+                    self.state.listed(after, last, now_us=0)
 
     @asynccontextmanager
     async def healing(self) -> AsyncIterator[None]:
@@ -209,16 +215,55 @@ async def test_a_symbol_quiet_since_the_start_is_looked_up() -> None:
     """What it traded while nobody listened is healed without waiting for it to trade again."""
     world = World(Api(*range(1, 1_300), script=(UnavailableError("no"), Answer(502))))
     world.state.resume(40, (), now_us=0)
+    world.state.opened(1, now_s=0)
     async with world.healing():
         await eventually(lambda: world.brought == list(range(41, 1_300)))
         await eventually(lambda: world.api.asked[-1][0] == 1_299)
     assert (world.state.missing, world.state.before) == (0, 1_299)
 
 
+async def test_a_symbol_quiet_since_a_connection_opened_is_looked_up_each_time() -> None:
+    """Once a connection: what it traded before the last one opened is healed too."""
+    world = World(Api(*range(1, 45)))
+    world.state.run(1, 40, 0, connection=1)
+    world.state.opened(2, now_s=0)
+    async with world.healing():
+        await eventually(lambda: world.brought == [41, 42, 43, 44])
+        await eventually(lambda: world.looks() == [40, 44])
+        world.api.trades[45] = trade(45)
+        world.state.opened(3, now_s=1)
+        await eventually(lambda: world.brought[-1] == 45)
+        await eventually(lambda: world.looks() == [40, 44, 44, 45])
+
+
+async def test_a_symbol_is_given_time_to_trade_on_a_new_connection() -> None:
+    """Of a thousand symbols most have by then, and need no look."""
+    world = World(Api(*range(1, 45)), quiet_after_s=3_600)
+    world.state.run(1, 40, 0, connection=1)
+    world.state.opened(2, SystemClock().monotonic_s())
+    assert world.healer._next_quiet() is None
+    world.state.opened(3, SystemClock().monotonic_s() - 3_600)
+    assert world.healer._next_quiet() is not None
+
+
+async def test_a_look_that_is_refused_is_not_repeated_and_says_why() -> None:
+    """Another connection's is: until then the symbol's next trade must tell."""
+    world = World(Api(script=(read(401, {}, b'{"code":-2015,"msg":"no key"}'),)))
+    world.state.run(1, 40, 0, connection=1)
+    world.state.opened(2, now_s=0)
+    quiet = world.healer._next_quiet()
+    assert quiet is not None
+    with capture_logs() as said:
+        await world.healer._look_up(quiet)
+    assert world.healer._next_quiet() is None
+    assert "K2_INGESTOR_API_KEY" in said[0]["error"]
+
+
 async def test_an_exchange_that_counts_anew_makes_no_gap_of_a_quiet_symbol() -> None:
     """It does not list the newest trade known."""
     world = World(Api(*range(5_000, 5_100)))
     world.state.resume(40, (), now_us=0)
+    world.state.opened(1, now_s=0)
     async with world.healing():
         await eventually(lambda: world.api.asked)
     assert (world.state.missing, world.state.before) == (0, 40)

@@ -7,7 +7,7 @@ import pytest
 from services.ingestor.healing.budget import Budget
 from services.ingestor.healing.plan import Attempt, next_gap, read_answer, rows_to_ask
 from services.ingestor.healing.rest import read
-from services.ingestor.publishing.publisher import OpenGap
+from services.ingestor.publishing.missed import OpenGap
 from services.ingestor.publishing.sequence import SequenceCheck
 from services.ingestor.publishing.symbol_sequence import Gap, Step, SymbolSequence
 
@@ -130,7 +130,8 @@ def test_a_counter_below_the_book_is_another_one() -> None:
 def test_a_trade_that_was_listed_before_it_came_hides_no_gap() -> None:
     """REST may tell of it a moment before the stream does: it is late, no new counter."""
     state = resumed(100, (40, 42))
-    state.listed(110, now_us=1)
+    state.opened(1, now_s=0)
+    state.listed(100, 110, now_us=1)
     assert state.step(110, 5, 5, 1) is Step.LATE
     assert spans(state) == [(40, 42), (101, 109)]
     assert (state.step(111, 6, 6, 1), state.last) == (Step.NEXT, 111)
@@ -144,7 +145,7 @@ def test_healed_trades_are_taken_once() -> None:
     state.step(1, 1, 1, 1)
     state.step(6, 2, 2, 1)
     state.step(3, 1, 3, 1)
-    assert state.heal([2, 3, 4, 5, 6]) == [True, False, True, True, False]
+    assert state.heal([2, 3, 4, 5, 6], newest_us=2) == [True, False, True, True, False]
     assert (spans(state), state.missing, state.healed) == ([], 0, 3)
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from services.ingestor.parsing.columns import TradeColumns
 from services.ingestor.publishing.sequence import SequenceCheck
-from services.ingestor.publishing.symbol_sequence import RECENT_GAPS, Gap, Step, SymbolSequence
+from services.ingestor.publishing.symbol_sequence import (
+    RECENT_GAPS,
+    Gap,
+    Step,
+    SymbolSequence,
+    Unheard,
+)
 from tests.support.binance import stamps
 
 TIME_US = 1_723_161_255_342_000
@@ -110,3 +116,48 @@ def test_below_a_forgotten_gap_nothing_is_dropped() -> None:
     assert len(state.gaps) == RECENT_GAPS
     assert state.gaps[-1] == Gap(2 * RECENT_GAPS + 8, 2 * RECENT_GAPS + 8, 0)
     assert state.step(2, TIME_US, 0, 2) is Step.LATE
+
+
+def test_a_symbol_is_unheard_until_a_connection_brings_something_newer() -> None:
+    """One that the connection carries already is not, and neither is one nobody knows."""
+    check = SequenceCheck(3)
+    check.check(columns([10, 20], codes=[0, 1]), 1)
+    check.check(columns([21], codes=[1]), 2)
+    check.opened([0, 1, 2], connection=2, now_s=7.0)
+    assert [state.unheard for state in check.by_code] == [Unheard(10, 7.0), None, None]
+    check.check(columns([11]), 2)
+    assert check.by_code[0].unheard is None
+
+
+def test_trades_listed_of_an_unheard_symbol_are_missing() -> None:
+    """The look goes on behind the last of them; the next on the connection is simply the next."""
+    state = SymbolSequence()
+    state.run(1, 10, TIME_US, connection=1)
+    state.opened(2, 7.0)
+    state.listed(10, 14, now_us=1)
+    assert list(state.gaps) == [Gap(11, 14, 1)]
+    assert (state.missing, state.unheard) == (4, Unheard(14, 7.0))
+    assert state.run(15, 15, TIME_US + 9, connection=2)
+    assert state.unheard is None
+
+
+def test_what_was_listed_counts_for_nothing_once_the_connection_brings_more() -> None:
+    """The answer was under way meanwhile."""
+    state = SymbolSequence()
+    state.run(1, 10, TIME_US, connection=1)
+    state.opened(2, 7.0)
+    state.run(11, 12, TIME_US + 1, connection=2)
+    state.listed(10, 14, now_us=1)
+    assert (state.last, state.missing) == (12, 0)
+
+
+def test_a_healed_trade_that_its_connection_brings_late_is_no_counter_begun_anew() -> None:
+    """REST was faster: other gaps are not forgotten for it."""
+    state = SymbolSequence()
+    state.run(1, 8, TIME_US, connection=1)
+    state.step(10, TIME_US, 0, 1)
+    state.opened(2, 7.0)
+    state.listed(10, 12, now_us=1)
+    state.heal([11, 12], newest_us=TIME_US + 5)
+    assert state.step(12, TIME_US + 5, 0, 2) is Step.OVERLAP
+    assert [(gap.first, gap.last) for gap in state.gaps] == [(9, 9)]

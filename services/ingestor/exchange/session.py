@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -20,11 +20,12 @@ from libs.runtime.mailbox import Mailbox
 from services.ingestor import measures
 from services.ingestor.control import Intake
 from services.ingestor.exchange.connection import ConnectionClosed, FeedConnection
+from services.ingestor.exchange.link import Link
 from services.ingestor.exchange.streams import REQUEST_EVERY_S, Streams
 from services.ingestor.feeds import FeedState
 from services.ingestor.parsing.binance import Parsed, parse
 from services.ingestor.parsing.symbols import SymbolTable
-from services.ingestor.publishing.messages import Ended, Message, Received
+from services.ingestor.publishing.messages import Ended, Message, Opened, Received
 
 log = structlog.get_logger()
 
@@ -63,15 +64,6 @@ class Pace:
     burst_messages: int
 
 
-@dataclass(slots=True)
-class Link:
-    """A connection with its number, which tells copies of one trade from repeats."""
-
-    number: int
-    feed: FeedConnection
-    opened_s: float
-
-
 class Session(Actor):
     """Reads one connection at a time, two while one takes over from the other.
 
@@ -85,6 +77,7 @@ class Session(Actor):
         *,
         streams: Streams,
         table: SymbolTable,
+        codes: Sequence[int],
         publisher: Mailbox[Message],
         numbers: Callable[[], int],
         open_feed: Open,
@@ -98,6 +91,8 @@ class Session(Actor):
         self.connected_once = False
         self._streams = streams
         self._table = table
+        self._codes = codes
+        self._may_have_missed = True
         self._publisher = publisher
         self._numbers = numbers
         self._open_feed = open_feed
@@ -137,6 +132,7 @@ class Session(Actor):
         for link in list(self._links.values()):
             link.feed.transport.abort()
         self._links.clear()
+        self._may_have_missed = True
         measures.CONNECTED.set(0)
 
     async def _connect(self) -> Link | None:
@@ -197,11 +193,13 @@ class Session(Actor):
         """Pass on what a connection brings until it ends or another should take over."""
         renew_at_s = link.opened_s + self._pace.life_s * random.uniform(0.95, 1)  # noqa: S311
         while True:
+            if self._may_have_missed:
+                await self._say_opened(link)
             try:
-                async with asyncio.timeout(self._patience_s(link)):
+                async with asyncio.timeout(link.patience_s(self._pace.silence_s)):
                     parsed = await self._take(link)
             except TimeoutError:
-                if self._silent(link):
+                if link.silent_for(self._pace.silence_s):
                     return End.SILENT
                 parsed = None
             except ConnectionClosed:
@@ -211,6 +209,15 @@ class Session(Actor):
             renew = parsed is not None and parsed.shutdown
             if (renew or self._clock.monotonic_s() > renew_at_s) and not self._stopping.is_set():
                 return End.RENEW
+
+    async def _say_opened(self, link: Link) -> None:
+        """Have the symbols looked after that this connection does not bring by itself."""
+        self._may_have_missed = False
+        try:
+            await self._publisher.put(Opened(link.number, self._codes))
+        except asyncio.CancelledError:
+            self._may_have_missed = True
+            raise
 
     async def _take(self, link: Link) -> Parsed:
         pace = self._pace
@@ -239,6 +246,7 @@ class Session(Actor):
         finally:
             closing.cancel()
             await asyncio.wait({reading, closing})
+        self._may_have_missed = self._may_have_missed or not link.handed_over
         await self._forget(link)
 
     async def _read_out(self, link: Link) -> None:
@@ -251,12 +259,14 @@ class Session(Actor):
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pace.overlap_s):
                 await self._stopping.wait()
+        link.handed_over = True
         await link.feed.close()
 
     async def _drop(self, link: Link) -> None:
         """Close a dead connection; what it brought before it died is read out."""
         link.feed.transport.abort()
         await self._read_out(link)
+        self._may_have_missed = True
         await self._forget(link)
 
     async def _give_up(self) -> None:
@@ -264,6 +274,7 @@ class Session(Actor):
         for link in list(self._links.values()):
             link.feed.transport.abort()
             self._intake.discard(link.feed.discard())
+            self._may_have_missed = True
             await self._forget(link)
 
     async def _forget(self, link: Link) -> None:
@@ -277,12 +288,3 @@ class Session(Actor):
         with suppress(TimeoutError):
             async with asyncio.timeout(BACKOFF.wait_s(failures)):
                 await self._stopping.wait()
-
-    def _patience_s(self, link: Link) -> float:
-        heard_s_ago = asyncio.get_running_loop().time() - link.feed.heard_s
-        return max(self._pace.silence_s - heard_s_ago, 0.05)
-
-    def _silent(self, link: Link) -> bool:
-        """Tell whether nothing at all came, pings included, though the socket was read."""
-        heard_s_ago = asyncio.get_running_loop().time() - link.feed.heard_s
-        return heard_s_ago >= self._pace.silence_s and not link.feed.held_back

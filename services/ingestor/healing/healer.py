@@ -33,27 +33,30 @@ from services.ingestor.healing.plan import (
 from services.ingestor.healing.rest import Answer, TradesApi, to_columns
 from services.ingestor.parsing.validation import misfits
 from services.ingestor.publishing.messages import Healed, Listed, Message, NeverWere
-from services.ingestor.publishing.publisher import OpenGap, QuietSymbol
+from services.ingestor.publishing.missed import OpenGap, QuietSymbol
+from services.ingestor.publishing.symbol_sequence import Unheard
 
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 0.1
 BACKOFF = Backoff(first_s=1, most_s=120)
-# A symbol that has not traded for so long after the start is looked up, once.
-QUIET_AFTER_S = 10.0
 # Then other gaps have their turn.
 MOST_PAGES_A_TURN = 20
+NOT_LOOKED_UP = "quiet_symbol_not_looked_up"
 NO_WRITER = "the exchange never had them, and no writer is known to record it"
 
 
 @dataclass(frozen=True, slots=True)
 class HealingRules:
-    """How a healer goes about it."""
+    """How a healer goes about it.
+
+    A symbol that has not traded `quiet_after_s` after a connection opened is looked up, once.
+    """
 
     after_s: float
     most_weight: int
+    quiet_after_s: float
     backoff: Backoff = BACKOFF
-    quiet_after_s: float = QUIET_AFTER_S
 
 
 class Healer(Actor):
@@ -82,8 +85,8 @@ class Healer(Actor):
         self._rules = rules
         self._gaps = gaps
         self._quiet = quiet
-        self._looked_up: set[tuple[int, int]] = set()
-        self._look_up_from_s = clock.monotonic_s() + rules.quiet_after_s
+        self._looked_up: dict[int, Unheard] = {}
+        self._look_up_from_s = 0.0
         self._held_because = held_because
         self._publisher = publisher
         self._declare = declare
@@ -117,7 +120,7 @@ class Healer(Actor):
         await self._api.close()
 
     async def _work(self) -> None:
-        """Heal a gap; with none due, look after a symbol that has been quiet since the start."""
+        """Heal a gap; with none due, look after a symbol that its connection has not brought."""
         gap = self._next()
         quiet = self._next_quiet() if gap is None else None
         self._idle = gap is None and quiet is None
@@ -127,9 +130,12 @@ class Healer(Actor):
             await self._look_up(quiet)
 
     def _next_quiet(self) -> QuietSymbol | None:
-        if self._clock.monotonic_s() < self._look_up_from_s:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._look_up_from_s:
             return None
-        return next((q for q in self._quiet() if (q.code, q.last) not in self._looked_up), None)
+        since_s = now_s - self._rules.quiet_after_s
+        due = (quiet for quiet in self._quiet() if quiet.unheard.since_s <= since_s)
+        return next((q for q in due if self._looked_up.get(q.code) != q.unheard), None)
 
     async def _look_up(self, quiet: QuietSymbol) -> None:
         """Ask whether a symbol traded while nobody listened; where it did, that is a gap.
@@ -137,7 +143,7 @@ class Healer(Actor):
         An exchange that does not list the newest trade known has forgotten it, or counts anew.
         """
         try:
-            answer = await self._request(quiet.symbol, quiet.last, MOST_ROWS)
+            answer = await self._request(quiet.symbol, quiet.unheard.after, MOST_ROWS)
         except UnavailableError as error:
             self._look_up_later(quiet, error.message)
             return
@@ -146,13 +152,15 @@ class Healer(Actor):
         if answer.status >= 500:
             self._look_up_later(quiet, answer.problem)
             return
-        self._looked_up.add((quiet.code, quiet.last))
+        self._looked_up[quiet.code] = quiet.unheard
+        if answer.status != 200:
+            log.warning(NOT_LOOKED_UP, symbol=quiet.symbol, error=answer.problem)
         ids = [trade.id for trade in answer.trades]
-        if len(ids) > 1 and ids[0] == quiet.last:
-            await self._tell(Listed(quiet.code, ids[-1]))
+        if len(ids) > 1 and ids[0] == quiet.unheard.after:
+            await self._tell(Listed(quiet.code, ids[0], ids[-1]))
 
     def _look_up_later(self, quiet: QuietSymbol, because: str) -> None:
-        log.warning("quiet_symbol_not_looked_up", symbol=quiet.symbol, error=because)
+        log.warning(NOT_LOOKED_UP, symbol=quiet.symbol, error=because)
         self._look_up_from_s = self._clock.monotonic_s() + self._rules.backoff.most_s
 
     def _next(self) -> OpenGap | None:

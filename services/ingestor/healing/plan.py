@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from services.ingestor.publishing.publisher import OpenGap
+from services.ingestor.publishing.missed import OpenGap
 from services.ingestor.publishing.symbol_sequence import Gap
 
 MOST_ROWS = 1_000

@@ -59,10 +59,10 @@ class Bookkeeping:
         by_symbol = zip(self._symbols, self._states, strict=True)
         return {
             symbol: SymbolPage(
-                newest, tuple((gap.first, gap.last) for gap in state.gaps), state.newest_us
+                state.newest, tuple((gap.first, gap.last) for gap in state.gaps), state.newest_us
             )
             for symbol, state in by_symbol
-            if (newest := state.before if state.last is None else state.last) is not None
+            if state.newest is not None
         }
 
     def _beginnings(self) -> Page:

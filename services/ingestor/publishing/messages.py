@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.ingestor.parsing.binance import Rejected
@@ -15,6 +16,14 @@ class Received:
     connection: int
     trades: TradeColumns
     rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A connection carries these symbols from now on; before it, maybe none did for a while."""
+
+    connection: int
+    codes: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +52,11 @@ class NeverWere:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The exchange lists trades of a symbol up to this id."""
+    """The exchange lists trades of a symbol behind the id `after`, up to `last`."""
 
     code: int
+    after: int
     last: int
 
 
-Message = Received | Ended | Healed | NeverWere | Listed
+Message = Received | Opened | Ended | Healed | NeverWere | Listed

@@ -32,10 +32,17 @@ from services.ingestor.publishing.messages import (
     Listed,
     Message,
     NeverWere,
+    Opened,
     Received,
 )
+from services.ingestor.publishing.missed import (
+    OpenGap,
+    QuietSymbol,
+    open_gaps,
+    quiet_symbols,
+)
 from services.ingestor.publishing.sequence import SequenceCheck, Verdict
-from services.ingestor.publishing.symbol_sequence import Gap, Step
+from services.ingestor.publishing.symbol_sequence import Step
 from services.ingestor.publishing.tracing import publish_span, traced
 from services.ingestor.spool.entries import IdRun
 
@@ -53,24 +60,6 @@ class Destination:
     topic: str
     dead_letter_topic: str
     schema_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class OpenGap:
-    """Ids of a symbol that nobody has brought."""
-
-    code: int
-    symbol: str
-    gap: Gap
-
-
-@dataclass(frozen=True, slots=True)
-class QuietSymbol:
-    """A symbol that has not traded since the start; `last` is the newest id known of it."""
-
-    code: int
-    symbol: str
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +130,11 @@ class Publisher(Actor):
 
     def open_gaps(self) -> list[OpenGap]:
         """Name what is missing, as it stands now."""
-        by_symbol = zip(self._table.symbols, self._sequence.by_code, strict=True)
-        return [
-            OpenGap(code, symbol, gap)
-            for code, (symbol, state) in enumerate(by_symbol)
-            for gap in state.gaps
-        ]
+        return open_gaps(self._table.symbols, self._sequence.by_code)
 
     def quiet(self) -> list[QuietSymbol]:
-        """Name the symbols that an earlier process saw and this one has not."""
-        by_symbol = zip(self._table.symbols, self._sequence.by_code, strict=True)
-        return [
-            QuietSymbol(code, symbol, state.before)
-            for code, (symbol, state) in enumerate(by_symbol)
-            if state.last is None and state.before is not None
-        ]
+        """Name the symbols whose connection has brought nothing of them since it opened."""
+        return quiet_symbols(self._table.symbols, self._sequence.by_code)
 
     def feeds(
         self,
@@ -197,6 +176,8 @@ class Publisher(Actor):
             except MailboxClosedError:
                 return False
             match message:
+                case Opened(connection, codes):
+                    self._sequence.opened(codes, connection, self._clock.monotonic_s())
                 case Ended(connection):
                     self._sequence.forget(connection)
                 case Received():
@@ -206,8 +187,8 @@ class Publisher(Actor):
                 case NeverWere(code, first, last):
                     self._sequence.by_code[code].close(first, last)
                     self._count_missing()
-                case Listed(code, last):
-                    self._sequence.by_code[code].listed(last, self._clock.now_us())
+                case Listed(code, after, last):
+                    self._sequence.by_code[code].listed(after, last, self._clock.now_us())
                     self._count_missing()
         return True
 
@@ -221,10 +202,12 @@ class Publisher(Actor):
 
     def _check_healed(self, healed: Healed) -> _Checked:
         """Keep what is missing still: some may have come late by themselves."""
-        wanted = self._sequence.by_code[healed.code].heal(healed.trades.ids.tolist())
+        trades = healed.trades
+        newest_us = int(trades.times_us.max())
+        wanted = self._sequence.by_code[healed.code].heal(trades.ids.tolist(), newest_us)
         measures.HEALED.inc(sum(wanted))
         self._count_missing()
-        return _Checked(healed.trades.where(np.array(wanted, np.bool_)), origin=Origin.HEALED)
+        return _Checked(trades.where(np.array(wanted, np.bool_)), origin=Origin.HEALED)
 
     async def _hand_over(self, span: trace.Span) -> None:
         """Encode the checked burst; from here on it is the backlog's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -50,6 +50,11 @@ class SequenceCheck:
             if not (contiguous and state.run(first, last, newest_us, connection)):
                 self._step_through(state, columns, rows, connection, verdict)
         return verdict
+
+    def opened(self, codes: Iterable[int], connection: int, now_s: float) -> None:
+        """Mark the symbols that a new connection should carry and has not brought yet."""
+        for code in codes:
+            self.by_code[code].opened(connection, now_s)
 
     def forget(self, connection: int) -> None:
         """Free what is kept of a connection that is closed and drained."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 RECENT_GAPS = 100
@@ -36,6 +36,14 @@ class Gap:
     first: int
     last: int
     seen_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unheard:
+    """Nothing newer than the id `after` has come since a connection opened, at `since_s`."""
+
+    after: int
+    since_s: float
 
 
 @dataclass(slots=True)
@@ -62,6 +70,18 @@ class SymbolSequence:
     received_us: int = 0
     gaps: deque[Gap] = field(default_factory=deque)
     last_by_connection: dict[int, int] = field(default_factory=dict)
+    _opened: Unheard | None = None
+
+    @property
+    def newest(self) -> int | None:
+        """The newest id known, of this process or an earlier one."""
+        return self.before if self.last is None else self.last
+
+    @property
+    def unheard(self) -> Unheard | None:
+        """What is known of a symbol that may have traded before its connection opened."""
+        opened = self._opened
+        return opened if opened is not None and opened.after == self.newest else None
 
     def run(self, first: int, last: int, newest_us: int, connection: int) -> bool:
         """Take ids first..last at once, if they are the next ones; False changes nothing."""
@@ -107,15 +127,28 @@ class SymbolSequence:
         self._remove(first, last)
         self.before = last if self.before is None else max(self.before, last)
 
-    def listed(self, last: int, now_us: int) -> None:
-        """Hear of trades of a symbol that has not traded since the start."""
-        if self.last is None and self.before is not None and last > self.before:
-            self._open_gap(Gap(self.before + 1, last, now_us))
-            self.before = last
+    def opened(self, connection: int, now_s: float) -> None:
+        """Hear that a connection carries this symbol from now on, and maybe none did before."""
+        if self.newest is not None and connection not in self.last_by_connection:
+            self._opened = Unheard(self.newest, now_s)
 
-    def heal(self, ids: Sequence[int]) -> list[bool]:
+    def listed(self, after: int, last: int, now_us: int) -> None:
+        """Hear that the exchange lists trades behind the newest known, unless newer ones came."""
+        unheard = self.unheard
+        if unheard is None or unheard.after != after or last <= after:
+            return
+        self._open_gap(Gap(after + 1, last, now_us))
+        self._opened = replace(unheard, after=last)
+        if self.last is None:
+            self.before = last
+        else:
+            self.last = last
+
+    def heal(self, ids: Sequence[int], newest_us: int) -> list[bool]:
         """Take trades that were asked for; says of each whether it was missing still."""
         wanted = [self._remove(id_, id_) == 1 for id_ in ids]
+        # The stream may bring them late: then their times are no news.
+        self.newest_us = max(self.newest_us, newest_us)
         self.healed += sum(wanted)
         self.trades += sum(wanted)
         return wanted
