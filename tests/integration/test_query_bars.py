@@ -76,9 +76,20 @@ def found_bars(bars: pa.Table) -> list[Bar]:
     return list(zip(*(bars[name].to_pylist() for name in names), strict=True))
 
 
+# In memory, by DuckDB because they are many, and because they turn out to be more than expected.
+@pytest.mark.parametrize(("most_rows", "expected"), [(1_000, 900), (100, 900), (100, 50)])
 @pytest.mark.parametrize("enriched", [True, False])
-def test_bars_are_plain_arithmetic(history: History, cursor: Cursor, enriched: bool) -> None:
+def test_bars_are_plain_arithmetic(
+    history: History,
+    cursor: Cursor,
+    monkeypatch: pytest.MonkeyPatch,
+    enriched: bool,
+    most_rows: int,
+    expected: int,
+) -> None:
     """Over files and tail, with ties in time, whether the notional was stored or skipped."""
+    monkeypatch.setattr(reading_bars, "MOST_FOLDED_ROWS", most_rows)
+    monkeypatch.setattr(reading_bars, "expected_rows", lambda *_: expected)
     random = np.random.default_rng(5)
     times = FIRST_US + np.sort(random.integers(0, 600, 900)) * 1_000_000
     old = trade_rows(SYMBOL, range(500), times_us=times[:500], enriched=enriched)
@@ -100,8 +111,9 @@ def test_the_newest_bars_are_kept_and_bounds_hold(history: History, cursor: Curs
     bounded = BarsAsked(Selection(symbol=SYMBOL, times=times), MINUTE_US, 100)
     found = found_bars(newest_bars(state, bounded, cursor))
     assert found == plain_bars(old.slice(90, 210))
-    nothing = BarsAsked(Selection(symbol="NONE"), MINUTE_US, 100)
-    assert newest_bars(state, nothing, cursor).num_rows == 0
+    between = Times(FIRST_US + 1, FIRST_US + 1_000_000)
+    for nothing in (Selection(symbol="NONE"), Selection(symbol=SYMBOL, times=between)):
+        assert newest_bars(state, BarsAsked(nothing, MINUTE_US, 100), cursor).num_rows == 0
 
 
 @pytest.mark.parametrize("first_band_rows", [3, 400])
