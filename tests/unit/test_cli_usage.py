@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from inspect import getdoc
 from pathlib import Path
 
 import pytest
 
-from tools.cli.application import run
+from tools.cli.application import application, run
 
 USAGE, NOT_RUNNING = 2, 3
 QUESTIONS = (
@@ -37,6 +40,23 @@ def ended(words: tuple[str, ...]) -> int:
         run(words)
     assert isinstance(end.value.code, int)
     return end.value.code
+
+
+def test_help_breaks_no_line_but_where_the_terminal_ends() -> None:
+    """A line break within a paragraph of a docstring would be shown as one."""
+    apps = [application(())]
+    for app in apps:
+        apps += [group.typer_instance for group in app.registered_groups if group.typer_instance]
+    said = [c.help or getdoc(c.callback) or "" for app in apps for c in app.registered_commands]
+    assert len(said) > len(QUESTIONS)
+    assert [text for text in said if "\n" in text.replace("\n\n", "")] == []
+
+
+def test_help_that_is_read_by_head_is_done_like_any_other() -> None:
+    """`k2 chaos --help | head -1`: only a run of it ends as unknown where its reader leaves."""
+    piped = f"{sys.executable} -m tools.cli.main chaos --help | head -0"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", piped], check=False, timeout=60)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("words", QUESTIONS)

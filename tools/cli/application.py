@@ -63,7 +63,8 @@ def run(words: Sequence[str]) -> None:
         application(words)(words)
     except SystemExit as end:
         # Rich ends with 1 where `head` has seen enough; an answer cut short by its reader is done.
-        left = isinstance(end.__context__, BrokenPipeError) and not {*words[:1]} & {*ENDLESS}
+        endless = {*words[:1]} & {*ENDLESS} and "--help" not in words
+        left = isinstance(end.__context__, BrokenPipeError) and not endless
         sys.exit(0 if left else end.code)
     except K2Error as error:
         say_error(sentence_of(error))

@@ -45,6 +45,15 @@ HELP = (
     " JSON per event; where its reader leaves, it ends too, with 141. Ctrl-C ends it at any moment"
     " and leaves nothing."
 )
+UNSCALED = {
+    "kill": "SIGKILL of each service in turn: ingestor, writer, query, governor, every process of"
+    " each.\n\nk2 chaos kill --writers 2 --governors 2",
+    "broker": "Kafka hangs for some seconds (SIGSTOP), goes on, and is killed; trades keep coming.",
+    "catalog": "The Iceberg catalog is locked against writing, then cannot even be read; queries"
+    " go on.",
+    "exchange": "The exchange leaves trades out, sends some twice, cuts, delays, sends garbage,"
+    " shuts down.",
+}
 
 Seed = Annotated[int, typer.Option(help="Seed of the exchange's session.")]
 Rate = Annotated[float, typer.Option(min=1, help="Trades a second of the exchange's session.")]
@@ -65,8 +74,10 @@ Form = Annotated[Output | None, typer.Option("--output", "-o", help="table or js
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode="rich")
-    for command in (lag, memory, kill, broker, catalog, exchange):
-        group.command()(command)
+    group.command()(lag)
+    group.command()(memory)
+    for name, does in UNSCALED.items():
+        group.command(name, help=does)(unscaled(name))
     app.add_typer(group, name="chaos", rich_help_panel="Running K2")
 
 
@@ -90,7 +101,7 @@ def lag(
     k2 chaos lag --scale 0.05 --cooldown 2
     """
     scaled = replace(SCENARIOS["lag"].scale, lag=scale, cooldown_s=cooldown)
-    _run("lag", writers, governors, seed, rate, keep, output, scaled, plot)
+    _run("lag", Options(scaled, writers, governors, seed, rate, keep, output, plot))
 
 
 def memory(
@@ -111,63 +122,30 @@ def memory(
 ) -> None:
     """A writer truly reaches its memory limit: by load, by ballast, and by one it never gives back.
 
-    The ballast shows all five levels and the way back. What is never freed, as by an allocator that
-    keeps what it has, is cured by a restart.
+    The ballast shows all five levels and the way back.
+
+    What is never freed, as by an allocator that keeps what it has, is cured by a restart.
     """
     peace = SCENARIOS["memory"].scale
     scaled = replace(peace, writer_limit_mib=limit, cgroup=cgroup, cooldown_s=cooldown)
-    _run("memory", writers, governors, seed, rate, keep, output, scaled, plot)
+    _run("memory", Options(scaled, writers, governors, seed, rate, keep, output, plot))
 
 
-def kill(
-    writers: Writers = 1,
-    governors: Governors = 1,
-    seed: Seed = 7,
-    rate: Rate = 500,
-    keep: Keep = False,
-    output: Form = None,
-) -> None:
-    """SIGKILL of each service in turn: ingestor, writer, query, governor, every process of each.
+def unscaled(name: str) -> Callable[..., None]:
+    """Return the command of a scenario that only the options of all of them fit."""
 
-    k2 chaos kill --writers 2 --governors 2
-    """
-    _run("kill", writers, governors, seed, rate, keep, output)
+    def command(
+        writers: Writers = 1,
+        governors: Governors = 1,
+        seed: Seed = 7,
+        rate: Rate = 500,
+        keep: Keep = False,
+        output: Form = None,
+    ) -> None:
+        scale = SCENARIOS[name].scale
+        _run(name, Options(scale, writers, governors, seed, rate, keep, output))
 
-
-def broker(
-    writers: Writers = 1,
-    governors: Governors = 1,
-    seed: Seed = 7,
-    rate: Rate = 500,
-    keep: Keep = False,
-    output: Form = None,
-) -> None:
-    """Kafka hangs for some seconds (SIGSTOP), goes on, and is killed; trades keep coming."""
-    _run("broker", writers, governors, seed, rate, keep, output)
-
-
-def catalog(
-    writers: Writers = 1,
-    governors: Governors = 1,
-    seed: Seed = 7,
-    rate: Rate = 500,
-    keep: Keep = False,
-    output: Form = None,
-) -> None:
-    """The Iceberg catalog is locked against writing, then cannot even be read; queries go on."""
-    _run("catalog", writers, governors, seed, rate, keep, output)
-
-
-def exchange(
-    writers: Writers = 1,
-    governors: Governors = 1,
-    seed: Seed = 7,
-    rate: Rate = 500,
-    keep: Keep = False,
-    output: Form = None,
-) -> None:
-    """The exchange leaves trades out, sends some twice, cuts, delays, sends garbage, shuts down."""
-    _run("exchange", writers, governors, seed, rate, keep, output)
+    return command
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +162,10 @@ class Options:
     plot: Path | None = None
 
 
-def _run(
-    name: str,
-    writers: int,
-    governors: int,
-    seed: int,
-    rate: float,
-    keep: bool,
-    output: Output | None,
-    scale: Scale | None = None,
-    plot: Path | None = None,
-) -> None:
-    scenario = SCENARIOS[name]
-    if plot is not None:
-        refuse_undrawable(plot, field="plot")
-    options = Options(scale or scenario.scale, writers, governors, seed, rate, keep, output, plot)
-    if not run_one(scenario, options):
+def _run(name: str, options: Options) -> None:
+    if options.plot is not None:
+        refuse_undrawable(options.plot, field="plot")
+    if not run_one(SCENARIOS[name], options):
         raise typer.Exit(PROMISE_BROKEN)
 
 

@@ -19,9 +19,11 @@ def degradation(
 ) -> None:
     """See it bend, not break: all five levels by lag, then by memory, and back, and nothing lost.
 
-    A producer floods until the writer truly falls behind; then a writer truly reaches its memory
-    limit. Each runs on a K2 of its own, as `k2 chaos lag` and `k2 chaos memory` do, while queries
-    ask all the time. It ends with 1 where any promise is not held.
+    A producer floods until the writer truly falls behind; then one truly reaches its memory limit.
+
+    Each runs on a K2 of its own, as `k2 chaos lag` and `k2 chaos memory` do; queries go on.
+
+    It ends with 1 where any promise is not held.
     """
     # Half a second of imports that no other demo needs.
     from tools.cli.commands import chaos
