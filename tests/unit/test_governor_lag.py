@@ -70,6 +70,13 @@ def test_end_between_two_looks_is_in_proportion() -> None:
     assert [seen.end_at(FIRST, at_s) for at_s in (10.25, 11.0, 12.0)] == [1_250, 2_000, 2_000]
 
 
+def test_end_is_the_newest_one_where_a_look_between_did_not_show_the_topic() -> None:
+    """A broker that has just begun knows no topic for a moment."""
+    seen = looks((10.0, 1_000)).and_then(Look(10.3, {}), keep_s=2.5)
+    again = seen.and_then(Look(10.6, {FIRST: LogBounds(0, 1_600)}), keep_s=2.5)
+    assert [again.end_at(FIRST, at_s) for at_s in (10.1, 10.4)] == [1_600, 1_600]
+
+
 def test_looks_older_than_any_report_that_counts_are_forgotten() -> None:
     """Two and a half seconds, and one to spare."""
     seen = looks(*((0.5 * n, n) for n in range(100)))

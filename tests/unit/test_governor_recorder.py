@@ -159,6 +159,19 @@ async def test_fenced_leader_leads_no_more_and_pushes_nothing(world: World) -> N
     assert world.board.recorded.value is None
 
 
+async def test_leader_that_claims_anew_records_what_it_orders_and_not_what_it_took_over(
+    world: World,
+) -> None:
+    """Where the topic was made anew; the controller goes on with its next sample only."""
+    world.order()
+    await world.said("directive")
+    world.board.fleet.publish(Fleet(newest_epoch=1_000))
+    await world.said("claim", 1)
+    before = len(await world.said("sample"))
+    sample = (await world.said("sample", before))[-1]
+    assert (sample.epoch > 1_000, sample.sequence) == (True, 1)
+
+
 async def test_kafka_away_now_and_then_is_not_taken_for_a_slow_one(world: World) -> None:
     """Only failures in a row, with no leading between, lengthen what is waited for it."""
     for _ in range(3):

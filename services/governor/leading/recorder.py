@@ -220,7 +220,7 @@ class Recorder(Actor):
         """
         standing, term = self._board.standing.value, self._board.term.value
         now_us, override = self._clock.now_us(), self._board.override.value
-        if term is not None and standing.epoch != term.epoch:
+        if term is not None and standing.epoch < term.first_epoch:
             before = term.restored
             standing = taken_over(standing, term.epoch, before, now_s=now_s, now_us=now_us)
         return overridden(standing, override, now_s=now_s, now_us=now_us)

@@ -116,7 +116,8 @@ class Looks:
     def end_at(self, partition: Partition, at_s: float) -> int:
         """Return where the partition ended at that moment; between two looks, in proportion."""
         for after, before in pairwise(reversed(self.looks)):
-            if before.at_s <= at_s < after.at_s and partition in before.bounds:
+            between = before.at_s <= at_s < after.at_s
+            if between and partition in before.bounds and partition in after.bounds:
                 start, end = before.bounds[partition].end, after.bounds[partition].end
                 passed = (at_s - before.at_s) / (after.at_s - before.at_s)
                 return start + round((end - start) * passed)
