@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from libs.degradation.memory import V1, V2
 from libs.market.errors import UnavailableError
 from tools.process.cgroups import memory_cgroups, where_to_make
+
+# Beyond the highest id that Linux gives.
+NO_PROCESS = 2**22 + 1
 
 
 def own(tmp_path: Path, text: str) -> Path:
@@ -49,15 +53,19 @@ def test_each_has_its_limit_and_all_are_gone_afterwards(tmp_path: Path) -> None:
     assert list((tmp_path / "memory").iterdir()) == []
 
 
-def test_one_that_a_killed_run_has_left_is_taken(tmp_path: Path) -> None:
-    """Its process had the same id as this one."""
-    left = tmp_path / "memory" / "k2-one"
-    left.mkdir(parents=True)
+def test_those_that_a_killed_run_has_left_are_taken_or_removed(tmp_path: Path) -> None:
+    """Taken where its process had the same id as this one; another's stay while it runs."""
     mine = own(tmp_path, "4:memory:/\n")
+    memory = tmp_path / "memory"
+    same, of_dead, of_living = (
+        memory / f"k2-{pid}-one" for pid in (os.getpid(), NO_PROCESS, os.getppid())
+    )
+    for folder in (same, of_dead, of_living, memory / "k2-other-one"):
+        folder.mkdir(parents=True)
     with memory_cgroups("k2", ["one"], 123, cgroups=tmp_path, own=mine) as made:
-        assert made["one"].parent == left
-        (left / "memory.limit_in_bytes").unlink()
-    assert not left.exists()
+        assert made["one"].parent == same
+        (same / "memory.limit_in_bytes").unlink()
+    assert set(memory.iterdir()) == {of_living, memory / "k2-other-one"}
 
 
 def test_a_machine_without_cgroups_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
@@ -70,7 +69,7 @@ class Setting:
         if not self.scale.cgroup or limit_mib is None:
             return nullcontext({})
         names = [f"writer-{number + 1}" for number in range(self.writers)]
-        return memory_cgroups(f"k2-chaos-{os.getpid()}", names, limit_mib * MIB)
+        return memory_cgroups("k2-chaos", names, limit_mib * MIB)
 
     def plan(self, on_step: Callable[[str], None], confined: Mapping[str, Path]) -> Plan:
         return Plan(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from libs.degradation.memory import CGROUPS, OWN_CGROUP, V1, V2, CgroupVersion, own_path
 from libs.market.errors import UnavailableError
@@ -14,7 +17,7 @@ PROCS = "cgroup.procs"
 
 @contextmanager
 def memory_cgroups(
-    prefix: str,
+    family: str,
     names: Sequence[str],
     limit_bytes: int,
     *,
@@ -23,14 +26,18 @@ def memory_cgroups(
 ) -> Iterator[Mapping[str, Path]]:
     """Make one for each name while the body runs; give the file that lets a process in, by name.
 
+    Those of the family that a process has left which was killed are removed.
+
     Raises:
         UnavailableError: none can be made here.
     """
     with ExitStack() as stack:
         try:
             version, parent = where_to_make(cgroups, own)
+            _remove_left(parent, family)
+            mine = f"{family}-{os.getpid()}"
             made = {
-                name: _made(version, parent / f"{prefix}-{name}", limit_bytes, stack)
+                name: _made(version, parent / f"{mine}-{name}", limit_bytes, stack)
                 for name in names
             }
         except OSError as error:
@@ -54,6 +61,13 @@ def where_to_make(cgroups: Path, own: Path) -> tuple[CgroupVersion, Path]:
     if "memory" not in control.read_text().split():
         control.write_text("+memory")
     return V2, parent
+
+
+def _remove_left(parent: Path, family: str) -> None:
+    for folder in parent.glob(f"{family}-*-*"):
+        owner = folder.name.removeprefix(f"{family}-").partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            _remove(folder)
 
 
 def _made(version: CgroupVersion, folder: Path, limit_bytes: int, stack: ExitStack) -> Path:
