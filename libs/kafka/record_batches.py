@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -28,6 +29,11 @@ DECODERS: dict[int, Callable[[Any], bytes]] = {
     3: lz4_decode,
     ZSTD: zstd_decode,
 }
+# What damaged batches make codecs, and the walk over their records, raise.
+UNREADABLE = (
+    *(IndexError, KeyError, ValueError, OSError, EOFError),
+    *(struct.error, zlib.error, cramjam.DecompressionError),
+)
 # A frame says how large its content is; what says more than this is decoded as it comes.
 LARGEST_SAID_BYTES = 64 * 1024 * 1024
 

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
-from aiokafka.errors import CorruptRecordException
+from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
-from libs.kafka.record_batches import Opened, header_of, opened
+from libs.kafka.record_batches import UNREADABLE, Opened, header_of, opened
 from libs.kafka.record_columns import NO_KEYS, Keys
 from libs.kafka.record_starts import Ints
+from libs.market.errors import CorruptError
 
 # Batches are gathered up to so many records and cut together: at 200 records a batch that costs
 # half of cutting each by itself, and what is decoded next costs a fifth less.
@@ -48,6 +49,19 @@ class Run:
     keys: Keys = NO_KEYS
     appended_ms: int = 0
     stored_bytes: int = 0
+
+
+class UnreadableBatchError(CorruptError):
+    """A record batch cannot be read as the broker gave it: a broken disk, broker or wire."""
+
+    reason = "UNREADABLE_BATCH"
+
+    def __init__(self, tp: TopicPartition, offset: int, why: Exception) -> None:
+        where = f"offset {offset} of {tp.topic}, partition {tp.partition}"
+        told = f"the record batch at {where} cannot be read ({type(why).__name__}: {why})"
+        super().__init__(f"{told}: look at this broker's disk", topic=tp.topic, offset=offset)
+        self.position = tp
+        self.offset = offset
 
 
 def deliver_runs(consumer: AIOKafkaConsumer) -> None:
@@ -89,16 +103,42 @@ class PartitionRuns(PartitionRecords):  # type: ignore[misc]
     next_fetch_offset: int
 
     def _unpack_records(self) -> Iterator[Run]:
+        """Yield runs up to a batch that cannot be read; it is told once it is the next to read.
+
+        Raises:
+            UnreadableBatchError: then getmany delivers nothing of this partition.
+        """
+        start = self.next_fetch_offset
+        try:
+            yield from self._readable()
+        except (KafkaError, *UNREADABLE) as error:
+            # Of a partition for which this raises getmany forgets what it has.
+            if self.next_fetch_offset == start:
+                raise UnreadableBatchError(self._tp, start, error) from error
+
+    def _readable(self) -> Iterator[Run]:
+        """Yield what can be read, then raise what the next batch raises, if anything."""
         gathered = _Gathered(self.next_fetch_offset)
-        while self._records.has_next():
-            batch, raw = self._records.next_batch()
-            if self._check_crcs and not batch.validate_crc():
-                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
-            gathered.add(raw, batch.next_offset, skipped=self._is_skipped(batch))
+        while self._gathers_next(gathered):
             if gathered.records >= RECORDS_AT_ONCE:
                 yield from self._delivered(gathered)
                 gathered = _Gathered(self.next_fetch_offset)
         yield from self._delivered(gathered)
+        if gathered.ends_with is not None:
+            raise gathered.ends_with
+
+    def _gathers_next(self, gathered: _Gathered) -> bool:
+        """Take in the next batch; False where there is none, or where it is none."""
+        try:
+            if not self._records.has_next():
+                return False
+            batch, raw = self._records.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+            gathered.add(raw, batch.next_offset, skipped=self._is_skipped(batch))
+        except (KafkaError, *UNREADABLE) as error:
+            gathered.ends_with = error
+        return gathered.ends_with is None
 
     def _delivered(self, gathered: _Gathered) -> Iterator[Run]:
         """Go on as each run is taken: who stops in between is to read the rest again."""
@@ -127,6 +167,7 @@ class _Gathered:
         self._ends: list[int] = []
         self.following = start
         self.records = 0
+        self.ends_with: Exception | None = None
 
     def add(self, batch: memoryview, following: int, *, skipped: bool) -> None:
         """Take a batch in; its positions are covered also where nothing is taken of it."""
@@ -139,15 +180,37 @@ class _Gathered:
             self.records += count
 
     def runs(self) -> Iterator[Run]:
-        """Cut runs of whole batches; the last covers what is skipped after it."""
+        """Cut runs of whole batches; the last covers what is skipped after it.
+
+        Raises one of UNREADABLE where a batch is none, behind the runs of those before it.
+        """
         if not self._batches:
             return
-        whole, first, start = opened(self._batches), 0, self._start
+        try:
+            whole = opened(self._batches)
+        except UNREADABLE:
+            if len(self._batches) == 1:
+                raise
+            for alone in self._apart():
+                yield from alone.runs()
+            return
+        first, start = 0, self._start
         for stop in stops([header.records for header in whole.headers]):
             is_last = stop == len(self._batches)
             until = self.following if is_last else self._ends[stop - 1]
             yield self._run(whole, first, stop, start, until)
             first, start = stop, until
+
+    def _apart(self) -> Iterator[_Gathered]:
+        """Give each batch by itself; the last with what is skipped after it."""
+        start = self._start
+        for batch, end in zip(self._batches, self._ends, strict=True):
+            alone = _Gathered(start)
+            alone.add(batch, end, skipped=False)
+            start = end
+            if batch is self._batches[-1]:
+                alone.following = self.following
+            yield alone
 
     def _run(self, whole: Opened, first: int, stop: int, start: int, until: int) -> Run:
         records = whole.cut(first, stop)

@@ -44,6 +44,9 @@ HELD_PARTITIONS = Gauge(
 HOLDS = Counter(
     "k2_writer_holds", "Times that a partition was held for a burst of unreadable records"
 )
+UNREADABLE_BATCHES = Counter(
+    "k2_writer_unreadable_batches", "ALARM: record batches that a broker gave and that are none"
+)
 HOLDS_OUTLIVED = Counter(
     "k2_writer_holds_outlived", "ALARM: bursts dead-lettered because retention came near"
 )

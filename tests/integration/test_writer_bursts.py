@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from k2.writer.v1 import dead_letters_pb2, dead_letters_pb2_grpc, writer_pb2
@@ -13,7 +16,7 @@ from libs.kafka.topics import dead_letter_topic
 from libs.rpc import client
 from tests.support.polling import eventually
 from tests.support.processes import Process
-from tests.support.writer import SYMBOLS, Writing, counted, status
+from tests.support.writer import SYMBOLS, Writing, counted, rows_in, status
 
 PROBING = {"K2_WRITER_PROBE_EVERY_S": "0.5"}
 UNREADABLE = b"\x00" + (999_999).to_bytes(4, "big") + b"\x00abc"
@@ -102,6 +105,45 @@ async def test_what_is_held_never_outlives_the_log(
         assert writer.log_text().count("partition_held") == 1
         assert await dead_letters(writing) == 300
     writing.prove_complete()
+
+
+async def test_a_batch_that_a_broker_breaks_holds_its_partition_until_it_is_mended(
+    writing: Writing, producer: AIOKafkaProducer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The broker gives what its disk has: no restart, nothing passed by, and all rows at last."""
+    await writing.produce(producer, 1_000)
+    (segment,) = tmp_path_factory.getbasetemp().glob(f"**/{writing.topic}-3/{'0' * 20}.log")
+    begins = segment.stat().st_size
+    await writing.produce(producer, 500)
+    turned_over(segment, begins + 100)
+    with writing.writer(env=PROBING) as writer:
+
+        async def one_held() -> bool:
+            return (await held(writer)).keys() == {3}
+
+        await eventually(one_held, 60, what="the partition held")
+        shown = (await held(writer))[3]
+        assert f"offset 1000 of {writing.topic}, partition 3" in shown.held_because
+        await eventually(lambda: rows_in(writing.lake) >= 2_500, what="all rows before it")
+        assert await resumed(writer, writing.topic) == [3]
+        turned_over(segment, begins + 100)
+        await writing.all_committed()
+
+        async def released() -> bool:
+            return not await held(writer)
+
+        await eventually(released, what="nothing is held")
+        assert "actor_failed" not in writer.log_text()
+    writing.prove_complete()
+
+
+def turned_over(path: Path, at: int) -> None:
+    """Damage a byte of a file, or mend it again."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        (octet,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([octet ^ 0xFF]))
 
 
 async def keep_for(writing: Writing, retention_ms: int) -> None:

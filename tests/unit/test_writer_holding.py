@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.kafka.admin import Retention
+from libs.kafka.runs import UnreadableBatchError
 from libs.market.errors import UnavailableError
 from services.writer.batching.batcher import Batcher
 from services.writer.intake.holding import Holder, Holding
@@ -84,6 +85,10 @@ class Bench:
 
     def hold(self) -> None:
         self.obey(Held(Hold(P3, self.generation, 100, 30, "FRAMING", 1, 10.0)))
+
+    def refuse(self) -> None:
+        error = UnreadableBatchError(TopicPartition(*P3), 152, ValueError("no frame"))
+        self.holder.refuse(error, cast(AIOKafkaConsumer, self.kafka))
 
     async def probe(self) -> None:
         await self.holder.probe(lambda _: 500)
@@ -190,3 +195,50 @@ async def test_a_retention_that_cannot_be_asked_for_stops_no_probe(bench: Bench)
     await bench.probe()
     assert not bench.paused
     assert bench.sent() == []
+
+
+async def test_a_batch_that_is_none_holds_its_partition_where_it_stands(bench: Bench) -> None:
+    """At the position expected, so that a marker before it is no hole; and it says what is wrong."""
+    bench.refuse()
+    assert bench.paused
+    assert bench.positions.expected(P3) == 150
+    assert bench.kafka.sought == [(P3, 150)]
+    assert "offset 152 of trades, partition 3" in bench.holder.holds[P3].why
+
+
+async def test_a_batch_that_is_none_is_tried_again_until_it_is_one(bench: Bench) -> None:
+    """Then the partition goes on by itself: nobody else is asked."""
+    bench.refuse()
+    bench.clock.advance(30)
+    await bench.probe()
+    assert not bench.paused
+    bench.refuse()
+    assert bench.paused
+    bench.clock.advance(30)
+    await bench.probe()
+    bench.holder.fetched([bench.read()])
+    assert not bench.paused
+    assert not bench.holder.holds
+    assert bench.positions.expected(P3) == 200
+
+
+async def test_no_retention_and_no_hand_passes_by_a_batch_that_is_none(bench: Bench) -> None:
+    """There is nothing to dead-letter: by hand it is only tried at once."""
+    bench.retention = Retention(bytes=1)
+    bench.refuse()
+    bench.clock.advance(30)
+    await bench.probe()
+    bench.refuse()
+    reply: asyncio.Future[tuple[Partition, ...]] = asyncio.get_running_loop().create_future()
+    bench.obey(Resume("trades", None, reply))
+    assert await reply == (P3,)
+    assert not bench.paused
+    assert bench.sent() == []
+    assert bench.positions.expected(P3) == 150
+
+
+async def test_a_batch_of_a_placing_that_is_over_holds_nothing(bench: Bench) -> None:
+    """The partition is another writer's, or is being placed."""
+    bench.positions.revoke()
+    bench.refuse()
+    assert not bench.holder.holds

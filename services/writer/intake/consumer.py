@@ -17,7 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from libs.kafka.runs import Run
+from libs.kafka.runs import Run, UnreadableBatchError
 from libs.market.errors import K2Error
 from libs.runtime.actor import Actor
 from libs.runtime.faultpoint import reach
@@ -195,6 +195,9 @@ class Consumer(Actor):
         except OffsetOutOfRangeError as error:
             out_of_range = [(tp.topic, tp.partition) for tp in error.args[0]]
             self._forget(self._positions.unplace(out_of_range))
+            return {}
+        except UnreadableBatchError as error:
+            self._holder.refuse(error, self._consumer)
             return {}
 
     def _forget(self, partitions: Iterable[Partition]) -> None:

@@ -10,6 +10,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.kafka.admin import Retention
+from libs.kafka.runs import UnreadableBatchError
 from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import answer
@@ -61,17 +62,13 @@ class Holder:
             case Held():
                 self._hold(message, kafka)
             case Released():
-                log.info(
-                    "partition_released", topic=message.partition[0], partition=message.partition[1]
-                )
-                self._holds = rules.without(self._holds, message.partition, message.generation)
+                self._release(message.partition, message.generation)
             case Resume():
                 chosen = [hold for p, hold in self.holds.items() if message.names(p)]
                 for hold in chosen:
                     # The batch of a probe under way is refused before this is heard of.
                     self._back(hold, kafka)
-                    self._go_on(hold, kafka.highwater(TopicPartition(*hold.partition)))
-                    log.warning("burst_accepted", **named(hold), by="hand")
+                    self._resume(hold, kafka.highwater(TopicPartition(*hold.partition)))
                 answer(message.reply, tuple(hold.partition for hold in chosen))
 
     def pause(self, pauses: Pauses) -> None:
@@ -80,9 +77,24 @@ class Holder:
         metrics.HELD_PARTITIONS.set(len(self._holds))
 
     def fetched(self, chunks: Iterable[RawChunk]) -> None:
-        """One batch is enough of a probe."""
+        """One batch is enough of a probe; that it is one is all that was asked of a batch."""
         for chunk in chunks:
+            hold = self._holds.get(chunk.partition)
+            if hold is not None and hold.is_batch:
+                self._release(chunk.partition, hold.generation)
             self._holds = rules.at_stage(self._holds, chunk.partition, Stage.ASKED)
+
+    def refuse(self, error: UnreadableBatchError, kafka: AIOKafkaConsumer) -> None:
+        """Hold a partition whose next record batch is none, until it is one or the log forgets."""
+        partition = (error.position.topic, error.position.partition)
+        generation, expected = (
+            self._positions.generation(partition),
+            self._positions.expected(partition),
+        )
+        metrics.UNREADABLE_BATCHES.inc()
+        if generation is not None and expected is not None:
+            hold = Hold(partition, generation, expected, 1, error.message, 0, 0.0, is_batch=True)
+            self._hold(Held(hold), kafka)
 
     async def probe(self, end_of: EndOf) -> None:
         """Read on where it is time to; accept what the log would forget. One look."""
@@ -93,7 +105,11 @@ class Holder:
         for hold in due:
             end, retention = end_of(hold.partition), retentions.get(hold.partition[0])
             now_us = self._clock.now_us()
-            if retention and hold.outlived(retention, log_end=end, now_us=now_us):
+            if (
+                retention
+                and not hold.is_batch
+                and hold.outlived(retention, log_end=end, now_us=now_us)
+            ):
                 self._go_on(hold, end)
                 metrics.HOLDS_OUTLIVED.inc()
                 log.error("burst_accepted", **named(hold), by="retention: half of it is used")
@@ -111,6 +127,18 @@ class Holder:
         self._holds = rules.put(
             self._holds, hold, now_us=self._clock.now_us(), probe_at_s=now_s + self._probe_every_s
         )
+
+    def _release(self, partition: Partition, generation: int) -> None:
+        log.info("partition_released", topic=partition[0], partition=partition[1])
+        self._holds = rules.without(self._holds, partition, generation)
+
+    def _resume(self, hold: Hold, log_end: int | None) -> None:
+        """Do what was asked for by hand: without its batch there is only another try."""
+        if hold.is_batch:
+            self._holds = rules.at_stage(self._holds, hold.partition, Stage.PROBING)
+            return
+        self._go_on(hold, log_end)
+        log.warning("burst_accepted", **named(hold), by="hand")
 
     def _back(self, hold: Hold, kafka: AIOKafkaConsumer) -> bool:
         """Go back to where a hold begins. False where the partition was placed anew meanwhile."""

@@ -41,6 +41,8 @@ class Hold:
     since_us: int = 0
     probe_at_s: float = 0.0
     stage: Stage = Stage.WAITING
+    # Where not even the record batch can be read there is nothing to dead-letter.
+    is_batch: bool = False
 
     @property
     def paused(self) -> bool:
