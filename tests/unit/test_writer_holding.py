@@ -198,7 +198,7 @@ async def test_a_retention_that_cannot_be_asked_for_stops_no_probe(bench: Bench)
 
 
 async def test_a_batch_that_is_none_holds_its_partition_where_it_stands(bench: Bench) -> None:
-    """At the position expected, so that a marker before it is no hole; and it says what is wrong."""
+    """At the position expected, so that a marker before it is no hole; it says what is wrong."""
     bench.refuse()
     assert bench.paused
     assert bench.positions.expected(P3) == 150

@@ -55,8 +55,10 @@ class Hold:
         return used_of(age_s, positions * self.bytes_per_position, retention)
 
     def outlived(self, retention: Retention, *, log_end: int | None, now_us: int) -> bool:
-        """Say whether half of the retention is used: then nothing waits any longer."""
-        return self.used(retention, log_end=log_end, now_us=now_us) >= URGENT_AT
+        """Say whether half of the retention is used: then nothing waits that can be set aside."""
+        return (
+            not self.is_batch and self.used(retention, log_end=log_end, now_us=now_us) >= URGENT_AT
+        )
 
 
 Holds = dict["Partition", Hold]
