@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from libs.degradation.level import LAG_THRESHOLDS, MEMORY_THRESHOLDS, Damping, Rules, Thresholds
+from libs.degradation.machine import LONGEST_GAP_S
+from libs.degradation.messages import STEADY_S
 from libs.kafka.topics import TRADES_BINANCE
 from libs.market.errors import ConfigError
 from libs.runtime.config import Address, CommaList, ServiceConfig, grpc_field, metrics_field
@@ -23,7 +25,14 @@ def _thresholds(value: object) -> object:
         raise ValueError(error.message) from error
 
 
+def _shares(thresholds: Thresholds) -> Thresholds:
+    if thresholds.circuit_break > 1:
+        raise ValueError(f"these are shares of a limit, 1 at most, not {thresholds}")
+    return thresholds
+
+
 FourThresholds = Annotated[Thresholds, BeforeValidator(_thresholds)]
+FourShares = Annotated[FourThresholds, AfterValidator(_shares)]
 
 
 class GovernorConfig(ServiceConfig):
@@ -73,7 +82,7 @@ class GovernorConfig(ServiceConfig):
         validation_alias="K2_GOVERNOR_LAG_SCALE",
         description="multiplies the lag thresholds: 0.01 shows all levels on a laptop",
     )
-    memory_thresholds: FourThresholds = Field(
+    memory_thresholds: FourShares = Field(
         MEMORY_THRESHOLDS,
         validation_alias="K2_GOVERNOR_MEMORY_THRESHOLDS",
         description="shares of a process' memory limit, from which the same levels hold",
@@ -86,13 +95,14 @@ class GovernorConfig(ServiceConfig):
     )
     ttl_s: float = Field(
         10.0,
-        gt=0,
+        ge=2 * STEADY_S,
         validation_alias="K2_GOVERNOR_TTL_S",
         description="how long a directive holds without another",
     )
     sample_every_s: float = Field(
         0.3,
         gt=0,
+        le=LONGEST_GAP_S / 2,
         validation_alias="K2_GOVERNOR_SAMPLE_EVERY_S",
         description="time between readings of lag; two in a row raise the level",
     )

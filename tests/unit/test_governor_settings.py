@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from libs.degradation.level import Damping, Rules, Thresholds
+from libs.market.errors import ConfigError
 from libs.runtime.config import load
 from services.governor.config import GovernorConfig
 from services.governor.deciding.background import Settings
@@ -58,3 +61,17 @@ def test_every_setting_arrives() -> None:
     )
     assert config.settings == Settings(0.7, ScaleRules(11.0, 0.5, 1.0, 2.0))
     assert (config.ttl_s, config.sample_every_s, config.report_fresh_s) == (4.0, 0.1, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("K2_GOVERNOR_SAMPLE_EVERY_S", "6"),
+        ("K2_GOVERNOR_TTL_S", "1"),
+        ("K2_GOVERNOR_MEMORY_THRESHOLDS", "70,80,90,95"),
+    ],
+)
+def test_what_could_never_work_stops_the_start(variable: str, value: str) -> None:
+    """No level would fall between such readings, no report come in such a TTL, nor 70 x a limit."""
+    with pytest.raises(ConfigError, match=variable):
+        load(GovernorConfig, {variable: value})
