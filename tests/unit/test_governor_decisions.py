@@ -162,6 +162,15 @@ def test_process_that_ends_while_it_is_full_is_still_named() -> None:
     assert "writer-2 was full a moment ago" in explain(state, fleet_of(REPORT), 1)
 
 
+def test_process_that_is_fuller_by_now_is_not_said_to_have_been_full() -> None:
+    """It has reported since the last sample: what is ordered is behind it for a moment."""
+    full = replace(REPORT, memory_used_bytes=850, memory_level=Level.GRACEFUL)
+    state = governed(standing(), lag(0), fleet=fleet_of(full))
+    fuller = replace(full, memory_used_bytes=920, memory_level=Level.AGGRESSIVE)
+    said = explain(state, fleet_of(fuller), 1)
+    assert "GRACEFUL because of memory: writer-1 at 92% of its memory" in said
+
+
 def test_process_is_told_nothing_before_the_controller_has_seen_it() -> None:
     """Else it would be lowered before its own level is taken over."""
     state = governed(standing(), lag(0))

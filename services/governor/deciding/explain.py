@@ -66,14 +66,14 @@ def _by_memory(orders: Orders, fleet: Fleet, trigger: float) -> str:
     named = {
         name: fleet.members.get(name) for name, own in orders.memory_levels.items() if own is level
     }
-    there = [one for one in named.values() if one and one.report.memory_level is level]
+    there = [one for one in named.values() if one and one.report.memory_level >= level]
     when = "" if any(_memory_share(one) >= trigger for one in there) else " before"
     guilty = ", ".join(_full(name, member, level) for name, member in named.items())
     return f"{level.name} because of memory{when}: {guilty} ({level.name} from {trigger:.0%})."
 
 
 def _full(name: str, member: Member | None, level: Level) -> str:
-    if member is None or member.report.memory_level is not level:
+    if member is None or member.report.memory_level < level:
         return f"{name} was full a moment ago"
     return _fullness(member)
 
