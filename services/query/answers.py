@@ -29,6 +29,8 @@ DECIMAL_COLUMNS = ("price", "quantity", "notional")
 MOST_RESPONSE_BYTES = 8 * 1024 * 1024
 IPC_BYTES = 1024 * 1024
 _ONE = 10**DECIMALS
+# Powers of ten, and how often each goes into 10^12.
+_BASES = {10**6: 2, 10**4: 3, 10**3: 4, 10**2: 6, 10: 12}
 _TAG_FIRST_FIELD = b"\x0a"
 # Below this many, Python is faster than Arrow's kernels.
 FEW_ROWS = 48
@@ -171,12 +173,40 @@ def vwap_texts(notional: pa.Array, volume: pa.Array) -> pa.Array:
     if money is None or amount is None:
         numbers = map(vwap, notional.to_pylist(), volume.to_pylist())
         return pa.array([decimal_text(number) for number in numbers], pa.string())
+    if (base := long_division_base(money, amount)) is not None:
+        return unit_texts(long_division(money, amount, base))
     pairs = zip(money.tolist(), amount.tolist(), strict=True)
     quotients = [rounded_quotient(m * _ONE, a) for m, a in pairs]
     if max(quotients) > np.iinfo(np.int64).max:
         texts = [decimal_text(Decimal(units).scaleb(-DECIMALS, DIVISION)) for units in quotients]
         return pa.array(texts, pa.string())
     return unit_texts(np.array(quotients, np.int64))
+
+
+def long_division_base(
+    dividends: npt.NDArray[np.int64], divisors: npt.NDArray[np.int64]
+) -> int | None:
+    """Return how far to shift a remainder at a time so that it stays below 2^63.
+
+    None where no shift does, or where a quotient of 12 decimals may pass 62 bits.
+    """
+    if (dividends > divisors * (2.0**62 / _ONE)).any():
+        return None
+    most = int(divisors.max())
+    return next((base for base in _BASES if most * base < 2**63), None)
+
+
+def long_division(
+    dividends: npt.NDArray[np.int64], divisors: npt.NDArray[np.int64], base: int
+) -> npt.NDArray[np.int64]:
+    """Divide to 12 decimals, half even, some decimals at a time."""
+    quotients, rests = np.divmod(dividends, divisors)
+    for _ in range(_BASES[base]):
+        digits, rests = np.divmod(rests * base, divisors)
+        quotients = quotients * base + digits
+    above, half = 2 * rests > divisors, 2 * rests == divisors
+    rounded: npt.NDArray[np.int64] = quotients + (above | (half & (quotients % 2 == 1)))
+    return rounded
 
 
 def rounded_quotient(dividend: int, divisor: int) -> int:

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from k2.query.v1 import query_pb2
 
@@ -33,7 +33,16 @@ def test_missing_decimals_stay_missing() -> None:
     assert answers.decimal_texts(numbers).to_pylist() == [None, "1.5"]
 
 
-@given(st.lists(st.tuples(st.integers(1, 10**30), st.integers(1, 10**20)), min_size=1, max_size=60))
+# Sizes for each way to divide.
+MONEY = st.integers(1, 10**30) | st.integers(1, 10**16) | st.integers(1, 10**9)
+VOLUMES = st.integers(1, 10**20) | st.integers(0, 62).map(lambda power: 2**power)
+
+
+@given(
+    st.lists(st.tuples(MONEY, VOLUMES), min_size=1, max_size=60)
+    | st.lists(st.tuples(st.integers(1, 10**12), VOLUMES), min_size=1, max_size=9)
+)
+@example([(odd, 2 * 10**12) for odd in (1, 3, 5, 7)])
 def test_vwap_is_the_exact_quotient(pairs: list[tuple[int, int]]) -> None:
     """Half even to 12 decimals, the same in the narrow and the wide path."""
     kind = pa.decimal128(38, 12)
