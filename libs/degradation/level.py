@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from itertools import pairwise
 from typing import Self
 
 from libs.market.errors import ConfigError
@@ -49,7 +48,7 @@ class Thresholds:
     circuit_break: float
 
     def __post_init__(self) -> None:
-        if not all(low < high for low, high in pairwise((0.0, *self.in_order))):
+        if not 0.0 < self.soft < self.graceful < self.aggressive < self.circuit_break:
             raise ConfigError(
                 f"thresholds must be positive and rise from level to level, not {self}",
                 thresholds=str(self),
