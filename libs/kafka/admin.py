@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from libs.kafka.client import start_admin, start_consumer, stop_client
 from libs.kafka.deadline import deadline
 from libs.kafka.topics import PARTITIONS, TOPIC_CONFIG
-from libs.market.errors import ConfigError, NotFoundError
+from libs.market.errors import ConfigError, NotFoundError, UnavailableError
 
 ADMIN_TIMEOUT_S = 30.0
 _POLL_S = 0.05
@@ -54,6 +54,19 @@ async def cluster_id(bootstrap: str, *, timeout_s: float = ADMIN_TIMEOUT_S) -> s
     async with _admin(bootstrap, timeout_s) as admin:
         described = await admin.describe_cluster()
         return str(described["cluster_id"])
+
+
+async def members_of(
+    bootstrap: str, group: str, *, timeout_s: float = ADMIN_TIMEOUT_S
+) -> tuple[str, ...]:
+    """Ask for the ids of a group's members. Raises UnavailableError: not told in `timeout_s`."""
+    async with _admin(bootstrap, timeout_s) as admin:
+        try:
+            (answer,) = await admin.describe_consumer_groups([group])
+        except KafkaError as error:
+            raise UnavailableError(f"Kafka does not tell of group {group}: {error}") from error
+    (described,) = answer.groups
+    return tuple(member[0] for member in described[5])
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ from services.writer.dead_letters.servicer import DeadLetterServicer
 from services.writer.ground import Ground, ground_of
 from services.writer.intake.bursts import BurstRule, Bursts
 from services.writer.intake.consumer import Consumer, ConsumerOptions
-from services.writer.intake.group import join
 from services.writer.intake.holding import Holding
+from services.writer.intake.membership import Membership
 from services.writer.intake.pauses import MemoryRestraint
 from services.writer.intake.placing import Placer
 from services.writer.ledger.calls import LedgerCalls
@@ -88,6 +88,7 @@ class Wiring:
     def __init__(self, config: WriterConfig, ground: Ground) -> None:
         self._config, self._ground = config, ground
         self._to_consumer: Mailbox[ToConsumer] = Mailbox("consumer", WAITING_FOR_CONSUMER)
+        self._membership = Membership(config)
         self._letters = KafkaDeadLetters(config.kafka_bootstrap, config.name, ground.clock)
         self._committer = self._make_committer()
         self._batcher = self._make_batcher()
@@ -128,6 +129,7 @@ class Wiring:
             servicers=self._servicers(),
             grpc_address=self._config.grpc_address,
             metrics_address=self._config.metrics_address,
+            ready=self._membership.ready,
             release=self._release,
             run_dir=self._config.run_dir,
             restart_asked=self._restart_asked,
@@ -166,7 +168,7 @@ class Wiring:
         retention = partial(retention_of, config.kafka_bootstrap)
         return Consumer(
             self._to_consumer,
-            lambda rebalance: join(config, rebalance),
+            self._membership.join,
             Placer(self._committer, log_now, cluster_id=ground.cluster),
             self._batcher,
             self._restraint,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from services.writer.intake.membership import has_namesake
 from services.writer.intake.positions import Positions
 from services.writer.intake.rebalance import Rebalance
 
@@ -17,6 +19,8 @@ class FakeKafka:
 
     def __init__(self) -> None:
         self.journal: list[str] = []
+        self._coordinator = self
+        self.member_id = ""
 
     def pause(self, *partitions: TopicPartition) -> None:
         self.journal += [f"pause {tp.partition}" for tp in partitions]
@@ -41,3 +45,46 @@ async def test_partitions_are_paused_before_anything_else() -> None:
     await listener.on_partitions_revoked([TP])
     assert kafka.journal == ["pause 3", "seek 3 0", "hand over"]
     assert not positions.assigned
+
+
+async def test_a_member_that_its_group_does_not_know_any_more_is_told_so() -> None:
+    """After its partitions were handed over; a rebalance that keeps it tells nothing."""
+    kafka, positions = FakeKafka(), Positions()
+
+    async def revoked() -> None:
+        kafka.journal.append("hand over")
+
+    async def expelled(member_id: str) -> None:
+        kafka.journal.append(f"{member_id} expelled")
+
+    listener = Rebalance(positions, lambda: None, revoked)
+    listener.attach(cast("AIOKafkaConsumer", kafka))
+    listener.when_expelled(expelled)
+    await listener.on_partitions_revoked([])
+    kafka.member_id = "writer-1"
+    await listener.on_partitions_assigned([TP])
+    await listener.on_partitions_revoked([TP])
+    await listener.on_partitions_assigned([TP])
+    kafka.journal.clear()
+    kafka.member_id = ""
+    await listener.on_partitions_revoked([TP])
+    assert kafka.journal == ["pause 3", "seek 3 0", "hand over", "writer-1 expelled"]
+
+
+UUID = "0f5b1a6e-58a5-4c3a-9b53-0f8a7d2c1b11"
+
+
+@pytest.mark.parametrize(
+    ("member_id", "is_other"),
+    [
+        (f"writer-1-{UUID}", True),
+        (f"writer-1-{UUID[::-1]}", False),
+        (f"writer-11-{UUID}", False),
+        (f"my-writer-1-{UUID}", False),
+        (f"writer-1-{UUID}-{UUID}", False),
+        ("writer-1", False),
+    ],
+)
+def test_a_namesake_is_another_member_of_the_same_name(member_id: str, is_other: bool) -> None:
+    """Neither this one as the group knew it, nor one whose name only begins or ends alike."""
+    assert has_namesake([member_id], "writer-1", f"writer-1-{UUID[::-1]}") is is_other

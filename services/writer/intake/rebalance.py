@@ -26,20 +26,38 @@ class Rebalance(ConsumerRebalanceListener):  # type: ignore[misc]
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._kafka: AIOKafkaConsumer | None = None
+        self._expelled: Callable[[str], Awaitable[None]] | None = None
+        self._member_id = ""
 
     def attach(self, kafka: AIOKafkaConsumer) -> None:
         self._kafka = kafka
+
+    def when_expelled(self, expelled: Callable[[str], Awaitable[None]]) -> None:
+        """Have this called with its last id of a member that the group does not know any more.
+
+        Only then, and after all else: what it raises ends the joining.
+        """
+        self._expelled = expelled
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         self._pause(revoked)
         if revoked:
             await self._on_revoked()
         self._positions.revoke()
+        if self._expelled is not None and self._member_id and not self._id_now:
+            await self._expelled(self._member_id)
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         self._pause(assigned)
         self._positions.assign((tp.topic, tp.partition) for tp in assigned)
         self._on_assigned()
+        if self._expelled is not None:
+            self._member_id = self._id_now
+
+    @property
+    def _id_now(self) -> str:
+        """The id the group gave; aiokafka forgets it once the group does not know it."""
+        return "" if self._kafka is None else str(self._kafka._coordinator.member_id)  # noqa: SLF001
 
     def _pause(self, partitions: Collection[TopicPartition]) -> None:
         if self._kafka is None:
