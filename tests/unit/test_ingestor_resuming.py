@@ -64,6 +64,32 @@ def test_what_the_spool_kept_may_come_again_with_times_the_book_does_not_know() 
     assert state.step(121, BOOKED_US + 20, 1, connection=1) is Step.NEXT
 
 
+async def test_a_beginning_is_booked_before_the_first_trades_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed from here on, the next process knows where the symbol began, and what it lacks."""
+    monkeypatch.setattr(publisher, "BOOK_EVERY_S", 3_600)
+    kafka = FakeKafka(room=100)
+    between = await middle(kafka.open, TABLE, tmp_path)
+    booked: list[int] = []
+    put = between.backlog.put
+
+    async def noted_put(records: Sequence[Records]) -> None:
+        booked.append(last_booked(tmp_path))
+        await put(records)
+
+    monkeypatch.setattr(between.backlog, "put", noted_put)
+    supervisor = between.supervisor()
+    running = asyncio.create_task(supervisor.run())
+    await between.publisher.mailbox.put(received(7, 8))
+    await between.publisher.mailbox.put(received(9))
+    await eventually(lambda: len(booked) == 2)
+    assert booked == [6, 6]
+    await supervisor.stop()
+    await running
+    await between.close()
+
+
 async def test_no_page_is_made_while_a_checked_burst_is_in_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

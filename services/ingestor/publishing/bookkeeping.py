@@ -24,6 +24,7 @@ class Bookkeeping:
         self._pages = Pages()
         self._written: Page = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="book")
+        self._writing = asyncio.Lock()
 
     def resume(self, spooled: Iterable[IdRun], now_us: int) -> None:
         """Go on from the last process's book, and from what it left in the spool."""
@@ -43,14 +44,15 @@ class Bookkeeping:
         self._pages.make(accepted, closed, self._page)
 
     async def write_due(self, done: int) -> None:
-        """Write the newest page that counts when Kafka has so many records."""
-        due = self._pages.due(done)
-        book = {**self._written, **self._beginnings(), **(due or {})}
-        if due is not None or len(book) > len(self._written):
-            self._written = book
-            # One thread: what a cancelled caller left to be written is written before.
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, write_book, self._folder, book)
+        """Write the newest page that counts when Kafka has so many records, and all beginnings."""
+        async with self._writing:
+            due = self._pages.due(done)
+            book = {**self._written, **self._beginnings(), **(due or {})}
+            if due is not None or len(book) > len(self._written):
+                self._written = book
+                # One thread: what a cancelled caller left to be written is written before.
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(self._thread, write_book, self._folder, book)
 
     def close(self) -> None:
         self._thread.shutdown()

@@ -51,6 +51,7 @@ log = structlog.get_logger()
 MAILBOX_BURSTS = 8
 SAY_REJECTED_EVERY_S = 5.0
 BOOK_EVERY_S = 1.0
+BOOK_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,12 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """What goes on to Kafka."""
+    """What goes on to Kafka; of a symbol that begins here, once the book says so."""
 
     trades: TradeColumns
     rejected: tuple[Rejected, ...] = ()
     origin: Origin = Origin.STREAM
+    begins: bool = False
 
 
 class Publisher(Actor):
@@ -198,7 +200,7 @@ class Publisher(Actor):
         self._count(received, verdict)
         if verdict.drop:
             trades = trades.where(verdict.kept(len(trades)))
-        return _Checked(trades, received.rejected)
+        return _Checked(trades, received.rejected, begins=verdict.begins)
 
     def _check_healed(self, healed: Healed) -> _Checked:
         """Keep what is missing still: some may have come late by themselves."""
@@ -214,6 +216,11 @@ class Publisher(Actor):
         checked = self._checked
         if checked is None:
             return
+        if checked.begins:
+            # A disk that hangs is not to hold trades up.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BOOK_TIMEOUT_S):
+                    await self._write_book()
         span.set_attribute("k2.trades", len(checked.trades))
         records = self._encode(checked)
         if records and span.is_recording():

@@ -15,9 +15,13 @@ from services.ingestor.publishing.symbol_sequence import Step, SymbolSequence
 
 @dataclass(slots=True)
 class Verdict:
-    """What a burst brought; `drop` holds the rows another connection had carried already."""
+    """What a burst brought; `drop` holds the rows another connection had carried already.
+
+    `begins`: a symbol of which nothing was known has its first trades in it.
+    """
 
     drop: list[int] = field(default_factory=list)
+    begins: bool = False
     steps: dict[Step, int] = field(default_factory=dict)
 
     def count(self, step: Step, row: int) -> None:
@@ -45,6 +49,7 @@ class SequenceCheck:
         order = np.argsort(columns.codes, kind="stable")
         for code, rows, first, last, contiguous in _runs(columns, order):
             state = self.by_code[code]
+            verdict.begins |= state.newest is None
             state.received_us = int(columns.received_us[rows[-1]])
             newest_us = int(columns.times_us[rows].max())
             if not (contiguous and state.run(first, last, newest_us, connection)):
