@@ -203,7 +203,7 @@ async def test_short_of_memory_with_a_full_spool_it_leaves_and_heals_afterwards(
                 return not answer.intake.taking and len(states) == 1
 
             await eventually(stopped, 30)
-            assert not exchange.player.connections
+            await eventually(lambda: not exchange.player.connections, 30)
         await exchange.played()
         director.order(memory=Level.NORMAL)
         await eventually(partial(_all_in, broker.bootstrap, topic, session), 60)
