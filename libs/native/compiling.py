@@ -25,6 +25,8 @@ WITHOUT_LIBC = ("-ffreestanding", "-nostdlib")
 # A compiler in a wheel, with headers, for where there is none.
 ZIG = (sys.executable, "-m", "ziglang", "cc", "-nostdlib")
 OPTIONS = ("-std=c11", "-O3", "-shared", "-fPIC")
+# What ends the name of all that was compiled for this system.
+HERE_RUNS = f"{sys.platform}-{platform.machine()}.so"
 TIMEOUT_S = 300.0
 
 
@@ -37,7 +39,7 @@ def compiled_path() -> Path:
     said = hashlib.sha256()
     for path in sorted((*HERE.glob("*.h"), *sources())):
         said.update(path.read_bytes())
-    return BUILT / f"k2-{said.hexdigest()[:16]}-{sys.platform}-{platform.machine()}.so"
+    return BUILT / f"k2-{said.hexdigest()[:16]}-{HERE_RUNS}"
 
 
 def compilers() -> Iterator[tuple[str, ...]]:
@@ -62,8 +64,16 @@ def compile_all() -> Path | None:
             command = [*compiler, *OPTIONS, "-o", str(made), *map(str, sources())]
             if succeeds(command):
                 made.replace(wanted)
+                remove_older(wanted)
                 return wanted
     return None
+
+
+def remove_older(wanted: Path) -> None:
+    """Remove what was compiled of other sources for this system; who has loaded it keeps it."""
+    for path in BUILT.glob(f"k2-*-{HERE_RUNS}"):
+        if path != wanted:
+            path.unlink(missing_ok=True)
 
 
 def succeeds(command: Sequence[str]) -> bool:

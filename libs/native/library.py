@@ -8,9 +8,11 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from libs.native.compiling import compiled_path
 
+log = structlog.get_logger()
 Call = Callable[[ctypes.Structure, ctypes.Structure], int]
 
 
@@ -32,6 +34,12 @@ def loaded() -> ctypes.CDLL | None:
         return ctypes.CDLL(str(compiled_path()))
     except OSError:
         return None
+
+
+def warn_where_nothing_is_compiled(*, costs: str) -> None:
+    """All works then, and nothing else tells why it takes more CPU."""
+    if loaded() is None:
+        log.warning("nothing_compiled", costs=costs, remedy="make setup")
 
 
 def address(array: npt.NDArray[np.generic]) -> int:

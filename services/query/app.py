@@ -15,6 +15,7 @@ from libs.kafka.same_log import KafkaLog, Partition, StoredRow
 from libs.kafka.topics import exchange_of
 from libs.lake.table.catalog import open_lake
 from libs.market.clock import Clock, SystemClock
+from libs.native.library import warn_where_nothing_is_compiled
 from libs.runtime.service import Service
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import TradeDecoder
@@ -37,6 +38,7 @@ FULL_NAME = query_pb2.DESCRIPTOR.services_by_name["QueryService"].full_name
 async def build(config: QueryConfig) -> Service:
     """Wire the service; nothing runs yet."""
     clock, board = SystemClock(), Board()
+    warn_where_nothing_is_compiled(costs="more CPU a record of the tail")
     lake = await asyncio.to_thread(open_lake, config.catalog_uri, config.warehouse)
     engine = engine_of(config)
     points = pool_of(config, engine, "point", config.point_workers)

@@ -53,6 +53,19 @@ def test_other_sources_are_another_file(built: Path, monkeypatch: pytest.MonkeyP
     assert compiling.compiled_path() != before
 
 
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+def test_what_other_sources_were_compiled_to_goes(built: Path) -> None:
+    """What another system compiled in the same tree stays."""
+    built.mkdir()
+    elsewhere = built / "k2-0123456789abcdef-darwin-arm64.so"
+    for path in (built / f"k2-0123456789abcdef-{compiling.HERE_RUNS}", elsewhere):
+        path.write_bytes(b"older")
+
+    made = compiling.compile_all()
+
+    assert set(built.iterdir()) == {elsewhere, made}
+
+
 def test_a_compiler_without_libc_compiles_too(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its headers are missing: the first try fails, and the next does without."""
     compiler = built.parent / "cc"

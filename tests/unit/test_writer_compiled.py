@@ -1,4 +1,4 @@
-"""The writer says where it decodes without what is compiled."""
+"""A service says where it decodes without what is compiled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from libs.native import library
-from services.writer.app import warn_where_nothing_is_compiled
+from libs.native.library import warn_where_nothing_is_compiled
 
 
 def test_it_says_where_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +17,7 @@ def test_it_says_where_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.M
     library.loaded.cache_clear()
 
     with capture_logs() as logged:
-        warn_where_nothing_is_compiled()
+        warn_where_nothing_is_compiled(costs="a quarter more CPU a row")
 
     library.loaded.cache_clear()
     assert [(entry["event"], entry["log_level"]) for entry in logged] == [
@@ -27,9 +27,9 @@ def test_it_says_where_nothing_is_compiled(tmp_path: Path, monkeypatch: pytest.M
 
 def test_it_is_silent_where_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing to say."""
-    monkeypatch.setattr("services.writer.app.loaded", object)
+    monkeypatch.setattr(library, "loaded", object)
 
     with capture_logs() as logged:
-        warn_where_nothing_is_compiled()
+        warn_where_nothing_is_compiled(costs="a quarter more CPU a row")
 
     assert logged == []
