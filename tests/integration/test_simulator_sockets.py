@@ -97,7 +97,8 @@ async def test_a_reader_that_dies_ends_neither_session_nor_exchange() -> None:
             connection.transport.abort()
         async with connected(url) as survivor:
             await next_message(survivor)
-            await eventually(lambda: exchange.player.trades_sent == 100_000, 240)
+            await eventually(lambda: exchange.player.done, 240)
+        assert exchange.player.history.passed == 100_000
 
 
 async def test_streams_can_be_subscribed_on_a_bare_connection() -> None:

@@ -121,6 +121,7 @@ async def test_a_disk_that_took_nothing_is_forgotten_once_kafka_takes_again(
     await supervisor.stop()
     await running
     await between.close()
+    assert ids_in(kafka) == [1, 2]
 
 
 async def _send(between: Middle, bursts: int) -> None:

@@ -183,8 +183,8 @@ async def test_leaving_a_stream_cancels_the_servicer() -> None:
 
     async with echo_service(server_stream=endless) as (_, stub):
         async with aclosing(stream(stub.server_stream, text(""))) as responses:
-            async for _ in responses:
-                break
+            first = await anext(responses)
+        assert first == text("more")
         await asyncio.wait_for(cancelled.wait(), 60)
 
 

@@ -90,6 +90,7 @@ async def test_what_is_freed_while_it_settles_goes_back_to_the_system(world: Wor
     await world.looked()
     already = world.given_back
     await eventually(lambda: world.given_back > already)
+    assert not world.restarted.is_set()
     world.clock.advance(SETTLING_S)
     await eventually(world.restarted.is_set)
 
