@@ -63,14 +63,11 @@ def simulate(
     Open its address in a browser for the streams, the routes and the fault buttons.
     """
     with _errors_in_one_sentence():
-        seconds = ENDLESS_S if duration is None else duration
-        plan = Plan(seed, symbols, seconds, rate, trades, book_ticker, _start_us(start))
+        plan = Plan(seed, symbols, _seconds(duration), rate, trades, book_ticker, _start_us(start))
         from_ns = 0
         if keep is not None:
-            if recording or start != "now" or parse_pace(pace) != 1:
-                raise InvalidError(KEEP_GOES_WITH, field="keep")
-            from_ns = plan.start_us * 1_000
-            plan = replace(plan, start_us=began_us(keep, plan, plan.start_us))
+            _refuse_to_keep_unless(not recording and start == "now" and parse_pace(pace) == 1)
+            plan, from_ns = _kept(plan, keep)
         session: Session = recorded(recording) if recording else GeneratedSession(plan)
         if write is not None:
             write_session(session, write)
@@ -83,8 +80,7 @@ def simulate(
             limits=Limits(ping_every, pong_within, connection_lives, attempts, weight_limit),
             faults=tuple(faults.parse(text) for text in fault or ()),
         )
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(exchange, run_dir, name))
+        _run(exchange, run_dir, name)
 
 
 @contextmanager
@@ -95,6 +91,20 @@ def _errors_in_one_sentence() -> Iterator[None]:
         typer.echo(error.message, err=True)
         wrong_usage = isinstance(error, InvalidError)
         raise typer.Exit(EXIT_WRONG_USAGE if wrong_usage else EXIT_FAILED) from error
+
+
+def _seconds(duration: float | None) -> float:
+    return ENDLESS_S if duration is None else duration
+
+
+def _refuse_to_keep_unless(it_goes: bool) -> None:
+    if not it_goes:
+        raise InvalidError(KEEP_GOES_WITH, field="keep")
+
+
+def _kept(plan: Plan, keep: Path) -> tuple[Plan, int]:
+    """Go on with the session that was begun before; return also up to when it has passed."""
+    return replace(plan, start_us=began_us(keep, plan, plan.start_us)), plan.start_us * 1_000
 
 
 def _start_us(start: str | None) -> int:
@@ -118,6 +128,11 @@ def _hold(choice: options.HoldChoice, pace: str) -> Hold:
         options.HoldChoice.MISSING: "missing",
     }
     return holds[choice]
+
+
+def _run(exchange: Exchange, run_dir: Path | None, name: str) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(exchange, run_dir, name))
 
 
 async def _serve(exchange: Exchange, run_dir: Path | None, name: str) -> None:
