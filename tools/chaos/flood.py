@@ -48,7 +48,8 @@ SURGING: Mapping[str, float] = {
     **{symbol: 0.9 / len(SURGE) for symbol in SURGE},
 }
 FIRST_ID = 1
-BATCH_ROWS = 2_000
+# Kafka takes a batch of each partition at a time: few large ones are there sooner than many.
+BATCH_ROWS = 8_000
 EXCHANGE = "BINANCE"
 
 

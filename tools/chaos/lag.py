@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 from libs.degradation.level import Level
 from libs.market.errors import UnavailableError
@@ -19,36 +17,43 @@ from tools.chaos.story import Kind
 
 LEVEL_TIMEOUT_S = 45.0
 NORMAL_TIMEOUT_S = 90.0
-# A burst is at most so large, so that what follows from it is seen before the next; after the last
-# level there is none.
-MOST_A_BURST = 60_000
-LEAST_A_BURST = 2_000
+# A quick writer is not behind for long, and its lag must be read meanwhile: so it is to be much
+# behind, and yet just below what shows the next level.
+TIMES_TRIGGER = 2.0
+SHARE_OF_NEXT = 0.95
+# Nothing is above the last one. Two writers decode half of what comes while it is sent: so much is
+# made beforehand that a second burst follows at once.
+SURGE_TIMES_TRIGGER = 1.5
+SURGES_MADE = 2
+# Of what it is to be behind: a smaller burst waits for more to be missing.
+LEAST_SHARE = 0.1
 WAIT_S = 0.05
-SEEN_TIMEOUT_S = 2.0
 
 
 async def harm(ground: Ground) -> None:
     """Flood until each level has been shown, then stop, and wait for NORMAL."""
-    last = aim(ground, Level.CIRCUIT_BREAK)
+    last = SURGES_MADE * aim(ground, Level.CIRCUIT_BREAK)
     ground.story.begins(f"makes {last:,} trades to flood with")
     await ground.flood.make(last, SURGING)
+    log_end = 0
     for level in list(Level)[1:]:
-        await flood_until(ground, level)
+        log_end = await flood_until(ground, level, log_end)
     ground.story.note(Kind.SEEN, f"{ground.flood.total:,} trades flooded; the flood stops")
     await ground.until_normal(NORMAL_TIMEOUT_S)
 
 
-async def flood_until(ground: Ground, level: Level) -> None:
+async def flood_until(ground: Ground, level: Level, log_end: int) -> int:
     """Keep the writer behind by what demands this level and no higher one, until it is shown.
 
-    At the last level what is critical surges: of all else the writer disposes faster than it comes.
+    Returns where the log ends at least: what was sent may be seen there a moment later, and is not
+    to be sent twice. At the last level what is critical surges: of all else the writer disposes
+    faster than it comes.
 
     Raises:
         UnavailableError: the writer takes all that this machine can send.
     """
     wanted = aim(ground, level)
     mix = SURGING if level is Level.CIRCUIT_BREAK else ALIKE
-    most = wanted if level is Level.CIRCUIT_BREAK else MOST_A_BURST
     ground.story.begins(f"floods until the writer is {wanted:,} records behind: {level.name}")
     began_s = time.monotonic()
     while (ground.sight.level or Level.NORMAL) < level:
@@ -57,32 +62,25 @@ async def flood_until(ground: Ground, level: Level) -> None:
                 f"the writer keeps up: {ground.sight.behind:,} records behind after"
                 f" {LEVEL_TIMEOUT_S:g} s of flooding; a lower --scale asks for less"
             )
-        missing = wanted - ground.sight.behind
-        if missing > 0:
-            log_end = ground.sight.log_end
-            burst = min(max(missing, LEAST_A_BURST), most)
-            await ground.flood.send(burst, mix)
-            if level is not Level.CIRCUIT_BREAK:
-                await seen(ground, log_end + burst)
+        # Made beforehand a burst is in the log at once, and not decoded while the rest is made.
+        await ground.flood.make(wanted, mix)
+        log_end = max(log_end, ground.sight.log_end)
+        missing = wanted - (log_end - ground.sight.written.decoded)
+        if missing >= LEAST_SHARE * wanted:
+            await ground.flood.send(missing, mix)
+            log_end += missing
         else:
             await asyncio.sleep(WAIT_S)
-
-
-async def seen(ground: Ground, log_end: int) -> None:
-    """Wait until the log is seen to reach so far: twice the burst could leap over a level."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(SEEN_TIMEOUT_S):
-            while ground.sight.log_end < log_end:
-                await asyncio.sleep(WAIT_S)
+    return log_end
 
 
 def aim(ground: Ground, level: Level) -> int:
     """Return how far behind shows a level and not yet the next one."""
     trigger = ground.setting.scale.trigger(level)
     if level is Level.CIRCUIT_BREAK:
-        return round(trigger * 1.2)
+        return round(trigger * SURGE_TIMES_TRIGGER)
     following = ground.setting.scale.trigger(Level(level + 1))
-    return round(math.sqrt(trigger * following))
+    return round(min(trigger * TIMES_TRIGGER, following * SHARE_OF_NEXT))
 
 
 def judged(ground: Ground, findings: Findings) -> Iterator[Promise]:
