@@ -17,15 +17,21 @@ from tests.support.governor import (
     STEADY,
     Attached,
     attached,
-    free_address,
     governor,
     produce,
     state_at,
 )
-from tests.support.governors import Pair, following, governors, leading, leads, subject
+from tests.support.governors import (
+    Pair,
+    following,
+    governors,
+    leading,
+    leads,
+    reached_by_proxy,
+    subject,
+)
 from tests.support.polling import eventually
 from tests.support.processes import Process
-from tests.support.proxies import proxy
 
 SLOW_FALL = {"K2_GOVERNOR_COOLDOWN_S": "120"}
 TTL_S = 10.0
@@ -41,28 +47,22 @@ async def test_words_that_take_seconds_are_obeyed_within_their_ttl_and_not_beyon
     kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """Up through the levels by a slow network; slower than the TTL, the process goes by itself."""
-    address = free_address()
-    env = SLOW_FALL | {"K2_GOVERNOR_GRPC_ADDRESS": address, "K2_GOVERNOR_TTL_S": f"{TTL_S:g}"}
-    async with proxy(address) as way:
-        with governor(kafka, topic, tmp_path, env):
-            epoch = (await leads(address)).directive.epoch
-            async with subject(way.address, topic) as writer:
-                await produce(producer, topic, 150)
-                await writer.directed_by(epoch, Level.SOFT)
-                way.slow_s = SLOW_S
-                await produce(producer, topic, 100)
-                await writer.directed_by(epoch, Level.GRACEFUL)
+    env = SLOW_FALL | {"K2_GOVERNOR_TTL_S": f"{TTL_S:g}"}
+    async with reached_by_proxy(kafka, topic, producer, tmp_path, env) as up:
+        up.way.slow_s = SLOW_S
+        await produce(producer, topic, 100)
+        await up.writer.directed_by(up.epoch, Level.GRACEFUL)
 
-                way.slow_s = ENDLESS_S
-                await eventually(lambda: writer.authority == "itself", what="by itself")
-                assert writer.agent.level is Level.GRACEFUL
-                assert (await state_at(address)).leading
+        up.way.slow_s = ENDLESS_S
+        await eventually(lambda: up.writer.authority == "itself", what="by itself")
+        assert up.writer.agent.level is Level.GRACEFUL
+        assert (await state_at(up.address)).leading
 
-                way.slow_s = 0.0
-                way.end()
-                await writer.directed_by(epoch, Level.GRACEFUL)
-                assert writer.never_fell()
-                assert writer.never_went_back()
+        up.way.slow_s = 0.0
+        up.way.end()
+        await up.writer.directed_by(up.epoch, Level.GRACEFUL)
+        assert up.writer.never_fell()
+        assert up.writer.never_went_back()
 
 
 @pytest.mark.whole

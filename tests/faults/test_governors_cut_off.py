@@ -9,8 +9,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from libs.degradation.level import Level
-from tests.support.governor import free_address, governor, produce, state_at
-from tests.support.governors import governors, leads, subject
+from tests.support.governor import governor, produce, state_at
+from tests.support.governors import governors, leads, reached_by_proxy, subject
 from tests.support.polling import eventually
 from tests.support.processes import ROOT
 from tests.support.proxies import proxy
@@ -60,22 +60,15 @@ async def test_processes_cut_off_from_the_leader_keep_their_level_and_come_back(
     kafka: str, topic: str, producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
     """The leader still leads for all others; nothing is lowered for having lost it."""
-    address = free_address()
-    env = SLOW_FALL | {"K2_GOVERNOR_GRPC_ADDRESS": address}
-    async with proxy(address) as way:
-        with governor(kafka, topic, tmp_path, env):
-            epoch = (await leads(address)).directive.epoch
-            async with subject(way.address, topic) as writer:
-                await produce(producer, topic, 150)
-                await writer.directed_by(epoch, Level.SOFT)
-                way.cut()
-                await eventually(lambda: writer.authority == "itself", 4 * TTL_S)
-                assert writer.agent.level is Level.SOFT
-                await eventually(lambda: forgotten(address), 4 * TTL_S)
-                assert (await state_at(address)).leading
-                way.heal()
-                await writer.directed_by(epoch, Level.SOFT, 20)
-                assert writer.never_fell()
+    async with reached_by_proxy(kafka, topic, producer, tmp_path, SLOW_FALL) as up:
+        up.way.cut()
+        await eventually(lambda: up.writer.authority == "itself", 4 * TTL_S)
+        assert up.writer.agent.level is Level.SOFT
+        await eventually(lambda: forgotten(up.address), 4 * TTL_S)
+        assert (await state_at(up.address)).leading
+        up.way.heal()
+        await up.writer.directed_by(up.epoch, Level.SOFT, 20)
+        assert up.writer.never_fell()
 
 
 @pytest.mark.whole

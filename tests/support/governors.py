@@ -9,6 +9,7 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aiokafka import AIOKafkaProducer
 from k2.governor.v1 import governor_pb2 as pb
 
 from libs.degradation.agent import DegradationAgent
@@ -17,9 +18,10 @@ from libs.degradation.memory import MemoryUse
 from libs.degradation.messages import Acknowledgement, Directive, OwnReport
 from libs.degradation.obedience import Applied
 from libs.market.errors import K2Error
-from tests.support.governor import governor, state_at
+from tests.support.governor import free_address, governor, produce, state_at
 from tests.support.polling import PATIENCE_S, eventually
 from tests.support.processes import Process
+from tests.support.proxies import Proxy, proxy
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,30 @@ async def subject(addresses: str, topic: str, process: str = "writer-1") -> Asyn
         await agent.stop()
         async with asyncio.timeout(PATIENCE_S):
             await running
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A governor that leads, and a process at SOFT by it that reaches it over a proxy only."""
+
+    address: str
+    epoch: int
+    way: Proxy
+    writer: Subject
+
+
+@asynccontextmanager
+async def reached_by_proxy(
+    bootstrap: str, topic: str, producer: AIOKafkaProducer, run_dir: Path, env: Mapping[str, str]
+) -> AsyncIterator[Reached]:
+    address = free_address()
+    async with proxy(address) as way:
+        with governor(bootstrap, topic, run_dir, {**env, "K2_GOVERNOR_GRPC_ADDRESS": address}):
+            epoch = (await leads(address)).directive.epoch
+            async with subject(way.address, topic) as writer:
+                await produce(producer, topic, 150)
+                await writer.directed_by(epoch, Level.SOFT)
+                yield Reached(address, epoch, way, writer)
 
 
 async def leads(address: str, timeout_s: float = 20, *, after: int = 0) -> pb.State:
