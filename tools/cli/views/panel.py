@@ -72,7 +72,7 @@ def _lines(flow: Flow, sent: int | None) -> list[tuple[str, RenderableType, str]
     lines += _of_ingestor(flow)
     if flow.held_partitions:
         held = Text(plural(flow.held_partitions, "partition"), style="bold red")
-        lines.append(("held", held, f"{flow.held_because}: `k2 dlq resume` goes on without them"))
+        lines.append(("held", held, f"{flow.held_because}: `k2 dlq resume` reads on now"))
     return lines
 
 
