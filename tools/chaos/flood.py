@@ -6,7 +6,7 @@ What a trade holds follows from its symbol and id alone, so that the truth needs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -53,11 +53,20 @@ BATCH_ROWS = 8_000
 EXCHANGE = "BINANCE"
 
 
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Trades of one symbol that are to be sent next, as Kafka takes them."""
+
+    symbol: str
+    rows: int
+    batches: list[ReadyBatch]
+
+
 @dataclass(slots=True)
 class Flood:
     """Sends trades of each symbol in the order of their ids; `sent` counts what Kafka has.
 
-    `_ready` are values made beforehand, of the ids that follow those sent.
+    `_ready` are values made beforehand, of the ids before `_next_id`.
     """
 
     producer: AIOKafkaProducer
@@ -65,6 +74,7 @@ class Flood:
     schema_id: int
     start_us: int
     sent: dict[str, int] = field(default_factory=dict)
+    _next_id: dict[str, int] = field(default_factory=dict)
     _ready: dict[str, pa.BinaryArray] = field(default_factory=dict)
 
     @property
@@ -76,14 +86,18 @@ class Flood:
         for symbol, share in mix.items():
             await self._make(symbol, round(rows * share))
 
-    async def send(self, rows: int, mix: Mapping[str, float]) -> None:
-        """Send about so many trades, and wait until Kafka has them.
+    async def bursts(self, rows: int, mix: Mapping[str, float]) -> list[Burst]:
+        """Return about so many trades, to be sent before any others of their symbols."""
+        counts = {symbol: max(1, round(rows * share)) for symbol, share in mix.items()}
+        return [await self._burst(symbol, count) for symbol, count in counts.items()]
+
+    async def send(self, bursts: Iterable[Burst]) -> None:
+        """Send them all, and wait until Kafka has them.
 
         Raises:
             UnavailableError: Kafka did not take them; then what is in it is not known any more.
         """
-        shares = ((symbol, max(1, round(rows * share))) for symbol, share in mix.items())
-        await asyncio.gather(*(self._send(symbol, count) for symbol, count in shares))
+        await asyncio.gather(*map(self._send, bursts))
 
     def expected(self, symbol: str) -> ExpectedTrades:
         """Return what must come back of a symbol."""
@@ -98,21 +112,26 @@ class Flood:
         ready = self._ready.setdefault(symbol, pa.array([], pa.binary()))
         missing = rows - len(ready)
         if missing > 0:
-            first = FIRST_ID + self.sent.get(symbol, 0) + len(ready)
+            first = self._next_id.get(symbol, FIRST_ID)
+            self._next_id[symbol] = first + missing
             ids = np.arange(first, first + missing)
             encode = partial(encoded, symbol, ids, self.start_us, self.schema_id)
             self._ready[symbol] = pa.concat_arrays([ready, await asyncio.to_thread(encode)])
 
-    async def _send(self, symbol: str, rows: int) -> None:
+    async def _burst(self, symbol: str, rows: int) -> Burst:
         await self._make(symbol, rows)
         values, self._ready[symbol] = self._ready[symbol][:rows], self._ready[symbol][rows:]
-        async with deadline(f"Kafka did not take {rows} trades of {symbol}", SEND_TIMEOUT_S):
+        return Burst(symbol, rows, await asyncio.to_thread(batches, symbol, values))
+
+    async def _send(self, burst: Burst) -> None:
+        symbol, place = burst.symbol, bucket_of(burst.symbol)
+        async with deadline(f"Kafka did not take {burst.rows} trades of {symbol}", SEND_TIMEOUT_S):
             taken = [
-                await self.producer.send_batch(batch, self.topic, partition=bucket_of(symbol))
-                for batch in batches(symbol, values)
+                await self.producer.send_batch(batch, self.topic, partition=place)
+                for batch in burst.batches
             ]
             await asyncio.gather(*taken)
-        self.sent[symbol] = self.sent.get(symbol, 0) + rows
+        self.sent[symbol] = self.sent.get(symbol, 0) + burst.rows
 
 
 def contents(ids: np.ndarray, start_us: int) -> dict[str, pa.Array]:

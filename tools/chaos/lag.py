@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from libs.degradation.level import Level
 from libs.market.errors import UnavailableError
@@ -21,23 +22,24 @@ NORMAL_TIMEOUT_S = 90.0
 # behind, and yet just below what shows the next level.
 TIMES_TRIGGER = 2.0
 SHARE_OF_NEXT = 0.95
-# Nothing is above the last one. Two writers decode half of what comes while it is sent: so much is
-# made beforehand that a second burst follows at once.
-SURGE_TIMES_TRIGGER = 1.5
-SURGES_MADE = 2
+# Nothing is above the last one, and two writers decode while a burst is sent.
+SURGE_TIMES_TRIGGER = 4.0
 # Of what it is to be behind: a smaller burst waits for more to be missing.
 LEAST_SHARE = 0.1
 WAIT_S = 0.05
+# A surge that has led to nothing by then was decoded.
+SURGE_SEEN_S = 3.0
 
 
 async def harm(ground: Ground) -> None:
     """Flood until each level has been shown, then stop, and wait for NORMAL."""
-    last = SURGES_MADE * aim(ground, Level.CIRCUIT_BREAK)
+    last = aim(ground, Level.CIRCUIT_BREAK)
     ground.story.begins(f"makes {last:,} trades to flood with")
     await ground.flood.make(last, SURGING)
     log_end = 0
-    for level in list(Level)[1:]:
+    for level in list(Level)[1:-1]:
         log_end = await flood_until(ground, level, log_end)
+    await surge(ground)
     ground.story.note(Kind.SEEN, f"{ground.flood.total:,} trades flooded; the flood stops")
     await ground.until_normal(NORMAL_TIMEOUT_S)
 
@@ -46,32 +48,54 @@ async def flood_until(ground: Ground, level: Level, log_end: int) -> int:
     """Keep the writer behind by what demands this level and no higher one, until it is shown.
 
     Returns where the log ends at least: what was sent may be seen there a moment later, and is not
-    to be sent twice. At the last level what is critical surges: of all else the writer disposes
-    faster than it comes.
+    to be sent twice.
 
     Raises:
         UnavailableError: the writer takes all that this machine can send.
     """
     wanted = aim(ground, level)
-    mix = SURGING if level is Level.CIRCUIT_BREAK else ALIKE
     ground.story.begins(f"floods until the writer is {wanted:,} records behind: {level.name}")
     began_s = time.monotonic()
-    while (ground.sight.level or Level.NORMAL) < level:
-        if time.monotonic() - began_s > LEVEL_TIMEOUT_S:
-            raise UnavailableError(
-                f"the writer keeps up: {ground.sight.behind:,} records behind after"
-                f" {LEVEL_TIMEOUT_S:g} s of flooding; a lower --scale asks for less"
-            )
+    while not shown(ground, level, began_s):
         # Made beforehand a burst is in the log at once, and not decoded while the rest is made.
-        await ground.flood.make(wanted, mix)
+        await ground.flood.make(wanted, ALIKE)
         log_end = max(log_end, ground.sight.log_end)
         missing = wanted - (log_end - ground.sight.written.decoded)
         if missing >= LEAST_SHARE * wanted:
-            await ground.flood.send(missing, mix)
+            await ground.flood.send(await ground.flood.bursts(missing, ALIKE))
             log_end += missing
         else:
             await asyncio.sleep(WAIT_S)
     return log_end
+
+
+async def surge(ground: Ground) -> None:
+    """Send what is critical, much of it at once, until CIRCUIT_BREAK is shown.
+
+    Of all else the writer disposes faster than it comes.
+
+    Raises:
+        UnavailableError: the writer takes all that this machine can send.
+    """
+    level, rows = Level.CIRCUIT_BREAK, aim(ground, Level.CIRCUIT_BREAK)
+    ground.story.begins(f"floods with {rows:,} at once, most of them critical: {level.name}")
+    began_s = time.monotonic()
+    while not shown(ground, level, began_s):
+        await ground.flood.send(await ground.flood.bursts(rows, SURGING))
+        with suppress(UnavailableError):
+            await ground.until(lambda sight: sight.level is level, SURGE_SEEN_S, level.name)
+
+
+def shown(ground: Ground, level: Level, since_s: float) -> bool:
+    """Say whether the level is shown; raises UnavailableError where that takes too long."""
+    if (ground.sight.level or Level.NORMAL) >= level:
+        return True
+    if time.monotonic() - since_s > LEVEL_TIMEOUT_S:
+        raise UnavailableError(
+            f"the writer keeps up: {ground.sight.behind:,} records behind after"
+            f" {LEVEL_TIMEOUT_S:g} s of flooding; a lower --scale asks for less"
+        )
+    return False
 
 
 def aim(ground: Ground, level: Level) -> int:

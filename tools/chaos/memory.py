@@ -95,7 +95,7 @@ async def by_load(ground: Ground) -> None:
             raise UnavailableError(f"{text} after {LOAD_TIMEOUT_S:g} s")
         most_bytes = max(most_bytes, used_bytes(ground))
         if ground.flood.total < goal:
-            await ground.flood.send(A_BURST, ALIKE)
+            await ground.flood.send(await ground.flood.bursts(A_BURST, ALIKE))
         elif ground.sight.behind == 0:
             await flush_writers(ground)
         else:
