@@ -49,7 +49,7 @@ SURGING: Mapping[str, float] = {
 }
 FIRST_ID = 1
 # Kafka takes a batch of each partition at a time: few large ones are there sooner than many.
-BATCH_ROWS = 8_000
+BATCH_ROWS = 16_000
 EXCHANGE = "BINANCE"
 
 

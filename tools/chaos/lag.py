@@ -22,8 +22,8 @@ NORMAL_TIMEOUT_S = 90.0
 # behind, and yet just below what shows the next level.
 TIMES_TRIGGER = 2.0
 SHARE_OF_NEXT = 0.95
-# Nothing is above the last one, and two writers decode while a burst is sent.
-SURGE_TIMES_TRIGGER = 4.0
+# Nothing is above the last one, and every writer decodes while a burst is sent.
+SURGE_TIMES_TRIGGER_PER_WRITER = 4.0
 # Of what it is to be behind: a smaller burst waits for more to be missing.
 LEAST_SHARE = 0.1
 WAIT_S = 0.05
@@ -102,7 +102,7 @@ def aim(ground: Ground, level: Level) -> int:
     """Return how far behind shows a level and not yet the next one."""
     trigger = ground.setting.scale.trigger(level)
     if level is Level.CIRCUIT_BREAK:
-        return round(trigger * SURGE_TIMES_TRIGGER)
+        return round(trigger * SURGE_TIMES_TRIGGER_PER_WRITER * ground.setting.writers)
     following = ground.setting.scale.trigger(Level(level + 1))
     return round(min(trigger * TIMES_TRIGGER, following * SHARE_OF_NEXT))
 
