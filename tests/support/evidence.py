@@ -16,7 +16,14 @@ from pyiceberg.table import Table
 from libs.kafka.admin import end_offsets
 from libs.kafka.dead_letters import read
 from libs.kafka.topics import dead_letter_topic
-from libs.lake.commits.seam import EMPTY_SEAM, MissingSeamError, TopicPartition, seam_at, seam_of
+from libs.lake.commits.seam import (
+    COMMIT_ID_KEY,
+    EMPTY_SEAM,
+    MissingSeamError,
+    TopicPartition,
+    seam_at,
+    seam_of,
+)
 from libs.lake.ledger.store import ledger_location
 from libs.lake.ledger.store import read as read_ledger
 from libs.lake.table.durable import local_path
@@ -152,7 +159,8 @@ def snapshots_of(table: Table) -> Iterator[SnapshotSeen]:
         if snapshot := table.metadata.snapshot_by_id(entry.snapshot_id):
             with suppress(MissingSeamError):
                 seam = seam_at(table.metadata, snapshot)
-            yield SnapshotSeen(entry.snapshot_id, entry.timestamp_ms, seam)
+            foreign = snapshot.summary is None or COMMIT_ID_KEY not in snapshot.summary
+            yield SnapshotSeen(entry.snapshot_id, entry.timestamp_ms, seam, foreign)
 
 
 def referenced(table: Table) -> set[str]:

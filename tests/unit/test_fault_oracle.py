@@ -161,6 +161,12 @@ def test_each_kind_of_wrong_is_found(kind: str) -> None:
     assert found[kind].examples
 
 
+def test_a_snapshot_of_another_tool_may_have_any_time() -> None:
+    """Its clock is not ours, and PyIceberg takes it as it is; what K2 adds next is checked."""
+    theirs = replace(seen(1, 4), foreign=True)
+    assert_sound(replace(SOUND, snapshots=(seen(2, 4), theirs, seen(3, 10))))
+
+
 def test_a_row_that_vanished_is_found() -> None:
     """The position has no fate, and the ledger covers an id that is not there."""
     kinds = [violation.kind for violation in violations(replace(SOUND, stored=without(2)))]
