@@ -159,7 +159,7 @@ def snapshots_of(table: Table) -> Iterator[SnapshotSeen]:
         if snapshot := table.metadata.snapshot_by_id(entry.snapshot_id):
             with suppress(MissingSeamError):
                 seam = seam_at(table.metadata, snapshot)
-            foreign = snapshot.summary is None or COMMIT_ID_KEY not in snapshot.summary
+            foreign = snapshot.summary is None or snapshot.summary.get(COMMIT_ID_KEY) is None
             yield SnapshotSeen(entry.snapshot_id, entry.timestamp_ms, seam, foreign)
 
 
