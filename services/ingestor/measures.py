@@ -40,6 +40,9 @@ IN_FLIGHT = Gauge(
 )
 SPOOL_BYTES = Gauge("k2_ingestor_spool_bytes", "Bytes of records that wait in local files")
 SPOOL_RECORDS = Gauge("k2_ingestor_spool_records", "Records that wait in local files")
+BOOK_FAILURES = Counter(
+    "k2_ingestor_book_failures", "Writes of the book that the disk refused; each is tried again"
+)
 TAKING = Gauge(
     "k2_ingestor_taking", "1 while new data is taken, 0 at CIRCUIT_BREAK with the spool full"
 )

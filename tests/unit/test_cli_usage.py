@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools.cli.application import application, run
+from tools.cli.exit_codes import OTHER_FAILURE
 
 USAGE, NOT_RUNNING = 2, 3
 QUESTIONS = (
@@ -54,9 +55,23 @@ def test_help_breaks_no_line_but_where_the_terminal_ends() -> None:
 
 def test_help_that_is_read_by_head_is_done_like_any_other() -> None:
     """`k2 chaos --help | head -1`: only a run of it ends as unknown where its reader leaves."""
-    piped = f"{sys.executable} -m tools.cli.main chaos --help | head -0"
+    piped = f"{sys.executable} -m tools.cli chaos --help | head -0"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", piped], check=False, timeout=60)
     assert done.returncode == 0
+
+
+def test_a_full_disk_is_one_sentence() -> None:
+    """Nothing is written twice, and no traceback."""
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tools.cli", "chaos", "--help"],
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr.count(b"\n")) == (OTHER_FAILURE, 1)
+    assert b"full" in done.stderr
 
 
 @pytest.mark.parametrize("words", QUESTIONS)
@@ -91,6 +106,8 @@ def test_where_nothing_runs_it_says_how_to_start(
         (("chaos", "flood"), "flood"),
         (("chaos", "lag", "--scale", "0"), "--scale"),
         (("chaos", "memory", "--limit-mib", "100"), "--limit-mib"),
+        (("chaos", "kill", "--output", "csv"), "table or json"),
+        (("tail", "--output", "parquet"), "table or json"),
         (("demo", "degradation", "--fast"), "--fast"),
         (("dlq", "replay"), "--all"),
         (("dlq", "replay", "a/0/1", "--all"), "--reason"),

@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from libs.degradation.level import Level
 from libs.degradation.obedience import Applied
@@ -14,8 +16,11 @@ from libs.runtime.supervisor import RestartIntensityError
 from services.ingestor.control import Control, Intake
 from services.ingestor.delivering import deliverer
 from services.ingestor.publishing.book import Page, Pages, SymbolPage, read_book, write_book
+from services.ingestor.publishing.bookkeeping import Bookkeeping
 from services.ingestor.publishing.messages import Ended
+from services.ingestor.publishing.symbol_sequence import SymbolSequence
 from services.ingestor.spool.spool import SpoolFullError
+from tests.support.binance import table
 from tests.support.polling import eventually
 from tests.support.publishing import Middle, last_booked, middle
 from tests.unit.test_ingestor_delivery import FakeKafka
@@ -30,6 +35,10 @@ async def stopped(between: Middle) -> None:
     await supervisor.stop()
     await running
     await between.close()
+
+
+def failures() -> float:
+    return REGISTRY.get_sample_value("k2_ingestor_book_failures_total") or 0
 
 
 def held() -> FakeKafka:
@@ -174,6 +183,24 @@ def test_a_book_that_cannot_be_read_counts_as_none(tmp_path: Path) -> None:
     assert read_book(tmp_path) == {"A": SymbolPage(5, ((1, 2),))}
     (tmp_path / "book.json").write_text("{")
     assert read_book(tmp_path) == {}
+
+
+async def test_a_book_that_a_disk_did_not_take_is_written_later(tmp_path: Path) -> None:
+    """Though nothing new came meanwhile; each refusal counts, one sentence says it."""
+    folder = tmp_path / "away"
+    state = SymbolSequence()
+    book = Bookkeeping(table("BTCUSDT"), [state], folder)
+    before = failures()
+    state.step(7, 1, 1, connection=1)
+    with capture_logs() as said:
+        await book.write_due(0)
+        await book.write_due(0)
+    assert [line["event"] for line in said] == ["book_not_written"]
+    assert failures() == before + 2
+    folder.mkdir()
+    await book.write_due(0)
+    assert read_book(folder) == {"BTCUSDT": SymbolPage(6)}
+    book.close()
 
 
 def test_only_its_own_memory_at_circuit_break_with_a_full_spool_stops_it() -> None:

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
+import pytest
+
 from libs.market.clock import SystemClock
 from libs.runtime.mailbox import Mailbox
 from services.ingestor.control import Intake
+from services.ingestor.exchange import session as module
 from services.ingestor.exchange.connection import Burst, ConnectionClosed, FeedConnection
 from services.ingestor.exchange.session import Pace, Session
 from services.ingestor.exchange.streams import Streams
@@ -48,6 +51,10 @@ class FakeFeed:
     def discard(self) -> int:
         return self._brought.qsize()
 
+    async def send(self, _request: str) -> None:
+        """Take no request, as a full connection does."""
+        await asyncio.Event().wait()
+
     async def burst(self, *, most: int, gather_s: float) -> Burst:
         while self._brought.empty():
             if self._ended.is_set():
@@ -61,6 +68,7 @@ class World:
     """A session over fake connections, and what it told the publisher."""
 
     overlap_s: float = 0.0
+    requests: tuple[str, ...] = ()
     feeds: list[FakeFeed] = field(default_factory=list)
     told: list[Message] = field(default_factory=list)
     mailbox: Mailbox[Message] = field(default_factory=lambda: Mailbox("publisher", 8))
@@ -86,7 +94,7 @@ async def running(world: World) -> AsyncIterator[Callable[[int], FakeFeed]]:
     numbers = iter(range(1, 100))
     session = Session(
         "session-1",
-        streams=Streams("ws://nowhere", ()),
+        streams=Streams("ws://nowhere", world.requests),
         table=TABLE,
         codes=[0, 1],
         publisher=world.mailbox,
@@ -142,3 +150,11 @@ async def test_a_connection_cut_before_the_next_had_taken_over_may_have_missed_t
         feed(2).brings(trade_frame(t=5))
         feed(2).brings(trade_frame(t=6))
         await eventually(lambda: world.opened() == [1, 2])
+
+
+async def test_a_connection_that_takes_no_request_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its symbols would never come; the next connection asks again."""
+    monkeypatch.setattr(module, "REQUEST_TIMEOUT_S", 0.01)
+    world = World(requests=("SUBSCRIBE",))
+    async with running(world):
+        await eventually(lambda: Ended(2) in world.told)

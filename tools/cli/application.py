@@ -6,14 +6,15 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from errno import ENOSPC
 from importlib import import_module
 
 import typer
 
 from libs.market.errors import ExhaustedError, K2Error
 from tools.cli import variables
-from tools.cli.exit_codes import exit_code
-from tools.cli.views.saying import say_error
+from tools.cli.exit_codes import OTHER_FAILURE, exit_code
+from tools.cli.views.saying import let_go_of_stdout, say_error
 
 # What these come to is not known before their end.
 ENDLESS = ("demo", "up", "chaos")
@@ -69,6 +70,12 @@ def run(words: Sequence[str]) -> None:
     except K2Error as error:
         say_error(sentence_of(error))
         sys.exit(exit_code(error))
+    except OSError as error:
+        if error.errno != ENOSPC:
+            raise
+        let_go_of_stdout()
+        say_error("the disk that the answer goes to is full; free some of it, and ask again")
+        sys.exit(OTHER_FAILURE)
 
 
 def sentence_of(error: K2Error) -> str:

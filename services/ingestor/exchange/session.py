@@ -34,6 +34,7 @@ Open = Callable[[str], Awaitable[FeedConnection]]
 # Binance allows 300 connection attempts in five minutes: one a second.
 BACKOFF = Backoff(first_s=0.2, most_s=10)
 LIVED_S = 1.0
+REQUEST_TIMEOUT_S = 5.0
 
 
 class End(Enum):
@@ -179,8 +180,15 @@ class Session(Actor):
         return link
 
     async def _request(self, feed: FeedConnection) -> None:
+        """Subscribe to what the URL has no room for. A connection that takes no request is cut."""
         for request in self._streams.requests:
-            await feed.send(request)
+            try:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    await feed.send(request)
+            except TimeoutError:
+                log.warning("request_not_taken", session=self.name)
+                feed.transport.abort()
+                return
             await asyncio.sleep(REQUEST_EVERY_S)
 
     async def _follow_while_taking(self, link: Link) -> End:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,12 +80,11 @@ def read_book(folder: Path) -> dict[str, SymbolPage]:
 
 
 def write_book(folder: Path, page: Page) -> None:
-    """Replace the book; on a disk that takes nothing the old one stays, and counts."""
+    """Replace the book. Raises OSError from a disk that takes nothing; the old one stays then."""
     path = folder / FILE
     fresh = path.with_suffix(".new")
-    with suppress(OSError):
-        with fresh.open("wb") as file:
-            file.write(msgspec.json.encode(page))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+    with fresh.open("wb") as file:
+        file.write(msgspec.json.encode(page))
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

@@ -7,10 +7,15 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import structlog
+
+from services.ingestor import measures
 from services.ingestor.parsing.symbols import SymbolTable
 from services.ingestor.publishing.book import Page, Pages, SymbolPage, read_book, write_book
 from services.ingestor.publishing.symbol_sequence import SymbolSequence
 from services.ingestor.spool.entries import IdRun
+
+log = structlog.get_logger()
 
 
 class Bookkeeping:
@@ -22,14 +27,16 @@ class Bookkeeping:
         self._states = states
         self._folder = folder
         self._pages = Pages()
-        self._written: Page = {}
+        self._book: Page = {}
+        self._owed = False
+        self._failing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="book")
         self._writing = asyncio.Lock()
 
     def resume(self, spooled: Iterable[IdRun], now_us: int) -> None:
         """Go on from the last process's book, and from what it left in the spool."""
-        self._written = read_book(self._folder)
-        for symbol, page in self._written.items():
+        self._book = read_book(self._folder)
+        for symbol, page in self._book.items():
             if symbol in self._codes:
                 self._states[self._codes[symbol]].resume(
                     page.last, page.gaps, now_us, page.newest_us
@@ -44,15 +51,31 @@ class Bookkeeping:
         self._pages.make(accepted, closed, self._page)
 
     async def write_due(self, done: int) -> None:
-        """Write the newest page that counts when Kafka has so many records, and all beginnings."""
+        """Write the newest page that counts when Kafka has so many records, and all beginnings.
+
+        What a disk did not take is written with the next call.
+        """
         async with self._writing:
             due = self._pages.due(done)
-            book = {**self._written, **self._beginnings(), **(due or {})}
-            if due is not None or len(book) > len(self._written):
-                self._written = book
+            book = {**self._book, **self._beginnings(), **(due or {})}
+            self._owed = self._owed or due is not None or len(book) > len(self._book)
+            self._book = book
+            if self._owed:
                 # One thread: what a cancelled caller left to be written is written before.
                 loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._thread, write_book, self._folder, book)
+                self._owed = not await loop.run_in_executor(self._thread, self._write, book)
+
+    def _write(self, book: Page) -> bool:
+        try:
+            write_book(self._folder, book)
+        except OSError as error:
+            measures.BOOK_FAILURES.inc()
+            if not self._failing:
+                log.warning("book_not_written", folder=str(self._folder), because=str(error))
+            self._failing = True
+        else:
+            self._failing = False
+        return not self._failing
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -72,5 +95,5 @@ class Bookkeeping:
         return {
             symbol: SymbolPage(state.floor - 1)
             for symbol, state in zip(self._symbols, self._states, strict=True)
-            if state.last is not None and symbol not in self._written
+            if state.last is not None and symbol not in self._book
         }

@@ -29,8 +29,8 @@ from tools.cli.commands.governor_plot import draw_into, refuse_undrawable
 from tools.cli.doors.home import home
 from tools.cli.interrupts import until_interrupted
 from tools.cli.parts.fleet import Layout
-from tools.cli.views.output import Output, chosen, let_go_of_stdout
-from tools.cli.views.saying import warn
+from tools.cli.views.output import Output, as_told
+from tools.cli.views.saying import let_go_of_stdout, warn
 
 PROMISE_BROKEN = 1
 # As of whom SIGPIPE ends: no promise was judged, so neither 0 nor 1 were true.
@@ -187,6 +187,7 @@ def run_one(scenario: Scenario, options: Options) -> bool:
 
     The folder stays where one did not, or K2 itself failed, until the next run.
     """
+    as_told(options.output)
     if os.environ.get("K2_KAFKA_BOOTSTRAP"):
         text = "chaos harms a Kafka of its own: unset K2_KAFKA_BOOTSTRAP"
         raise InvalidError(text, field="K2_KAFKA_BOOTSTRAP")
@@ -239,7 +240,7 @@ async def drawn(file: Path | None, layout: Layout, start: datetime, story: Story
 @contextmanager
 def shown(scenario: str, output: Output | None) -> Iterator[tuple[Show, Callable[[Event], None]]]:
     """Say where a run is shown: a panel, lines, or JSON."""
-    if chosen(output, None) is not Output.TABLE:
+    if as_told(output) is not Output.TABLE:
         yield show.Quiet(), lambda event: show.tell_json(scenario, event)
     elif PipedConsole().is_terminal:
         with show.on_terminal(scenario) as panel:

@@ -26,7 +26,7 @@ from tools.cli.doors.asking import (
     trade_filter,
 )
 from tools.cli.views.footnote import footnote, tell_lacks
-from tools.cli.views.output import Output, Row, chosen, write, write_rows
+from tools.cli.views.output import Output, Row, as_told, chosen, write, write_rows
 
 INTERVALS = {
     "1s": pb.INTERVAL_1S,
@@ -162,9 +162,7 @@ def tail(
     output: Annotated[Output | None, typer.Option("--output", "-o", help="table or json.")] = None,
 ) -> None:
     """Trades as they arrive, until Ctrl-C."""
-    form = chosen(output, None)
-    if form not in (Output.TABLE, Output.JSON):
-        raise InvalidError(f"tail writes a table or json, not {form}", field="output")
+    form = as_told(output)
     request = pb.FollowTradesRequest(
         filter=pb.TradeFilter(symbol=symbol, exchange=exchange), last=last
     )

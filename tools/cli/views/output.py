@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ import typer
 from rich.console import Console
 
 from libs.market.errors import InvalidError
+from tools.cli.views.saying import let_go_of_stdout
 from tools.cli.views.tables import plain_decimal, show, table_of
 
 Row = dict[str, object]
@@ -54,6 +54,19 @@ def chosen(output: Output | None, file: Path | None) -> Output:
             )
         return Output(ending)
     return Output.TABLE if sys.stdout.isatty() else Output.JSON
+
+
+def as_told(output: Output | None) -> Output:
+    """Return table or JSON, all that fits what is told while it happens.
+
+    Raises:
+        InvalidError: another format was asked for.
+    """
+    form = chosen(output, None)
+    if form not in (Output.TABLE, Output.JSON):
+        text = f"--output {form} does not fit what is told as it happens: take table or json"
+        raise InvalidError(text, field="output")
+    return form
 
 
 def write(
@@ -108,11 +121,6 @@ def _reader_may_leave() -> Iterator[None]:
     except BrokenPipeError:
         let_go_of_stdout()
         raise typer.Exit from None
-
-
-def let_go_of_stdout() -> None:
-    """Write nothing more there: what is still buffered must not be tried again at the exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _created(unfinished: Path, file: Path) -> BinaryIO:

@@ -1,6 +1,9 @@
-"""One sentence on stderr."""
+"""One sentence on stderr, and no more on stdout."""
 
 from __future__ import annotations
+
+import os
+import sys
 
 from rich.console import Console
 from rich.text import Text
@@ -14,6 +17,11 @@ def say_error(sentence: str) -> None:
 def warn(sentence: str) -> None:
     """Say what is amiss though the command goes on."""
     _say(("warning: ", "bold yellow"), sentence)
+
+
+def let_go_of_stdout() -> None:
+    """Write nothing more there: what is still buffered must not be tried again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(prefix: tuple[str, str], sentence: str) -> None:
