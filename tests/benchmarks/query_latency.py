@@ -45,7 +45,6 @@ HOUR_US = 3_600_000_000
 FIRST_DAY_US = 1_722_470_400_000_000
 # Past every id of the history, or the tail would leave them out as sent again.
 TAIL_FIRST_ID = 100_000_000
-LAST_DAY_US = FIRST_DAY_US + (DAYS - 1) * DAY_US
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from k2.governor.v1 import governor_pb2_grpc
 from libs.degradation.level import Level
 from libs.market.errors import InvalidError, K2Error, NotFoundError
 from libs.rpc.client import call, channel
+from services.governor.record import topic as record_topic
+from services.governor.record.records import Kind, Record
+from services.governor.record.topic import Topic, TopicReader, TopicWriter
 from tests.support.governor import (
     STEADY,
     attached,
@@ -100,6 +103,26 @@ async def test_records_come_in_pages_and_within_bounds(
             await explanation(address, long_ago)
         with pytest.raises(InvalidError):
             await listed(address, pb.ListRecordsRequest(from_time=long_ago.time))
+
+
+async def test_newest_snapshot_is_found_behind_many_claims(
+    kafka: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read from ever further back, and no further than need be."""
+    monkeypatch.setattr(record_topic, "RECENT_OFFSETS", 2)
+    place = Topic(kafka, f"{topic}.directives")
+    reader = await TopicReader.open(place)
+    writer = await TopicWriter.open(place, timeout_s=60)
+    samples: list[Kind] = ["sample"] * 12
+    claims: list[Kind] = ["claim"] * 5
+    for kind in samples + claims:
+        record = Record(kind=kind, process="governor-1", address="host:1", epoch=1)
+        await writer.write(record, timeout_s=60)
+    found = [placed.record.kind for placed in await reader.recent()]
+    assert found == (samples + claims)[-len(found) :]
+    assert len(claims) < len(found) < len(samples + claims)
+    await writer.close()
+    await reader.close()
 
 
 async def explanation(address: str, request: pb.ExplainRequest) -> pb.ExplainResponse:

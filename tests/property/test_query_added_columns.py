@@ -33,7 +33,6 @@ from services.query.tail.tail import Tail
 from tests.support.query import history_in, tail_of, trade_rows
 
 ALL = Listing(Selection(symbol="BTCUSDT"), (), Order.OLDEST_FIRST)
-PIECES = st.tuples(st.integers(1, 4), st.sampled_from(["", "int", "long"]))
 KINDS = {"": None, "int": pa.int32(), "long": pa.int64()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -38,6 +38,7 @@ class Log:
         self.fenced = False
         self.away = False
         self.slacks: list[float] = []
+        self.left: list[Placed] = []
 
     def hold(self, kind: str) -> None:
         """Take no more of a kind from now on."""
@@ -52,7 +53,7 @@ class Log:
         return self
 
     async def recent(self) -> list[Placed]:
-        return []
+        return self.left
 
     async def to_end(self) -> list[Placed]:
         return []
@@ -117,7 +118,12 @@ class World:
 @pytest.fixture
 async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """Run a recorder that leads."""
-    log = Log()
+    async with leading(monkeypatch, Log()) as made:
+        yield made
+
+
+@asynccontextmanager
+async def leading(monkeypatch: pytest.MonkeyPatch, log: Log) -> AsyncIterator[World]:
     monkeypatch.setattr(module, "TopicReader", log)
     monkeypatch.setattr(module, "TopicWriter", log)
     made = World(log)
@@ -170,6 +176,20 @@ async def test_leader_that_claims_anew_records_what_it_orders_and_not_what_it_to
     before = len(await world.said("sample"))
     sample = (await world.said("sample", before))[-1]
     assert (sample.epoch > 1_000, sample.sequence) == (True, 1)
+
+
+async def test_many_claims_hide_nothing_of_what_was_ordered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Governors that fell as soon as they led, a hundred times over."""
+    log = Log()
+    set_by = Record(kind="override", process="a", address="a:1", epoch=1, override=wish())
+    claim = Record(kind="claim", process="b", address="b:1", epoch=1)
+    log.left = [Placed(1, 0, set_by), *(Placed(2 + n, 0, claim) for n in range(100))]
+    async with leading(monkeypatch, log) as world:
+        term = world.board.term.value
+        assert term is not None
+        assert term.restored.override == set_by.override
 
 
 async def test_kafka_away_now_and_then_is_not_taken_for_a_slow_one(world: World) -> None:

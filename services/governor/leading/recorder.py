@@ -20,7 +20,7 @@ from services.governor.deciding.overrides import Override
 from services.governor.leading import leadership as leading
 from services.governor.leading.following import not_leading
 from services.governor.leading.leadership import RECORDS_PER_TTL, Leader, Leadership, Proof
-from services.governor.leading.snapshots import overridden, restored, snapshot, taken_over
+from services.governor.leading.snapshots import NOTHING, overridden, restored, snapshot, taken_over
 from services.governor.metrics import LEADING, RECORD_SECONDS, TERMS
 from services.governor.record.records import Kind, Placed, Record
 from services.governor.record.topic import FencedError, Topic, TopicReader, TopicWriter
@@ -35,8 +35,6 @@ ASK_TIMEOUT_S = 5.0
 # A Kafka that is slow for so long need not cost the lead: meanwhile nothing is pushed beyond a TTL.
 LEAST_PATIENCE_S = 5.0
 WAITING_REQUESTS = 8
-# What a new leader takes over is among the last records; more are not kept.
-KEPT_RECORDS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Recorder(Actor):
         self._board, self._topic, self._ttl_s, self._clock = board, topic, ttl_s, clock
         self._patience_s = max(ttl_s, LEAST_PATIENCE_S)
         self._requests: Mailbox[Request] = Mailbox("override requests", WAITING_REQUESTS)
-        self._heard: list[Placed] = []
+        self._left = NOTHING
         self._stopping = asyncio.Event()
 
     async def override(self, wanted: Override | None) -> Override | None:
@@ -115,7 +113,7 @@ class Recorder(Actor):
 
     async def _stand_by(self, reader: TopicReader) -> None:
         """Follow the topic until it is time to claim."""
-        self._heard = []
+        self._left = NOTHING
         self._hear(await reader.recent())
         self._publish(leading.caught_up(self._state, self._clock.monotonic_s()))
         while not self._stopping.is_set():
@@ -131,7 +129,7 @@ class Recorder(Actor):
         for placed in records:
             resigned = placed.record.kind == "resignation"
             self._publish(leading.heard(self._state, placed.leader, now_s, resigned=resigned))
-            self._heard = [*self._heard[-KEPT_RECORDS:], placed]
+            self._left = restored([placed], self._left)
 
     async def _lead(self, reader: TopicReader, topic: Topic) -> None:
         await reach("governor.before_claim")
@@ -139,7 +137,7 @@ class Recorder(Actor):
         try:
             # Whoever led is fenced by now: what it has recorded is all there will ever be.
             self._hear(await reader.to_end())
-            before = restored(self._heard)
+            before = self._left
             await reader.close()
             epoch = await self._claim(writer)
             await reach("governor.after_claim")

@@ -44,6 +44,9 @@ class Restored:
         return max(0.0, (now_us - self.recorded_at_us) / 1_000_000)
 
 
+NOTHING = Restored()
+
+
 def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s: float) -> Record:
     """Record what is ordered, and all that it was ordered from."""
     orders = standing.orders
@@ -72,23 +75,26 @@ def snapshot(kind: Kind, standing: Standing, fleet: Fleet, leader: Leader, now_s
     )
 
 
-def restored(records: Iterable[Placed]) -> Restored:
-    """Read what the governors before have left behind: the newest snapshot, the last override."""
-    newest: Placed | None = None
-    override: Override | None = None
+def restored(records: Iterable[Placed], before: Restored = NOTHING) -> Restored:
+    """Read on what governors before have left: the newest snapshot, the last override."""
     for placed in records:
-        override = override if placed.record.kind == "claim" else placed.record.override
-        newest = placed if placed.record.kind in SNAPSHOTS else newest
-    if newest is None:
-        return Restored(override=override)
-    said = newest.record
+        before = _read_on(before, placed)
+    return before
+
+
+def _read_on(before: Restored, placed: Placed) -> Restored:
+    said = placed.record
+    if said.kind == "claim":
+        return before
+    if said.kind not in SNAPSHOTS:
+        return replace(before, override=said.override)
     return Restored(
         {group.group: restored_ladder(group) for group in said.groups},
         said.level,
         said.level_since_us,
-        override,
+        said.override,
         said.restarting,
-        newest.time_us,
+        placed.time_us,
     )
 
 

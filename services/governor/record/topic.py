@@ -30,6 +30,7 @@ STOP_TIMEOUT_S = 2.0
 # A transaction takes two offsets. So many hold a snapshot, save where governors did little else
 # than claim.
 RECENT_OFFSETS = 64
+FURTHER_BACK = 8
 MOST_RECORDS = 500
 # aiokafka says the first; a broker that has forgotten the producer, the others.
 FENCED = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
@@ -87,14 +88,17 @@ class TopicReader:
             await stop_client(self._consumer, timeout_s=STOP_TIMEOUT_S)
 
     async def recent(self) -> list[Placed]:
-        """Read from the newest snapshots on to the end; from the start where there are none."""
+        """Read to the end, from ever further back until a snapshot is among what is found."""
         async with deadline(f"Kafka did not show {self._name}", self._read_timeout_s):
             begin = (await self._consumer.beginning_offsets([self._place]))[self._place]
-        start = max(begin, await self.end() - RECENT_OFFSETS)
-        found = await self._from(start)
-        if start > begin and not any(placed.record.kind in SNAPSHOTS for placed in found):
-            return await self._from(begin)
-        return found
+        end, back = await self.end(), RECENT_OFFSETS
+        while True:
+            start = max(begin, end - back)
+            self._consumer.seek(self._place, start)
+            found = await self.to_end()
+            if start == begin or any(placed.record.kind in SNAPSHOTS for placed in found):
+                return found
+            back *= FURTHER_BACK
 
     async def to_end(self) -> list[Placed]:
         """Read on to what is now the end. Raises UnavailableError."""
@@ -129,32 +133,12 @@ class TopicReader:
                     return
                 yield found
 
-    async def before(self, to_us: int) -> list[Placed]:
-        """Read the last records before a time."""
-        after = await self.first_at(to_us)
-        end = await self.end() if after is None else after
-        async with deadline(f"Kafka did not show {self._name}", self._read_timeout_s):
-            begin = (await self._consumer.beginning_offsets([self._place]))[self._place]
-        return [
-            p for p in await self._from(max(begin, end - RECENT_OFFSETS), end) if p.time_us < to_us
-        ]
-
     async def first_at(self, time_us: int) -> int | None:
         """Return the offset of the first record at or after a time; None where there is none."""
         async with deadline(f"Kafka did not show {self._name}", self._read_timeout_s):
             found = await self._consumer.offsets_for_times({self._place: time_us // 1_000})
         place = found.get(self._place)
         return None if place is None else int(place.offset)
-
-    async def _from(self, start: int, end: int | None = None) -> list[Placed]:
-        self._consumer.seek(self._place, start)
-        return await self.to_end() if end is None else await self._until(end)
-
-    async def _until(self, end: int) -> list[Placed]:
-        found: list[Placed] = []
-        while await self._position() < end:
-            found += await self.more(timeout_s=0.5)
-        return [placed for placed in found if placed.offset < end]
 
     async def _position(self) -> int:
         async with deadline(
