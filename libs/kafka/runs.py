@@ -106,13 +106,13 @@ class PartitionRuns(PartitionRecords):  # type: ignore[misc]
         """Yield runs up to a batch that cannot be read; it is told once it is the next to read.
 
         Raises:
-            UnreadableBatchError: then getmany delivers nothing of this partition.
+            UnreadableBatchError: then getmany has forgotten what it had of any partition, and
+                stands behind it: all are to be sought again.
         """
         start = self.next_fetch_offset
         try:
             yield from self._readable()
         except (KafkaError, *UNREADABLE) as error:
-            # Of a partition for which this raises getmany forgets what it has.
             if self.next_fetch_offset == start:
                 raise UnreadableBatchError(self._tp, start, error) from error
 
@@ -171,8 +171,8 @@ class _Gathered:
 
     def add(self, batch: memoryview, following: int, *, skipped: bool) -> None:
         """Take a batch in; its positions are covered also where nothing is taken of it."""
-        self.following = following
         count = 0 if skipped else header_of(batch).records
+        self.following = following
         # Compaction keeps a batch that it has emptied.
         if count:
             self._batches.append(batch)

@@ -18,7 +18,7 @@ from services.writer.intake.holding import Holder, Holding
 from services.writer.intake.holds import Hold, Stage
 from services.writer.intake.outbox import Outbox
 from services.writer.intake.pauses import Pauses
-from services.writer.intake.positions import Partition, Positions
+from services.writer.intake.positions import Partition, Positions, Verdict
 from services.writer.messages import Accept, Held, RawChunk, Released, Resume
 from tests.support.clock import ManualClock
 
@@ -202,8 +202,20 @@ async def test_a_batch_that_is_none_holds_its_partition_where_it_stands(bench: B
     bench.refuse()
     assert bench.paused
     assert bench.positions.expected(P3) == 150
-    assert bench.kafka.sought == [(P3, 150)]
+    assert {*bench.kafka.sought} == {(P3, 150)}
     assert "offset 152 of trades, partition 3" in bench.holder.holds[P3].why
+
+
+async def test_what_kafka_forgot_of_other_partitions_is_sought_again(bench: Bench) -> None:
+    """Also where it comes a second time: what begins past it then is no hole of the log."""
+    others = [("trades", number) for number in (4, 5)]
+    bench.positions.assign([P3, *others])
+    for partition in (P3, others[0]):
+        bench.positions.place(partition, 100, assignment=bench.positions.assignment)
+    assert bench.positions.judge(others[0], first=200, following=300) is Verdict.SEEK
+    bench.refuse()
+    assert bench.kafka.sought == [(P3, 100), (others[0], 100), (P3, 100)]
+    assert bench.positions.judge(others[0], first=200, following=300) is Verdict.SEEK
 
 
 async def test_a_batch_that_is_none_is_tried_again_until_it_is_one(bench: Bench) -> None:

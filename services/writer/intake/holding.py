@@ -85,7 +85,12 @@ class Holder:
             self._holds = rules.at_stage(self._holds, chunk.partition, Stage.ASKED)
 
     def refuse(self, error: UnreadableBatchError, kafka: AIOKafkaConsumer) -> None:
-        """Hold a partition whose next record batch is none, until it is one or the log forgets."""
+        """Hold a partition whose next record batch is none, until it is one or the log forgets.
+
+        What getmany had of other partitions it forgot with the error, positions moved: all go back.
+        """
+        for other, offset in self._positions.again().items():
+            kafka.seek(TopicPartition(*other), offset)
         partition = (error.position.topic, error.position.partition)
         generation, expected = (
             self._positions.generation(partition),
@@ -105,11 +110,7 @@ class Holder:
         for hold in due:
             end, retention = end_of(hold.partition), retentions.get(hold.partition[0])
             now_us = self._clock.now_us()
-            if (
-                retention
-                and not hold.is_batch
-                and hold.outlived(retention, log_end=end, now_us=now_us)
-            ):
+            if retention and hold.outlived(retention, log_end=end, now_us=now_us):
                 self._go_on(hold, end)
                 metrics.HOLDS_OUTLIVED.inc()
                 log.error("burst_accepted", **named(hold), by="retention: half of it is used")

@@ -1,7 +1,8 @@
 """Partitions that are held because a burst of their records cannot be read, and their probes. Pure.
 
 Each is tried again now and then: read on for one batch, which the batcher judges. It goes on by
-itself where the batch reads, by hand, or where the log is about to forget what is held.
+itself where the batch reads, by hand, or where the log is about to forget what is held. One whose
+record batch is none goes on where it is one.
 """
 
 from __future__ import annotations

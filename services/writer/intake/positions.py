@@ -129,6 +129,12 @@ class Positions:
         self._places[partition] = replace(place, hole_at=hole_at)
         return Verdict.SEEK
 
+    def again(self) -> dict[Partition, int]:
+        """Return where each placed partition is to be sought again; no hole is known from there."""
+        placed = {p: replace(place, hole_at=None) for p, place in self._places.items() if place}
+        self._places.update(placed)
+        return {partition: place.expected for partition, place in placed.items()}
+
     def expected(self, partition: Partition) -> int | None:
         place = self._places.get(partition)
         return None if place is None else place.expected
