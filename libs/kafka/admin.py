@@ -63,10 +63,12 @@ async def members_of(
     async with _admin(bootstrap, timeout_s) as admin:
         try:
             (answer,) = await admin.describe_consumer_groups([group])
+            ((code, *_, members),) = (described[:6] for described in answer.groups)
+            if code:
+                raise for_code(code)
         except KafkaError as error:
             raise UnavailableError(f"Kafka does not tell of group {group}: {error}") from error
-    (described,) = answer.groups
-    return tuple(member[0] for member in described[5])
+    return tuple(member[0] for member in members)
 
 
 @dataclass(frozen=True, slots=True)

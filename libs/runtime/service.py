@@ -119,10 +119,10 @@ async def _serve(config: C, build: Build[C]) -> int:
             async with running(service) as run:
                 await _unless(stop, _unless(service.restart_asked, run.ended()))
     except ConfigError as error:
-        log.error("bad_configuration", error=error.message)  # noqa: TRY400 (a sentence, not a traceback)
+        _say("bad_configuration", error)
         return EXIT_CONFIG
     except K2Error as error:
-        log.error("failed", error=error.message, reason=error.reason, **error.facts)  # noqa: TRY400
+        _say("failed", error)
         return EXIT_FAILED
     except asyncio.CancelledError:
         log.warning("stopped_before_drained")
@@ -130,6 +130,11 @@ async def _serve(config: C, build: Build[C]) -> int:
     anew = service is not None and service.restart_asked.is_set() and not stop.is_set()
     log.info("stopped", then="to be started anew" if anew else "")
     return EXIT_RESTART if anew else EXIT_CLEAN
+
+
+def _say(event: str, error: K2Error) -> None:
+    """Log a sentence and its facts, not a traceback."""
+    log.error(event, error=error.message, reason=error.reason, **error.facts)
 
 
 def _stop_on_signals() -> asyncio.Event:

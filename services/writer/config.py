@@ -87,6 +87,7 @@ class WriterConfig(MaintenanceConfig, BackfillConfig):
     group_instance: str = Field(
         "",
         validation_alias="K2_WRITER_GROUP_INSTANCE",
+        pattern=r"^[A-Za-z0-9._-]{0,249}$",
         description="a name that this writer alone has, and its successor after a restart: it then"
         " takes over the partitions at once, where the group else waits for the session timeout",
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from services.writer.intake.membership import has_namesake
+from libs.market.errors import UnavailableError
+from libs.runtime.backoff import Backoff
+from services.writer.config import WriterConfig
+from services.writer.intake import membership as module
+from services.writer.intake.membership import Membership, NameTakenError, has_namesake
 from services.writer.intake.positions import Positions
 from services.writer.intake.rebalance import Rebalance
 
@@ -71,6 +76,26 @@ async def test_a_member_that_its_group_does_not_know_any_more_is_told_so() -> No
     assert kafka.journal == ["pause 3", "seek 3 0", "hand over", "writer-1 expelled"]
 
 
+async def test_who_has_a_name_is_asked_until_kafka_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Joining meanwhile would take the name back; a namesake then ends the joining."""
+    answers: list[tuple[str, ...] | None] = [None, None, (f"writer-1-{UUID}",)]
+
+    async def members_of(*_: object, **__: object) -> tuple[str, ...]:
+        answer = answers.pop(0)
+        if answer is None:
+            raise UnavailableError("the coordinator is loading")
+        return answer
+
+    monkeypatch.setattr(module, "members_of", members_of)
+    monkeypatch.setattr(module, "BACKOFF", Backoff(first_s=0.001, most_s=0.001))
+    membership = Membership(WriterConfig(group_instance="writer-1"))
+    with pytest.raises(asyncio.CancelledError):
+        await membership._expelled(f"writer-1-{UUID[::-1]}")
+    assert not answers
+    with pytest.raises(NameTakenError, match="writer-1"):
+        membership.ready()
+
+
 UUID = "0f5b1a6e-58a5-4c3a-9b53-0f8a7d2c1b11"
 
 
@@ -81,6 +106,7 @@ UUID = "0f5b1a6e-58a5-4c3a-9b53-0f8a7d2c1b11"
         (f"writer-1-{UUID[::-1]}", False),
         (f"writer-11-{UUID}", False),
         (f"my-writer-1-{UUID}", False),
+        (f"writer:writer-1-{UUID}", False),
         (f"writer-1-{UUID}-{UUID}", False),
         ("writer-1", False),
     ],

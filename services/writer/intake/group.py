@@ -29,7 +29,8 @@ async def join(config: WriterConfig, rebalance: Rebalance) -> AIOKafkaConsumer:
     await reach("writer.before_join")
     consumer = AIOKafkaConsumer(
         bootstrap_servers=config.kafka_bootstrap,
-        client_id=config.name,
+        # No name of a group instance can look like this.
+        client_id=f"writer:{config.name}",
         group_id=config.group,
         group_instance_id=config.group_instance or None,
         enable_auto_commit=False,

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer
 
 from libs.kafka.admin import members_of
 from libs.market.errors import ConfigError, UnavailableError
+from libs.runtime.backoff import Backoff
 from services.writer.config import WriterConfig
 from services.writer.intake.group import join
 from services.writer.intake.rebalance import Rebalance
@@ -21,6 +22,7 @@ from services.writer.intake.rebalance import Rebalance
 log = structlog.get_logger()
 
 LOOK_TIMEOUT_S = 5.0
+BACKOFF = Backoff(first_s=0.2, most_s=5.0)
 
 
 class NameTakenError(ConfigError):
@@ -50,25 +52,30 @@ class Membership:
         return True
 
     async def _expelled(self, member_id: str) -> None:
-        """Look who has the name, before this member would take it again."""
-        config = self._config
-        try:
-            members = await members_of(
-                config.kafka_bootstrap, config.group, timeout_s=LOOK_TIMEOUT_S
-            )
-        except UnavailableError as error:
-            log.warning("group_unknown", why=error.message)
-            return
-        if has_namesake(members, config.group_instance, member_id):
-            self._taken = taken(config)
+        """Look who has the name, until Kafka tells, before this member would take it again."""
+        if has_namesake(await self._members(), self._config.group_instance, member_id):
+            self._taken = taken(self._config)
             # aiokafka's own task would join now: it ends with this.
             raise asyncio.CancelledError
+
+    async def _members(self) -> tuple[str, ...]:
+        config, failures = self._config, 0
+        while True:
+            try:
+                return await members_of(
+                    config.kafka_bootstrap, config.group, timeout_s=LOOK_TIMEOUT_S
+                )
+            except UnavailableError as error:
+                failures += 1
+                log.warning("group_unknown", why=error.message)
+                await asyncio.sleep(BACKOFF.wait_s(failures))
 
 
 def has_namesake(members: Iterable[str], name: str, member_id: str) -> bool:
     """Say whether another has a name: Kafka makes a member's id of it, and of 36 characters more.
 
-    Of who that is the group tells nothing: it keeps the client and host of whoever came first.
+    Of one without a name it takes the client id, which looks like no name: see `join`. Of who that
+    is the group tells nothing: it keeps the client and host of whoever came first.
     """
     return any(other != member_id and other[:-36] == f"{name}-" for other in members)
 
