@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from libs.degradation.obedience import Applied
 from libs.runtime.supervisor import RestartIntensityError
 from services.ingestor.control import Control, Intake
 from services.ingestor.delivering import deliverer
+from services.ingestor.publishing import bookkeeping
 from services.ingestor.publishing.book import Page, Pages, SymbolPage, read_book, write_book
 from services.ingestor.publishing.bookkeeping import Bookkeeping
 from services.ingestor.publishing.messages import Ended
@@ -200,6 +202,34 @@ async def test_a_book_that_a_disk_did_not_take_is_written_later(tmp_path: Path) 
     folder.mkdir()
     await book.write_due(0)
     assert read_book(folder) == {"BTCUSDT": SymbolPage(6)}
+    book.close()
+
+
+async def test_a_disk_that_hangs_holds_up_one_beginning_and_not_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has come back they are written before their trades go on, as ever."""
+    let_go, writes = threading.Event(), 0
+
+    def hanging_write(folder: Path, page: Page) -> None:
+        nonlocal writes
+        writes += 1
+        let_go.wait(60)
+        write_book(folder, page)
+
+    monkeypatch.setattr(bookkeeping, "write_book", hanging_write)
+    monkeypatch.setattr(bookkeeping, "HANGS_AFTER_S", 0.01)
+    states = [SymbolSequence(), SymbolSequence()]
+    book = Bookkeeping(table("BTCUSDT", "ETHUSDT"), states, tmp_path)
+    states[0].step(7, 1, 1, connection=1)
+    await book.write_beginnings(0)
+    states[1].step(70, 1, 1, connection=1)
+    monkeypatch.setattr(bookkeeping, "HANGS_AFTER_S", 3_600)
+    await book.write_beginnings(0)
+    assert writes <= 1
+    let_go.set()
+    await book.write_due(0)
+    assert read_book(tmp_path) == {"BTCUSDT": SymbolPage(6), "ETHUSDT": SymbolPage(69)}
     book.close()
 
 

@@ -17,6 +17,8 @@ from services.ingestor.spool.entries import IdRun
 
 log = structlog.get_logger()
 
+HANGS_AFTER_S = 5.0
+
 
 class Bookkeeping:
     """Makes pages of the publisher's sequence state, and writes those that count."""
@@ -30,6 +32,7 @@ class Bookkeeping:
         self._book: Page = {}
         self._owed = False
         self._failing = False
+        self._hangs = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="book")
         self._writing = asyncio.Lock()
 
@@ -64,6 +67,18 @@ class Bookkeeping:
                 # One thread: what a cancelled caller left to be written is written before.
                 loop = asyncio.get_running_loop()
                 self._owed = not await loop.run_in_executor(self._thread, self._write, book)
+                self._hangs = False
+
+    async def write_beginnings(self, done: int) -> None:
+        """Write the book before first trades go on. A disk that hangs holds up one burst alone."""
+        if self._hangs:
+            return
+        try:
+            async with asyncio.timeout(HANGS_AFTER_S):
+                await self.write_due(done)
+        except TimeoutError:
+            self._hangs = True
+            log.warning("book_hangs", folder=str(self._folder))
 
     def _write(self, book: Page) -> bool:
         try:

@@ -51,7 +51,6 @@ log = structlog.get_logger()
 MAILBOX_BURSTS = 8
 SAY_REJECTED_EVERY_S = 5.0
 BOOK_EVERY_S = 1.0
-BOOK_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +216,7 @@ class Publisher(Actor):
         if checked is None:
             return
         if checked.begins:
-            # A disk that hangs is not to hold trades up.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BOOK_TIMEOUT_S):
-                    await self._write_book()
+            await self._book.write_beginnings(self._done)
         span.set_attribute("k2.trades", len(checked.trades))
         records = self._encode(checked)
         if records and span.is_recording():
@@ -246,7 +242,12 @@ class Publisher(Actor):
             await self._write_book()
 
     async def _write_book(self) -> None:
-        await self._book.write_due(self._backlog.accepted - self._outstanding())
+        await self._book.write_due(self._done)
+
+    @property
+    def _done(self) -> int:
+        """How many records Kafka has."""
+        return self._backlog.accepted - self._outstanding()
 
     def _count(self, received: Received, verdict: Verdict) -> None:
         if len(received.trades):
