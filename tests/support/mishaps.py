@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -98,12 +98,21 @@ async def a_writer_killed_at_a_point(stack: Stack, random: Random) -> str:
                 lambda: next(folder.glob(f"{point}.*.reached"), None), REACHED_WITHIN_S
             )
             if found is not None:
-                pid = int(found.name.split(".")[-2])
-                next(writer for writer in stack.writers if writer.pid == pid).kill()
+                kill_writer(stack, int(found.name.split(".")[-2]))
                 return point
     finally:
         disarm(folder, point)
     return ""
+
+
+def kill_writer(stack: Stack, pid: int) -> None:
+    """Kill one of ours, or the guest, who may be gone by now."""
+    ours = [writer for writer in stack.writers if writer.pid == pid]
+    for writer in ours:
+        writer.kill()
+    if not ours:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def a_writer_asleep(stack: Stack, random: Random) -> str:
