@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from structlog.testing import capture_logs
@@ -257,6 +257,27 @@ async def test_a_look_that_is_refused_is_not_repeated_and_says_why() -> None:
         await world.healer._look_up(quiet)
     assert world.healer._next_quiet() is None
     assert "K2_INGESTOR_API_KEY" in said[0]["error"]
+
+
+async def test_a_look_heals_from_the_exchanges_first_trade_on() -> None:
+    """Of a symbol whose beginning alone is known: no trade stands before it."""
+    world = World(Api(*range(5)))
+    world.state.resume(-1, (), now_us=0)
+    world.state.opened(1, now_s=0)
+    async with world.healing():
+        await eventually(lambda: world.brought == list(range(5)))
+
+
+async def test_a_look_that_any_symbol_were_refused_is_tried_with_one() -> None:
+    """A thousand would cost their weight, and say it a thousand times."""
+    world = World(Api(script=(read(401, {}, b'{"code":-2015,"msg":"no key"}'),)))
+    world.state.run(1, 40, 0, connection=1)
+    world.state.opened(2, now_s=0)
+    (quiet,) = world.quiet()
+    other = replace(quiet, code=1, symbol="ETHUSDT")
+    world.healer._quiet = lambda: [quiet, other]
+    await world.healer._look_up(quiet)
+    assert world.healer._next_quiet() is None
 
 
 async def test_an_exchange_that_counts_anew_makes_no_gap_of_a_quiet_symbol() -> None:

@@ -140,10 +140,12 @@ class Healer(Actor):
     async def _look_up(self, quiet: QuietSymbol) -> None:
         """Ask whether a symbol traded while nobody listened; where it did, that is a gap.
 
-        An exchange that does not list the newest trade known has forgotten it, or counts anew.
+        An exchange that lists neither the newest trade known nor the next has forgotten it, or
+        counts anew.
         """
+        after = quiet.unheard.after
         try:
-            answer = await self._request(quiet.symbol, quiet.unheard.after, MOST_ROWS)
+            answer = await self._request(quiet.symbol, max(after, 0), MOST_ROWS)
         except UnavailableError as error:
             self._look_up_later(quiet, error.message)
             return
@@ -155,9 +157,11 @@ class Healer(Actor):
         self._looked_up[quiet.code] = quiet.unheard
         if answer.status != 200:
             log.warning(NOT_LOOKED_UP, symbol=quiet.symbol, error=answer.problem)
+        if answer.for_any:
+            self._looked_up |= {other.code: other.unheard for other in self._quiet()}
         ids = [trade.id for trade in answer.trades]
-        if len(ids) > 1 and ids[0] == quiet.unheard.after:
-            await self._tell(Listed(quiet.code, ids[0], ids[-1]))
+        if ids and ids[0] in (after, after + 1) and ids[-1] > after:
+            await self._tell(Listed(quiet.code, after, ids[-1]))
 
     def _look_up_later(self, quiet: QuietSymbol, because: str) -> None:
         log.warning(NOT_LOOKED_UP, symbol=quiet.symbol, error=because)

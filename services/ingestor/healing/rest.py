@@ -19,7 +19,7 @@ MOST_ANSWER_BYTES = 4 * 1024 * 1024
 USED_WEIGHT = "X-MBX-USED-WEIGHT-1M"
 MOST_TEXT = 200
 # Binance: "the WAF Limit has been violated"; without a time to wait for.
-FIREWALL = 403
+NOT_FOUND, FIREWALL = 404, 403
 KEY_WANTED = (-2014, -2015)
 
 
@@ -44,7 +44,8 @@ _decode_trades = msgspec.json.Decoder(list[RestTrade]).decode
 class Answer:
     """Status 200 brings trades, by rising id; `problem` says why another one does not.
 
-    `for_all` where it says of this address that it must not ask for anything now.
+    `for_all` where it says of this address that it must not ask for anything now, `for_any` where
+    any symbol were refused as this one: the key, or the URL.
     """
 
     status: int
@@ -53,6 +54,7 @@ class Answer:
     retry_after_s: float | None = None
     problem: str = ""
     for_all: bool = False
+    for_any: bool = False
 
 
 class TradesApi:
@@ -97,7 +99,8 @@ def read(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
     used, after = _number(headers.get(USED_WEIGHT)), _number(headers.get("Retry-After"))
     if status != 200:
         problem = _problem(status, body)
-        return Answer(status, (), used, after, problem, _for_all(status, body))
+        for_any = status == NOT_FOUND or _wants_key(status, body)
+        return Answer(status, (), used, after, problem, _for_all(status, body), for_any)
     trades = sorted(_decode_trades(body), key=lambda trade: trade.id)
     return Answer(status, tuple(trades), used)
 
@@ -126,6 +129,10 @@ def _for_all(status: int, body: bytes) -> bool:
     return status in (418, 429) or (status == FIREWALL and _said(body).code not in KEY_WANTED)
 
 
+def _wants_key(status: int, body: bytes) -> bool:
+    return status in (401, FIREWALL) or _said(body).code in KEY_WANTED
+
+
 def _said(body: bytes) -> _Problem:
     try:
         return msgspec.json.decode(body, type=_Problem)
@@ -138,9 +145,9 @@ def _problem(status: int, body: bytes) -> str:
     text = f"{status} {said.code or ''} {said.msg[:MOST_TEXT]}".strip()
     if _for_all(status, body) and status == FIREWALL:
         return f"{text}: the exchange's firewall refuses this address"
-    if status in (401, 403) or said.code in KEY_WANTED:
+    if _wants_key(status, body):
         return f"{text}: the exchange wants a key, K2_INGESTOR_API_KEY"
-    if status == 404:
+    if status == NOT_FOUND:
         return f"{text}: K2_INGESTOR_REST_URL has no historicalTrades"
     return text
 
