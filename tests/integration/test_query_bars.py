@@ -18,6 +18,7 @@ from services.query.asked import Selection, Times
 from services.query.reading import bars as reading_bars
 from services.query.reading.bars import BarsAsked, newest_bars
 from services.query.reading.engine import Cursor, Engine
+from services.query.reading.folded import folded
 from tests.support.query import FIRST_US, History, history_in, tail_of, trade_rows
 
 SYMBOL = "BTCUSDT"
@@ -76,8 +77,11 @@ def found_bars(bars: pa.Table) -> list[Bar]:
     return list(zip(*(bars[name].to_pylist() for name in names), strict=True))
 
 
-# In memory, by DuckDB because they are many, and because they turn out to be more than expected.
-@pytest.mark.parametrize(("most_rows", "expected"), [(1_000, 900), (100, 900), (100, 50)])
+# In memory; by DuckDB because they are many, turn out to be more than expected, or are too large.
+@pytest.mark.parametrize(
+    ("most_rows", "expected", "large"),
+    [(1_000, 900, False), (100, 900, False), (100, 50, False), (1_000, 900, True)],
+)
 @pytest.mark.parametrize("enriched", [True, False])
 def test_bars_are_plain_arithmetic(
     history: History,
@@ -86,10 +90,12 @@ def test_bars_are_plain_arithmetic(
     enriched: bool,
     most_rows: int,
     expected: int,
+    large: bool,
 ) -> None:
     """Over files and tail, with ties in time, whether the notional was stored or skipped."""
     monkeypatch.setattr(reading_bars, "MOST_FOLDED_ROWS", most_rows)
     monkeypatch.setattr(reading_bars, "expected_rows", lambda *_: expected)
+    monkeypatch.setattr(reading_bars, "folded", lambda *asked: None if large else folded(*asked))
     random = np.random.default_rng(5)
     times = FIRST_US + np.sort(random.integers(0, 600, 900)) * 1_000_000
     old = trade_rows(SYMBOL, range(500), times_us=times[:500], enriched=enriched)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import duckdb
@@ -79,9 +80,9 @@ def band_bars(
     inside = files_in(files, listing.wanted.times)
     alone = of_one_partition(state, listing, inside)
     if alone and expected_rows(state, listing, inside) <= MOST_FOLDED_ROWS:
-        bars = folded_bars(state, listing, inside, asked, reader)
-        if bars is not None:
-            return bars
+        rows = few_rows(state, listing, inside, reader)
+        if rows is not None:
+            return bars_in_memory(rows, asked, reader)
     return summed_bars(state, listing, inside, asked, reader, PLACE if alone else ANY_PLACE)
 
 
@@ -97,18 +98,24 @@ def expected_rows(state: State, listing: Listing, files: Sequence[FileEntry]) ->
     return in_files + sum(source.rows for source in tail_sources(state, listing))
 
 
-def folded_bars(
-    state: State, listing: Listing, files: Sequence[FileEntry], asked: BarsAsked, reader: Reader
+def few_rows(
+    state: State, listing: Listing, files: Sequence[FileEntry], reader: Reader
 ) -> pa.Table | None:
-    """Fold rows in memory, in a seventh of the time DuckDB sums them in; None where it cannot."""
+    """Read the rows themselves; None where they turn out to be too many."""
     source, tables = union(state, listing, files, FOLDED)
     if not source:
         return NO_BARS
     limit = f"SELECT * FROM ({source}) LIMIT {MOST_FOLDED_ROWS + 1}"  # noqa: S608
     rows = reader.read(limit, tables)
+    return rows if rows.num_rows <= MOST_FOLDED_ROWS else None
+
+
+def bars_in_memory(rows: pa.Table, asked: BarsAsked, reader: Reader) -> pa.Table:
+    """Fold rows, in a seventh of the time DuckDB sums them in; it has those of larger numbers."""
     if not rows.num_rows:
         return NO_BARS
-    return folded(rows, asked.interval_us) if rows.num_rows <= MOST_FOLDED_ROWS else None
+    bars = folded(rows, asked.interval_us)
+    return filled_bars(rows, asked, reader, PLACE) if bars is None else bars
 
 
 def summed_bars(
@@ -123,14 +130,25 @@ def summed_bars(
     source, tables = union(state, listing, files, stored_columns(listing.columns))
     if not source:
         return NO_BARS
-    try:
+    with summable():
         bars = reader.read(bars_sql(source, asked.interval_us, place), tables)
-        if not any(bars["without_notional"].to_pylist()):
-            return bars
-        filled = with_notional(reader.read(source, tables))
-        return reader.read(
-            bars_sql(f"FROM {TAIL_NAME}", asked.interval_us, place), {TAIL_NAME: filled}
-        )
+    if not any(bars["without_notional"].to_pylist()):
+        return bars
+    return filled_bars(reader.read(source, tables), asked, reader, place)
+
+
+def filled_bars(rows: pa.Table, asked: BarsAsked, reader: Reader, place: str) -> pa.Table:
+    """Have DuckDB sum up rows that lie in memory, of which some have no notional yet."""
+    tables = {TAIL_NAME: with_notional(rows)}
+    with summable():
+        return reader.read(bars_sql(f"FROM {TAIL_NAME}", asked.interval_us, place), tables)
+
+
+@contextmanager
+def summable() -> Iterator[None]:
+    """Name what was asked for where DuckDB cannot sum it up. Raises InvalidError."""
+    try:
+        yield
     except duckdb.OutOfRangeException as error:
         raise InvalidError(
             "a bar's sums need more than 38 digits: ask for a shorter interval", field="interval"
