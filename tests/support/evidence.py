@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from aiokafka import ConsumerRecord
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from libs.kafka.admin import end_offsets
 from libs.kafka.dead_letters import read
 from libs.kafka.topics import dead_letter_topic
 from libs.lake.commits.seam import (
-    COMMIT_ID_KEY,
     EMPTY_SEAM,
     MissingSeamError,
     TopicPartition,
@@ -159,8 +159,13 @@ def snapshots_of(table: Table) -> Iterator[SnapshotSeen]:
         if snapshot := table.metadata.snapshot_by_id(entry.snapshot_id):
             with suppress(MissingSeamError):
                 seam = seam_at(table.metadata, snapshot)
-            foreign = snapshot.summary is None or snapshot.summary.get(COMMIT_ID_KEY) is None
-            yield SnapshotSeen(entry.snapshot_id, entry.timestamp_ms, seam, foreign)
+            yield SnapshotSeen(entry.snapshot_id, entry.timestamp_ms, seam, is_foreign(snapshot))
+
+
+def is_foreign(snapshot: Snapshot) -> bool:
+    """Say whether K2 said nothing at all of a snapshot."""
+    said = snapshot.summary.additional_properties if snapshot.summary else {}
+    return not any(key.startswith("k2.") for key in said)
 
 
 def referenced(table: Table) -> set[str]:

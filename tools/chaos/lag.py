@@ -28,6 +28,9 @@ TIMES_TRIGGER = 2.0
 SHARE_OF_NEXT = 0.95
 # Nothing is above the last one, and the writers decode while a burst is sent.
 SURGE_TIMES_TRIGGER = 4.0
+# But for a large trigger, for all of it lies in memory: then the writers may have to stand still.
+MOST_TO_SPARE = 4_000_000
+LEAST_TIMES_TRIGGER = 1.5
 SURGE_TIMEOUT_S = 90.0
 # Half of what the group waits for a member that says nothing.
 LONGEST_STILL_S = 5.0
@@ -134,7 +137,8 @@ def aim(ground: Ground, level: Level) -> int:
     """Return how far behind shows a level and not yet the next one."""
     trigger = ground.setting.scale.trigger(level)
     if level is Level.CIRCUIT_BREAK:
-        return round(trigger * SURGE_TIMES_TRIGGER)
+        spare = min(trigger * SURGE_TIMES_TRIGGER, MOST_TO_SPARE)
+        return round(max(spare, trigger * LEAST_TIMES_TRIGGER))
     following = ground.setting.scale.trigger(Level(level + 1))
     return round(min(trigger * TIMES_TRIGGER, following * SHARE_OF_NEXT))
 

@@ -171,9 +171,10 @@ async def by_what_is_never_freed(ground: Ground, ballast: Ballast) -> None:
             raise UnavailableError(f"{WRITER} was not started anew in {RESTART_TIMEOUT_S:g} s")
         # It may end meanwhile: that is what is waited for.
         with suppress(UnavailableError):
-            held_mib = await topped_up(
-                ground, ballast, Level.CIRCUIT_BREAK, held_mib, kept_by=door.pid
-            )
+            if writer_of(ground).pid == door.pid:
+                held_mib = await topped_up(
+                    ground, ballast, Level.CIRCUIT_BREAK, held_mib, kept_by=door.pid
+                )
         await asyncio.sleep(POLL_S)
     took_s = time.monotonic() - began_s
     pid = writer_of(ground).pid

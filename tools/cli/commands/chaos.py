@@ -98,6 +98,8 @@ def lag(
 
     It fails unless each class below critical was really put off, and written afterwards.
 
+    Writers that take all this machine can send stand still for the last of it, and the run says so.
+
     k2 chaos lag --scale 0.05 --cooldown 2
     """
     scaled = replace(SCENARIOS["lag"].scale, lag=scale, cooldown_s=cooldown)

@@ -143,13 +143,15 @@ def resume(
     """Read on where a burst of unreadable records holds partitions; those become dead letters.
 
     `k2 status` shows what is held, and why. It resumes by itself where the records read again.
+
+    A record batch that is none has no records to set aside: it is only tried at once.
     """
     if partition is not None and not topic:
         raise InvalidError("say of which topic: --topic", field="topic")
     resumed = asyncio.run(_resume(topic, partition))
     console = Console(highlight=False)
     for name, number in resumed:
-        console.print(f"{name} partition {number} reads on", soft_wrap=True)
+        console.print(f"{name} partition {number} is read again", soft_wrap=True)
     if not resumed:
         console.print("nothing is held")
 

@@ -84,7 +84,8 @@ class DeadLetterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumePartitions(self, request, context):
-        """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on.
+        """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on. A
+        record batch that is none has no records to dead-letter: it is tried at once, and held again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class DeadLetterServiceStub:
     ReplayDeadLetters: _grpc.UnaryUnaryMultiCallable[_dead_letters_pb2.ReplayDeadLettersRequest, _dead_letters_pb2.ReplayDeadLettersResponse]
     """Send records to their topic once more, as they came; the cause is mended by then."""
     ResumePartitions: _grpc.UnaryUnaryMultiCallable[_dead_letters_pb2.ResumePartitionsRequest, _dead_letters_pb2.ResumePartitionsResponse]
-    """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on."""
+    """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on. A
+    record batch that is none has no records to dead-letter: it is tried at once, and held again.
+    """
 
 @_typing.type_check_only
 class DeadLetterServiceAsyncStub(DeadLetterServiceStub):
@@ -56,7 +58,9 @@ class DeadLetterServiceAsyncStub(DeadLetterServiceStub):
     ReplayDeadLetters: _aio.UnaryUnaryMultiCallable[_dead_letters_pb2.ReplayDeadLettersRequest, _dead_letters_pb2.ReplayDeadLettersResponse]  # type: ignore[assignment]
     """Send records to their topic once more, as they came; the cause is mended by then."""
     ResumePartitions: _aio.UnaryUnaryMultiCallable[_dead_letters_pb2.ResumePartitionsRequest, _dead_letters_pb2.ResumePartitionsResponse]  # type: ignore[assignment]
-    """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on."""
+    """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on. A
+    record batch that is none has no records to dead-letter: it is tried at once, and held again.
+    """
 
 class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Asks Kafka, and so answers of every writer's dead letters; ResumePartitions alone is for the
@@ -92,6 +96,8 @@ class DeadLetterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _dead_letters_pb2.ResumePartitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dead_letters_pb2.ResumePartitionsResponse, _abc.Awaitable[_dead_letters_pb2.ResumePartitionsResponse]]:
-        """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on."""
+        """Accept what is held: dead-letter what cannot be read up to the end of the log, and go on. A
+        record batch that is none has no records to dead-letter: it is tried at once, and held again.
+        """
 
 def add_DeadLetterServiceServicer_to_server(servicer: DeadLetterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -56,7 +56,9 @@ class PartitionStatus(_message.Message):
     """End of the log, when last looked."""
     paused: _builtins.bool
     held_because: _builtins.str
-    """Why it is held, where a burst of its records cannot be read; it is tried again now and then."""
+    """Why it is held, where a burst of its records or a whole record batch cannot be read; it is tried
+    again now and then.
+    """
     @_builtins.property
     def held_since(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
