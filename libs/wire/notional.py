@@ -10,9 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from libs.market.trade import DECIMALS
+from libs.wire.decimal_words import UInt64s, decimals_of, words_of
 from libs.wire.schema import NOTIONAL
-
-UInt64s = npt.NDArray[np.uint64]
 
 _MILLION = np.uint64(10 ** (DECIMALS // 2))
 _ONE = np.uint64(10**DECIMALS)
@@ -40,7 +39,7 @@ def notional(price: pa.Array, quantity: pa.Array) -> pa.Array:
     """
     if price.null_count or quantity.null_count or not len(price):
         return _notional_wide(price, quantity)
-    prices, quantities = _words(price), _words(quantity)
+    prices, quantities = words_of(price), words_of(quantity)
     narrow = _fits(prices, quantities)
     product = _notional_narrow(prices[:, 0], quantities[:, 0])
     if narrow.all():
@@ -48,13 +47,6 @@ def notional(price: pa.Array, quantity: pa.Array) -> pa.Array:
     wide = pa.array(~narrow)
     replacements = _notional_wide(price.filter(wide), quantity.filter(wide))
     return pc.replace_with_mask(product, wide, replacements)
-
-
-def _words(numbers: pa.Array) -> UInt64s:
-    """View a decimal128 array as (low, high) 64-bit words."""
-    buffer = numbers.buffers()[1]
-    words = np.frombuffer(buffer, np.uint64).reshape(-1, 2)
-    return words[numbers.offset : numbers.offset + len(numbers)]
 
 
 def _fits(prices: UInt64s, quantities: UInt64s) -> npt.NDArray[np.bool_]:
@@ -78,7 +70,7 @@ def _notional_narrow(price: UInt64s, quantity: UInt64s) -> pa.Array:
     whole += (rest > _HALF) | ((rest == _HALF) & ((whole & np.uint64(1)) == 1))
     words = np.zeros((len(price), 2), np.uint64)
     words[:, 0] = whole
-    return pa.Array.from_buffers(NOTIONAL, len(price), [None, pa.py_buffer(words)])
+    return decimals_of(words, NOTIONAL)
 
 
 def _notional_wide(price: pa.Array, quantity: pa.Array) -> pa.Array:

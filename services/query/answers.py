@@ -15,6 +15,7 @@ from k2.query.v1 import query_pb2
 
 from libs.market.trade import DECIMALS
 from libs.rpc.times import timestamp
+from libs.wire.decimal_words import words_of
 from libs.wire.notional import notional
 from libs.wire.schema import TIMESTAMP
 from services.query.asked import ANSWER_COLUMNS, MESSAGE_ID
@@ -100,8 +101,7 @@ def small_units(numbers: pa.Array) -> npt.NDArray[np.int64] | None:
     """Return decimals in units of 10^-12; None where one is null, negative or past 64 bits."""
     if numbers.null_count:
         return None
-    words = np.frombuffer(numbers.buffers()[1], np.int64).reshape(-1, 2)
-    words = words[numbers.offset : numbers.offset + len(numbers)]
+    words = words_of(numbers).view(np.int64)
     fit = not words[:, 1].any() and bool((words[:, 0] >= 0).all())
     return words[:, 0] if fit else None
 

@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from libs.wire.decimal_words import UInt64s, decimals_of, words_of
 from libs.wire.schema import NOTIONAL, NUMBER
 from services.query.answers import full_notional
 from services.query.reading.rows import ints, whole
 
 Int64s = npt.NDArray[np.int64]
-UInt64s = npt.NDArray[np.uint64]
 
 _HALF_WORD = np.uint64(2**32 - 1)
 _HALF_BITS = np.uint64(32)
@@ -26,9 +26,9 @@ def folded(rows: pa.Table, interval_us: int) -> pa.Table | None:
     of the numbers add up to 38 digits at most.
     """
     rows = in_order(rows)
-    prices = words_of(whole(rows["price"]))
-    quantities = words_of(whole(rows["quantity"]))
-    notionals = words_of(whole(full_notional(rows)))
+    prices = small_words(whole(rows["price"]))
+    quantities = small_words(whole(rows["quantity"]))
+    notionals = small_words(whole(full_notional(rows)))
     if prices is None or quantities is None or notionals is None or past_63_bits(prices):
         return None
     intervals = ints(rows, "timestamp") // interval_us
@@ -56,12 +56,11 @@ def in_order(rows: pa.Table) -> pa.Table:
     return rows if ordered else rows.take(pa.array(order))
 
 
-def words_of(numbers: pa.Array) -> UInt64s | None:
+def small_words(numbers: pa.Array) -> UInt64s | None:
     """View decimals as (low, high) words; None where one is null, negative or past 104 bits."""
     if numbers.null_count:
         return None
-    words = np.frombuffer(numbers.buffers()[1], np.uint64).reshape(-1, 2)
-    words = words[numbers.offset : numbers.offset + len(numbers)]
+    words = words_of(numbers)
     return words if bool((words[:, 1] < _MOST_HIGH).all()) else None
 
 
@@ -82,5 +81,4 @@ def sums(words: UInt64s, starts: Int64s) -> pa.Array:
 
 
 def decimals(low: UInt64s, high: UInt64s, kind: pa.DataType) -> pa.Array:
-    words = np.stack([low, high], axis=1)
-    return pa.Array.from_buffers(kind, len(low), [None, pa.py_buffer(words)])
+    return decimals_of(np.stack([low, high], axis=1), kind)
