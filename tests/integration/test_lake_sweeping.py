@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update import SetSnapshotRefUpdate
 
 from libs.lake.commits.seam import MissingSeamError
+from libs.lake.ledger import store
 from libs.lake.ledger.store import ledger_folder
 from libs.lake.maintenance.content import content_of
 from libs.lake.maintenance.expiry import LONGEST_ASLEEP_US
@@ -74,6 +77,43 @@ def test_a_note_of_a_commit_that_did_not_land_deletes_nothing(kept: Kept) -> Non
     assert used <= kept.files()
     assert kept.maintenance.waiting() == (0, 0)
     assert kept.content.rows == 120
+
+
+@pytest.mark.parametrize("size", [0, 200])
+def test_a_torn_note_stops_nothing(kept: Kept, size: int) -> None:
+    """Who left it was killed, or had no room: the others count; it goes when it is a day old."""
+    kept.append(commits=6)
+    kept.compact()
+    kept.append(commits=6)
+    metadata = kept.table.metadata
+    folder = ledger_folder(kept.history.lake.warehouse, metadata)
+    note = note_of(metadata, [metadata.snapshots[0].snapshot_id], now_us=kept.clock.now_us())
+    torn = Path(leave_note(kept.table.io, folder, note).removeprefix("file://"))
+    os.truncate(torn, size)
+    kept.maintenance.forget()
+    assert kept.maintenance.orphans().files == ()
+    assert kept.sweep() == 0
+    kept.clock.advance(SOON.file_grace_s + 1)
+    assert kept.sweep() > 20
+    assert torn.exists()
+    kept.clock.advance(LONGEST_ASLEEP_US / 1e6)
+    kept.sweep()
+    assert not torn.exists()
+    assert kept.content == content_of(trade_rows(SYMBOL, range(480)))
+
+
+def test_what_cannot_be_written_leaves_no_part(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk often says so only when all of it is to be there."""
+
+    def full(_: object) -> None:
+        raise OSError(ENOSPC, "no space left on device")
+
+    kept.append()
+    before = kept.files()
+    monkeypatch.setattr(store, "make_durable", full)
+    with pytest.raises(OSError, match="no space"):
+        store.put(kept.table.io, f"file://{kept.history.warehouse}/_k2/a.json", b"{}")
+    assert kept.files() == before
 
 
 def test_tagged_snapshots_keep_their_files(kept: Kept) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
 from itertools import chain
 
 from pyiceberg.io import FileIO
@@ -155,9 +156,15 @@ def files_of(ledger: Ledger, location: str) -> set[str]:
 
 
 def put(io: FileIO, location: str, text: bytes) -> str:
-    with io.new_output(location).create() as stream:
-        stream.write(text)
-    make_durable([location])
+    """Write a file, on the disk when this returns. Raises OSError; no part of it stays then."""
+    try:
+        with io.new_output(location).create() as stream:
+            stream.write(text)
+        make_durable([location])
+    except OSError:
+        with suppress(OSError):
+            io.delete(location)
+        raise
     return location
 
 

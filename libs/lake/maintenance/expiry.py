@@ -114,8 +114,8 @@ class Expirer:
         now_us = self._clock.now_us()
         for location in locations:
             if location not in self._gone_at_us:
-                named = {gone.snapshot_id for gone in read_note(table.io, location).snapshots}
-                if not named & kept:
+                note = read_note(table.io, location)
+                if note and not {gone.snapshot_id for gone in note.snapshots} & kept:
                     self._gone_at_us[location] = now_us
         self._gone_at_us = {at: us for at, us in self._gone_at_us.items() if at in locations}
 
@@ -129,6 +129,9 @@ class Expirer:
     def _sweep_note(self, location: str) -> Swept:
         table = self._store.load_table(self._table)
         storage, note = Storage(table.io), read_note(table.io, location)
+        if note is None:
+            storage.delete(location)
+            return Swept(0, 0)
         self._reach = self._reach or Reach(table.io)
         doomed = unreachable(table, note, self._reach)
         deleted = 0

@@ -18,7 +18,6 @@ from pyiceberg.table.metadata import TableMetadata
 from libs.lake.commits.seam import LEDGER_KEY, summary_text
 from libs.lake.ledger.store import content, put
 from libs.lake.table.storage import Storage
-from libs.market.errors import CorruptError
 
 PREFIX = "forgotten-"
 
@@ -76,9 +75,12 @@ def notes(storage: Storage, folder: str) -> list[tuple[int, str]]:
     return sorted(found)
 
 
-def read_note(io: FileIO, location: str) -> Note:
-    """Raises: CorruptError, MissingLedgerError (it is gone), UnavailableError."""
+def read_note(io: FileIO, location: str) -> Note | None:
+    """Return a note; None where it is torn, for who left it has not committed yet, or never will.
+
+    Raises: MissingLedgerError (it is gone), UnavailableError.
+    """
     try:
         return msgspec.json.decode(content(io, location), type=Note)
-    except msgspec.DecodeError as error:
-        raise CorruptError(f"the note {location} is damaged: {error}", file=location) from error
+    except msgspec.DecodeError:
+        return None

@@ -116,7 +116,7 @@ def referred_to(table: Table, folder: str) -> set[str]:
     for location in {snapshot.ledger for snapshot in kept_snapshots(table)} - {""}:
         found |= files_of(read(table.io, location), location)
     for _, location in notes(Storage(table.io), folder):
-        note = read_note(table.io, location)
-        found.update(reach.of(note.snapshots, lenient=True).deepest_first())
-        found.update(note.metadata_files)
+        if note := read_note(table.io, location):
+            found.update(reach.of(note.snapshots, lenient=True).deepest_first())
+            found.update(note.metadata_files)
     return found
