@@ -20,6 +20,8 @@ from libs.lake.maintenance.orphans import referred_to
 from libs.lake.maintenance.rewriter import Rewriter
 from libs.lake.table.tables import TRADES
 from libs.market.errors import CorruptError
+from tests.support import foreign
+from tests.support.evidence import snapshots_of
 from tests.support.maintenance import SOON, SYMBOL, Kept, kept_in, rewritten
 from tests.support.query import trade_rows
 
@@ -194,3 +196,16 @@ def test_after_a_foreign_append_nothing_is_touched(kept: Kept) -> None:
         kept.jobs()
     with pytest.raises(MissingSeamError):
         Rewriter(kept.history.lake, TRADES).commit(rewrite)
+
+
+def test_the_clock_of_another_tool_leaves_ours_in_order(kept: Kept) -> None:
+    """Ours was an hour ahead, and is no more; theirs came between, and is forgotten some time."""
+    kept.clock.advance(3_600)
+    kept.append(commits=2)
+    foreign.rewrite(kept.table)
+    kept.clock.advance(-3_600)
+    kept.append(commits=4)
+    kept.compact()
+    ours = [seen.timestamp_ms for seen in snapshots_of(kept.table) if not seen.foreign]
+    assert len(ours) >= 3
+    assert ours == sorted(set(ours))

@@ -244,7 +244,7 @@ def test_snapshot_time_never_goes_back(store: MemoryStore) -> None:
     head = head_of(store.metadata)
     later = plan_commit(head, prepared((0, 1, 2)), now_ms=5_000)
     assert isinstance(later, CommitPlan)
-    assert later.timestamp_ms == head.timestamp_ms + 1
+    assert later.timestamp_ms == head.latest_ms + 1
 
 
 def test_foreign_rewrite_inherits_the_seam(store: MemoryStore, committer: Committer) -> None:

@@ -121,7 +121,7 @@ def plan_commit(
     files = tuple(file for file in prepared.files if file.position in valid)
     if again := repeated(head, files):
         return Overlap(again, head.ledger)
-    return plan_valid(head, prepared, valid, files, max(now_ms, head.timestamp_ms + 1))
+    return plan_valid(head, prepared, valid, files, max(now_ms, head.latest_ms + 1))
 
 
 def plan_valid(

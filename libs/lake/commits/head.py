@@ -46,14 +46,17 @@ class PastCommit:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The table's newest state. `commits` holds ours among all kept ancestors, by commit-id."""
+    """The table's newest state. `commits` holds ours among all kept ancestors, by commit-id.
+
+    `latest_ms` is the latest time in its log of snapshots, which need not be the head's.
+    """
 
     snapshot_id: int | None
     seam: Seam
     cluster_id: str
     totals: Totals
     sequence_number: int
-    timestamp_ms: int
+    latest_ms: int
     commits: Mapping[str, PastCommit]
     ledger: Ledger = EMPTY_LEDGER
 
@@ -74,10 +77,18 @@ def head_of(metadata: TableMetadata, ledger: Ledger = EMPTY_LEDGER) -> Head:
         cluster_id=summary_text(keeper_of_seam(metadata, current), CLUSTER_ID_KEY),
         totals=totals_of(current),
         sequence_number=last_sequence_number(metadata),
-        timestamp_ms=current.timestamp_ms,
+        latest_ms=latest_ms(metadata),
         commits=commits_of(metadata, current),
         ledger=ledger,
     )
+
+
+def latest_ms(metadata: TableMetadata) -> int:
+    """Return the latest time in the log of snapshots, 0 where it is empty.
+
+    PyIceberg goes by its own clock, and may stand behind a time that another's was ahead.
+    """
+    return max((entry.timestamp_ms for entry in metadata.snapshot_log), default=0)
 
 
 def totals_of(snapshot: Snapshot) -> Totals:

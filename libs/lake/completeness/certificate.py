@@ -27,6 +27,10 @@ _WORDS = {
     Why.NOT_IN_THE_LOG: ("range the log no longer has", "ranges the log no longer has"),
     Why.ANOTHER_LOG: ("partition whose log is another one", "partitions whose log is another one"),
     Why.LOG_UNREACHABLE: ("log that is out of reach", "logs that are out of reach"),
+    Why.UNREADABLE_BATCH: (
+        "partition whose log cannot be read on",
+        "partitions whose log cannot be read on",
+    ),
     Why.LOST: ("lost range", "lost ranges"),
     Why.DEAD_LETTER: ("range of dead letters", "ranges of dead letters"),
     Why.SHED: ("shed range", "shed ranges"),

@@ -13,7 +13,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
-from libs.lake.commits.head import Totals, totals_of
+from libs.lake.commits.head import Totals, latest_ms, totals_of
 from libs.lake.commits.prepared import Kind
 from libs.lake.commits.seam import (
     COMMIT_ID_KEY,
@@ -111,7 +111,7 @@ def plan_rewrite(
     return RewritePlan(
         parent_id=head.snapshot_id,
         sequence_number=last_sequence_number(metadata) + 1,
-        timestamp_ms=max(now_ms, head.timestamp_ms + 1),
+        timestamp_ms=max(now_ms, latest_ms(metadata) + 1),
         rewrite=rewrite,
         summary={**counts(totals_of(head), rewrite, removed_bytes), **carried, **own},
     )
