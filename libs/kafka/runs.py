@@ -2,27 +2,26 @@
 
 aiokafka makes a ConsumerRecord of eleven fields for each record, 2.0 µs of the writer's 5.9 µs a
 row; cut from the record batch by numpy the same values cost 0.3 µs. `deliver_runs` changes one
-consumer alone, through its fetcher's inner parts: hence aiokafka's version is held below the next.
+consumer alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, PartitionRecords
+from aiokafka import AIOKafkaConsumer
+from aiokafka.consumer.fetcher import READ_COMMITTED
 from aiokafka.errors import CorruptRecordException, KafkaError
 from aiokafka.record.memory_records import MemoryRecords
 
 from libs.kafka.record_batches import UNREADABLE, Opened, header_of, opened
 from libs.kafka.record_columns import NO_KEYS, Keys
 from libs.kafka.record_starts import Ints
-from libs.market.errors import CorruptError
+from libs.kafka.unreadable import NamedRecords, parsed_by
 
 # Batches are gathered up to so many records and cut together: at 200 records a batch that costs
 # half of cutting each by itself, and what is decoded next costs a fifth less.
@@ -51,30 +50,9 @@ class Run:
     stored_bytes: int = 0
 
 
-class UnreadableBatchError(CorruptError):
-    """A record batch cannot be read as the broker gave it: a broken disk, broker or wire."""
-
-    reason = "UNREADABLE_BATCH"
-
-    def __init__(self, tp: TopicPartition, offset: int, why: Exception) -> None:
-        where = f"offset {offset} of {tp.topic}, partition {tp.partition}"
-        told = f"the record batch at {where} cannot be read ({type(why).__name__}: {why})"
-        super().__init__(f"{told}: look at this broker's disk", topic=tp.topic, offset=offset)
-        self.position = tp
-        self.offset = offset
-
-
 def deliver_runs(consumer: AIOKafkaConsumer) -> None:
     """Have a started consumer's getmany return lists of Run, and count them for max_records."""
-    fetcher = consumer._fetcher  # noqa: SLF001 (see above)
-    receive: FunctionType = Fetcher._proc_fetch_request  # noqa: SLF001
-    parts = receive.__globals__ | {
-        "PartitionRecords": PartitionRuns,
-        "MemoryRecords": FetchedBatches,
-    }
-    fetcher._proc_fetch_request = MethodType(  # noqa: SLF001
-        FunctionType(receive.__code__, parts, receive.__name__), fetcher
-    )
+    parsed_by(consumer, PartitionRecords=PartitionRuns, MemoryRecords=FetchedBatches)
 
 
 class FetchedBatches:
@@ -97,26 +75,10 @@ class FetchedBatches:
         return self._batches.next_batch(), self._data[start : self._at]
 
 
-class PartitionRuns(PartitionRecords):  # type: ignore[misc]
+class PartitionRuns(NamedRecords):
     """Yields Run where its parent yields records; what is skipped is the parent's to say."""
 
-    next_fetch_offset: int
-
-    def _unpack_records(self) -> Iterator[Run]:
-        """Yield runs up to a batch that cannot be read; it is told once it is the next to read.
-
-        Raises:
-            UnreadableBatchError: then getmany has forgotten what it had of any partition, and
-                stands behind it: all are to be sought again.
-        """
-        start = self.next_fetch_offset
-        try:
-            yield from self._readable()
-        except (KafkaError, *UNREADABLE) as error:
-            if self.next_fetch_offset == start:
-                raise UnreadableBatchError(self._tp, start, error) from error
-
-    def _readable(self) -> Iterator[Run]:
+    def _parsed(self) -> Iterator[Run]:
         """Yield what can be read, then raise what the next batch raises, if anything."""
         gathered = _Gathered(self.next_fetch_offset)
         while self._gathers_next(gathered):

@@ -69,7 +69,7 @@ async def build(config: QueryConfig) -> Service:
         keeper,
         level=lambda: agent.applied.memory_level,
         catalog_problem=catalog_problem,
-        log_problem=lambda: reader.problem,
+        log_problem=lambda: reader.problem or reader.aside.problem,
         clock=clock,
     )
     return Service(

@@ -24,7 +24,7 @@ from libs.runtime.actor import MailboxActor
 from services.query.completeness.missing import Partition, Span
 from services.query.completeness.undecoded import Undecoded
 from services.query.freshness import Freshness
-from services.query.offsets import Offsets, offset_at
+from services.query.offsets import Offsets, offset_at, without
 from services.query.state import Board, State
 from services.query.tail.chunk import Chunk, ints
 from services.query.tail.spill import spilled
@@ -72,6 +72,13 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """All partitions whose next record batch is none: to be ready is not to wait for it."""
+
+    partitions: frozenset[Partition]
+
+
+@dataclass(frozen=True, slots=True)
 class Checked:
     """The log was compared with the table: partitions that have another one, if any.
 
@@ -100,7 +107,8 @@ class ReadShed:
 
 
 Growth = Committed | Read | ReadShed
-Change = Growth | Checked | Reached | Target
+Told = Growth | Checked | Reached | Unreadable
+Change = Told | Target
 
 
 class Keeper(MailboxActor[Change]):
@@ -146,11 +154,13 @@ class Keeper(MailboxActor[Change]):
     def release(self) -> None:
         self._worker.shutdown()
 
-    def _after(self, message: Growth | Checked | Reached) -> State:
+    def _after(self, message: Told) -> State:
         if isinstance(message, Checked):
             return after_check(self._board.state, message)
         if isinstance(message, Reached):
             return self._board.state.told(reached=message.reached)
+        if isinstance(message, Unreadable):
+            return self._board.state.reading_all_but(message.partitions)
         return self._bounded(after_growth(self._board.published, message))
 
     def _bounded(self, state: State) -> State:
@@ -163,11 +173,11 @@ class Keeper(MailboxActor[Change]):
         state = self._board.published
         if self._caught_up or state is None or self._target is None:
             return
-        self._caught_up = state.reaches(self._target)
+        self._caught_up = state.reaches(without(self._target, state.unreadable))
         if self._caught_up:
             log.info("tail_caught_up", rows=state.tail.rows, snapshot_id=state.index.snapshot_id)
 
-    def _observe(self, state: State, message: Growth | Checked | Reached) -> None:
+    def _observe(self, state: State, message: Told) -> None:
         observe(state)
         self._count_dropped(state.tail.dropped)
         if isinstance(message, Committed):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 Offsets = Mapping[str, Mapping[int, int]]
@@ -19,6 +19,14 @@ class Bound(NamedTuple):
 def offset_at(offsets: Offsets, topic: str, partition: int) -> int:
     """Return the offset of a partition; one that is not named stands at 0."""
     return offsets.get(topic, {}).get(partition, 0)
+
+
+def without(offsets: Offsets, left_out: Collection[tuple[str, int]]) -> Offsets:
+    """Return the offsets of all other partitions."""
+    return {
+        topic: {p: offset for p, offset in partitions.items() if (topic, p) not in left_out}
+        for topic, partitions in offsets.items()
+    }
 
 
 def each(offsets: Offsets) -> Iterator[Bound]:

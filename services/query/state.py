@@ -15,13 +15,16 @@ from libs.lake.files.index import SnapshotIndex
 from libs.lake.ledger.ledger import EMPTY_LEDGER, Ledger
 from libs.market.errors import UnavailableError
 from services.query.completeness.missing import (
+    ANOTHER_LOG,
+    LOG_UNREACHABLE,
+    UNREADABLE_BATCH,
     MissingRange,
     Partition,
     missing,
     unread,
 )
 from services.query.completeness.undecoded import Undecoded, waiting, with_more
-from services.query.offsets import Offsets, ahead, distance, furthest
+from services.query.offsets import Offsets, ahead, distance, each, furthest
 from services.query.tail.tail import EMPTY_TAIL, Tail, committed
 
 
@@ -40,6 +43,8 @@ class State:
     table: Table | None = None
     # Partitions whose log is not the table's own: nothing more is read of them.
     refused: frozenset[Partition] = frozenset()
+    # Partitions whose next record batch cannot be read.
+    unreadable: frozenset[Partition] = frozenset()
     # False while Kafka does not tell the end of the log: then there may be rows we know nothing of.
     log_is_reached: bool = True
     # What of the log between the seam and `high` is not here.
@@ -54,15 +59,12 @@ class State:
         tail: Tail,
         log_ends: Offsets,
         table: Table | None = None,
-        refused: frozenset[Partition] = frozenset(),
         *,
-        reached: bool = True,
         before: Ledger = EMPTY_LEDGER,
     ) -> State:
         left = committed(tail, index.seam, index.ledger, before)
         high = furthest(index.seam, left.high)
-        state = cls(index, left, high, log_ends, table=table, refused=refused)
-        return state.told(reached=reached)
+        return cls(index, left, high, log_ends, table=table).told(reached=True)
 
     @classmethod
     def at_snapshot(cls, index: SnapshotIndex, log_ends: Offsets) -> State:
@@ -71,15 +73,9 @@ class State:
 
     def committed(self, index: SnapshotIndex, table: Table | None) -> State:
         """Return the state of a new head: what it has of the tail leaves the tail."""
-        return State.of(
-            index,
-            self.tail,
-            self.log_ends,
-            table,
-            self.refused,
-            reached=self.log_is_reached,
-            before=self.index.ledger,
-        ).knowing(self.undecoded)
+        state = State.of(index, self.tail, self.log_ends, table, before=self.index.ledger)
+        same_log = replace(state, refused=self.refused, unreadable=self.unreadable)
+        return same_log.told(reached=self.log_is_reached).knowing(self.undecoded)
 
     def knowing(self, undecoded: Undecoded) -> State:
         """Return the state with records that are no rows, those that no commit has settled."""
@@ -96,9 +92,13 @@ class State:
 
     def told(self, *, reached: bool) -> State:
         """Return the state with or without an end of the log that Kafka tells."""
-        absent = missing(self.seam, self.high, self.tail.covered, self.refused)
-        if not reached:
-            absent += unread(self.high)
+        unreached = () if reached else [(bound.topic, bound.partition) for bound in each(self.high)]
+        absent = (
+            *unread(self.high, self.refused, ANOTHER_LOG),
+            *unread(self.high, self.unreadable, UNREADABLE_BATCH),
+            *missing(self.seam, self.high, self.tail.covered),
+            *unread(self.high, unreached, LOG_UNREACHABLE),
+        )
         return replace(
             self,
             absent=absent,
@@ -109,6 +109,10 @@ class State:
     def refusing(self, refused: frozenset[Partition], tail: Tail) -> State:
         """Return the state with partitions whose log is another one, and what is left to them."""
         return replace(self, refused=refused).grown(tail, self.log_ends)
+
+    def reading_all_but(self, unreadable: frozenset[Partition]) -> State:
+        """Return the state with the partitions that the tail cannot read on."""
+        return replace(self, unreadable=unreadable).told(reached=self.log_is_reached)
 
     @property
     def seam(self) -> Offsets:
@@ -131,6 +135,7 @@ class State:
             log_is_known=True,
             log_is_reached=True,
             refused=frozenset(),
+            unreadable=frozenset(),
         )
 
     def reaches(self, offsets: Offsets) -> bool:

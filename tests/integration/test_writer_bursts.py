@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -14,6 +12,7 @@ from libs.kafka.client import start_admin, stop_client
 from libs.kafka.send import send_values
 from libs.kafka.topics import dead_letter_topic
 from libs.rpc import client
+from tests.support.damage import segment_of, turned_over
 from tests.support.polling import eventually
 from tests.support.processes import Process
 from tests.support.writer import SYMBOLS, Writing, counted, rows_in, status
@@ -112,7 +111,7 @@ async def test_a_batch_that_a_broker_breaks_holds_its_partition_until_it_is_mend
 ) -> None:
     """The broker gives what its disk has: no restart, nothing passed by, and all rows at last."""
     await writing.produce(producer, 1_000)
-    (segment,) = tmp_path_factory.getbasetemp().glob(f"**/{writing.topic}-3/{'0' * 20}.log")
+    segment = segment_of(tmp_path_factory, writing.topic, 3)
     begins = segment.stat().st_size
     await writing.produce(producer, 500)
     turned_over(segment, begins + 100)
@@ -135,15 +134,6 @@ async def test_a_batch_that_a_broker_breaks_holds_its_partition_until_it_is_mend
         await eventually(released, what="nothing is held")
         assert "actor_failed" not in writer.log_text()
     writing.prove_complete()
-
-
-def turned_over(path: Path, at: int) -> None:
-    """Damage a byte of a file, or mend it again."""
-    with path.open("r+b") as file:
-        file.seek(at)
-        (octet,) = file.read(1)
-        file.seek(at)
-        file.write(bytes([octet ^ 0xFF]))
 
 
 async def keep_for(writing: Writing, retention_ms: int) -> None:

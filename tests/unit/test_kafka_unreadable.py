@@ -6,9 +6,11 @@ import struct
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import calc_crc32c_py
 
-from libs.kafka.runs import FetchedBatches, PartitionRuns, UnreadableBatchError
+from libs.kafka.runs import FetchedBatches, PartitionRuns
+from libs.kafka.unreadable import NamedRecords, UnreadableBatchError
 from tests.property.test_kafka_runs_properties import ATTRIBUTES_AT, RECORDS_AT, batch_of
 
 TP = TopicPartition("trades", 3)
@@ -84,3 +86,20 @@ def test_a_batch_that_is_none_is_named(kind: str) -> None:
         next(read)
     assert (refused.value.position, refused.value.offset) == (TP, 2 * ROWS)
     assert read.next_fetch_offset == 2 * ROWS
+
+
+def by_record(data: bytes, at: int) -> NamedRecords:
+    return NamedRecords(TP, MemoryRecords(data), [], at, None, None, True, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_record_by_record_it_is_the_same(kind: str) -> None:
+    """As the query service reads: what stands before it is delivered, and then it is named."""
+    read = by_record(whole(0) + damaged(kind, ROWS) + whole(2 * ROWS), at=5)
+    offsets = [record.offset for record in read]
+    assert offsets[: ROWS - 5] == list(range(5, ROWS))
+    assert read.next_fetch_offset == offsets[-1] + 1
+    again = by_record(damaged(kind, ROWS) + whole(2 * ROWS), at=read.next_fetch_offset)
+    with pytest.raises(UnreadableBatchError) as refused:
+        next(again)
+    assert (refused.value.position, refused.value.offset) == (TP, read.next_fetch_offset)

@@ -11,7 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.kafka.admin import Retention
-from libs.kafka.runs import UnreadableBatchError
+from libs.kafka.unreadable import UnreadableBatchError
 from libs.market.errors import UnavailableError
 from services.writer.batching.batcher import Batcher
 from services.writer.intake.holding import Holder, Holding

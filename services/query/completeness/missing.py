@@ -6,7 +6,7 @@ missing below the seam the ledger tells (`libs/lake/completeness`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.query.offsets import Offsets, each, offset_at
@@ -18,6 +18,7 @@ Covered = Mapping[str, Mapping[int, Sequence[Span]]]
 NOT_IN_THE_LOG = "NOT_IN_THE_LOG"
 ANOTHER_LOG = "ANOTHER_LOG"
 LOG_UNREACHABLE = "LOG_UNREACHABLE"
+UNREADABLE_BATCH = "UNREADABLE_BATCH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,9 @@ class MissingRange:
     reason: str = NOT_IN_THE_LOG
 
 
-def missing(
-    seam: Offsets, high: Offsets, covered: Covered, refused: Collection[Partition] = ()
-) -> tuple[MissingRange, ...]:
-    """Return the ranges below `high` that neither Iceberg (below `seam`) nor the tail holds.
-
-    Of a partition that is refused nobody knows what comes from `high` on: its range is empty.
-    """
-    unread = tuple(
-        MissingRange(topic, partition, end, end, ANOTHER_LOG)
-        for topic, partition in sorted(refused)
-        for end in [offset_at(high, topic, partition)]
-    )
-    return unread + tuple(
+def missing(seam: Offsets, high: Offsets, covered: Covered) -> tuple[MissingRange, ...]:
+    """Return the ranges below `high` that neither Iceberg (below `seam`) nor the tail holds."""
+    return tuple(
         MissingRange(topic, partition, start, end)
         for topic, partition, bound in each(high)
         for start, end in gaps(
@@ -52,12 +43,10 @@ def missing(
     )
 
 
-def unread(high: Offsets) -> tuple[MissingRange, ...]:
-    """Say that nobody knows what comes from `high` on: the end of the log cannot be asked for."""
-    return tuple(
-        MissingRange(topic, partition, bound, bound, LOG_UNREACHABLE)
-        for topic, partition, bound in each(high)
-    )
+def unread(high: Offsets, partitions: Iterable[Partition], reason: str) -> tuple[MissingRange, ...]:
+    """Say that nobody knows what comes from `high` on in these: their ranges are empty."""
+    bounds = {(topic, number): offset_at(high, topic, number) for topic, number in partitions}
+    return tuple(MissingRange(*at, end, end, reason) for at, end in sorted(bounds.items()))
 
 
 def gaps(wanted: Span, covered: Iterable[Span]) -> list[Span]:

@@ -15,13 +15,15 @@ from prometheus_client import Gauge
 from libs.kafka.admin import begin_offsets, end_offsets, ensure_topics
 from libs.kafka.client import start_consumer, stop_client
 from libs.kafka.deadline import deadline
+from libs.kafka.unreadable import UnreadableBatchError, name_unreadable
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import Actor
 from libs.wire.trades import TradeDecoder
 from services.query.completeness.missing import Span
-from services.query.keeper import Checked, Keeper, Reached, Read, Target
+from services.query.keeper import Checked, Keeper, Reached, Read, Target, Unreadable
 from services.query.offsets import Offsets
 from services.query.state import Board, State
+from services.query.tail.aside import SetAside
 from services.query.tail.decoding import Decoding, Records, decoded
 from services.query.tail.same_log import AnotherLogError, LogCheck, starts
 from services.query.tracing import reading
@@ -67,6 +69,7 @@ class TailReader(Actor):
         check_every_s: float = CHECK_EVERY_S,
     ) -> None:
         self.name = "tail reader"
+        self.aside = SetAside()
         self.problem = ""
         self._bootstrap = bootstrap
         self._topics = topics
@@ -91,6 +94,7 @@ class TailReader(Actor):
             fetch_min_bytes=GATHER_BYTES,
             fetch_max_wait_ms=GATHER_MS,
         )
+        name_unreadable(self._consumer)
 
     async def run(self) -> None:
         state = await self._first_state()
@@ -148,6 +152,8 @@ class TailReader(Actor):
             spans = {p: (at, at) for (t, p), at in self._next.items() if t == topic}
             await self._keeper.tell(Read(topic, None, spans, ends))
         consumer = self._reading
+        self.aside.clear()
+        await self._keeper.tell(Unreadable(self.aside.partitions))
         consumer.assign(list(self._next))
         for partition, offset in self._next.items():
             consumer.seek(partition, offset)
@@ -171,6 +177,7 @@ class TailReader(Actor):
 
     async def _read(self) -> None:
         while not self._stopping.is_set():
+            self._try_again()
             await self._read_once()
             if self._full():
                 await self._nap(PAUSE_WHILE_FULL_S)
@@ -226,6 +233,9 @@ class TailReader(Actor):
         except OffsetOutOfRangeError as error:
             await self._skip_to_log(error)
             return
+        except UnreadableBatchError as error:
+            await self._set_aside(error)
+            return
         except (KafkaError, TimeoutError) as error:
             raise UnavailableError(f"the tail cannot read from Kafka: {error!r}") from error
         spans = await self._passed()
@@ -247,7 +257,22 @@ class TailReader(Actor):
             if position != start:
                 spans[partition] = (start, position)
         self._next |= {partition: end for partition, (_, end) in spans.items()}
+        if self.aside.read_on(spans):
+            await self._keeper.tell(Unreadable(self.aside.partitions))
         return spans
+
+    async def _set_aside(self, error: UnreadableBatchError) -> None:
+        """Read the others on: what was in hand of them is forgotten, so they go back."""
+        self.aside.put(error, asyncio.get_running_loop().time())
+        self._reading.pause(error.position)
+        for partition, offset in self._next.items():
+            self._reading.seek(partition, offset)
+        await self._keeper.tell(Unreadable(self.aside.partitions))
+
+    def _try_again(self) -> None:
+        for partition in self.aside.due(asyncio.get_running_loop().time()):
+            self._reading.seek(partition, self._next[partition])
+            self._reading.resume(partition)
 
     async def _take(self, topic: str, records: Records, spans: Mapping[int, Span]) -> None:
         found, spans_of_bursts = Decoding(), reading(records)

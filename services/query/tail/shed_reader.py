@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from libs.kafka.admin import begin_offsets
 from libs.kafka.client import start_consumer, stop_client
 from libs.kafka.deadline import deadline
+from libs.kafka.unreadable import UnreadableBatchError, name_unreadable
 from libs.market.errors import K2Error
 from libs.runtime.actor import Actor
 from libs.wire.trades import TradeDecoder
@@ -94,14 +95,22 @@ class ShedReader(Actor):
         except K2Error as error:
             log.warning("shed_rows_not_read", why=str(error))
             return
+        name_unreadable(consumer)
         try:
             for stretch in stretches:
-                await self._read(consumer, stretch)
+                await self._read_readable(consumer, stretch)
                 self._done(stretch)
         except (K2Error, KafkaError) as error:
             log.warning("shed_rows_not_read", why=str(error))
         finally:
             await asyncio.shield(stop_client(consumer))
+
+    async def _read_readable(self, consumer: AIOKafkaConsumer, stretch: Stretch) -> None:
+        """Read a stretch up to a record batch that is none: that is left to the backfill."""
+        try:
+            await self._read(consumer, stretch)
+        except UnreadableBatchError as error:
+            log.warning("shed_rows_unreadable", why=error.message)
 
     async def _read(self, consumer: AIOKafkaConsumer, stretch: Stretch) -> None:
         topic, number = stretch.partition

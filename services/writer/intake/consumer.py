@@ -17,7 +17,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from libs.kafka.runs import Run, UnreadableBatchError
+from libs.kafka.runs import Run
+from libs.kafka.unreadable import UnreadableBatchError
 from libs.market.errors import K2Error
 from libs.runtime.actor import Actor
 from libs.runtime.faultpoint import reach

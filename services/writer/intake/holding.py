@@ -10,7 +10,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.kafka.admin import Retention
-from libs.kafka.runs import UnreadableBatchError
+from libs.kafka.unreadable import UnreadableBatchError
 from libs.market.clock import Clock
 from libs.market.errors import UnavailableError
 from libs.runtime.actor import answer

@@ -27,6 +27,7 @@ NEXT_STEPS = {
     "NOT_IN_THE_LOG": "gone from the log before they were stored: fetch them from the exchange",
     "ANOTHER_LOG": "Kafka was made anew under this table: see `k2 status`",
     "LOG_UNREACHABLE": "Kafka does not answer: see `k2 status`",
+    "UNREADABLE_BATCH": "the broker gives a record batch that is none: see `k2 status`",
     "LOST": "the log's retention took them before they were stored: fetch them from the exchange",
     "DEAD_LETTER": "`k2 dlq list` says why; `k2 dlq replay` stores what can be read by now",
     "SHED": "put off under load: `k2 backfill status` says when they are stored",

@@ -9,6 +9,7 @@ MOST_NAMED = 5
 _ENDLESS = {
     "LOG_UNREACHABLE": "the log cannot be reached",
     "ANOTHER_LOG": "the log is another one than the table's",
+    "UNREADABLE_BATCH": "a record batch cannot be read",
 }
 
 

@@ -343,6 +343,7 @@ class MissingRange(_message.Message):
     NOT_IN_THE_LOG  neither in the table nor in the tail
     ANOTHER_LOG     the partition's log is not the one the table was written from
     LOG_UNREACHABLE the end of the log cannot be asked for
+    UNREADABLE_BATCH the log's next record batch is none; it is tried again now and then
     NOT_PROVABLE    trades without an id
     BEFORE_FIRST    asked from a time at which nothing was held yet (certificate only)
     NOT_COMMITTED   in the tail, not in the table yet
