@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from aiokafka import TopicPartition
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from libs.kafka.client import start_consumer, stop_client
 from libs.kafka.deadline import deadline, unreachable
+from libs.kafka.unreadable import UnreadableBatchError, name_unreadable
 from libs.wire.trades import TradeDecoder
+
+log = structlog.get_logger()
 
 READ_TIMEOUT_S = 10.0
 POLL_MS = 100
@@ -43,7 +47,7 @@ class Log(Protocol):
     """What stands in the log at given offsets."""
 
     async def read(self, offsets: Mapping[Partition, int]) -> Mapping[Partition, StoredRow]:
-        """Return the trades there; where there is none (a marker, a reject), nothing."""
+        """Return the trades there; where none can be read (a marker, a damaged batch), nothing."""
         ...
 
 
@@ -67,18 +71,12 @@ class KafkaLog:
         waiting = {TopicPartition(*p): offset for p, offset in offsets.items()}
         found: dict[Partition, bytes | None] = {}
         try:
+            name_unreadable(consumer)
             consumer.assign(list(waiting))
-            for tp, offset in waiting.items():
-                consumer.seek(tp, offset)
+            seek(consumer, waiting)
             async with deadline(unreachable(self.bootstrap), READ_TIMEOUT_S):
                 while waiting:
-                    fetched = await consumer.getmany(*waiting, timeout_ms=POLL_MS, max_records=1)
-                    for tp, records in fetched.items():
-                        if records[0].offset == waiting[tp]:
-                            found[tp.topic, tp.partition] = records[0].value
-                    passed = [tp for tp, at in waiting.items() if await consumer.position(tp) > at]
-                    for tp in passed:
-                        del waiting[tp]
+                    found |= await next_values(consumer, waiting)
         finally:
             await asyncio.shield(stop_client(consumer))
         return found
@@ -88,6 +86,31 @@ class KafkaLog:
         decoded = self.decoder.decode([value], topic=topic, partition=number, offsets=[offset])
         rows: list[StoredRow] = decoded.batch.to_pylist()
         return rows[0] if rows else None
+
+
+async def next_values(
+    consumer: AIOKafkaConsumer, waiting: dict[TopicPartition, int]
+) -> dict[Partition, bytes | None]:
+    """Return what has come of the records waited for, and wait for those no longer."""
+    found: dict[Partition, bytes | None] = {}
+    try:
+        fetched = await consumer.getmany(*waiting, timeout_ms=POLL_MS, max_records=1)
+    except UnreadableBatchError as error:
+        log.warning("record_not_compared", why=error.message)
+        del waiting[error.position]
+        seek(consumer, waiting)
+        return found
+    for tp, records in fetched.items():
+        if records[0].offset == waiting[tp]:
+            found[tp.topic, tp.partition] = records[0].value
+    for tp in [tp for tp, at in waiting.items() if await consumer.position(tp) > at]:
+        del waiting[tp]
+    return found
+
+
+def seek(consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]) -> None:
+    for tp, offset in offsets.items():
+        consumer.seek(tp, offset)
 
 
 def why_another(partition: Partition, stored: StoredRow, logged: StoredRow | None) -> str:

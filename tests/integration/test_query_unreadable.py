@@ -70,6 +70,22 @@ async def test_a_batch_that_is_none_costs_its_own_partition_alone(
         await eventually(lambda: mended(stub), what="no problem any more")
 
 
+async def test_a_committed_batch_that_is_none_proves_no_other_log(
+    query_world: QueryWorld, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The record below the seam cannot be compared with its row; the tail is read all the same."""
+    await query_world.send(BTC, 100)
+    await query_world.commit(BTC, 100)
+    await query_world.send(ETH, 100)
+    await query_world.commit(ETH, 50)
+    turned_over(segment_of(tmp_path_factory, query_world.topic, PARTITION), 100)
+    await query_world.send(BTC, 10)
+    async with query_world.serving() as stub:
+        await eventually(shows(stub, BTC, 110), what="all of the damaged partition")
+        await eventually(shows(stub, ETH, 100), what="all of the other partition")
+        assert not await problem(stub)
+
+
 def shows(stub: Stub, symbol: str, rows: int, *reasons: str) -> Callable[[], Awaitable[bool]]:
     """Ask whether so many rows are shown, and lack for these reasons."""
 
