@@ -217,7 +217,12 @@ class Wiring:
             ground.decode_thread,
             LiveTraffic(self._consumer, self._batcher, self._agent).times,
             ground.clock,
-            BackfillRules(config.backfill_limits, BurstRule(config.burst_records), ground.policy),
+            BackfillRules(
+                config.backfill_limits,
+                BurstRule(config.burst_records),
+                ground.policy,
+                config.probe_every_s,
+            ),
         )
 
     def _servicers(self) -> list[Servicer]:

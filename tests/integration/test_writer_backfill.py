@@ -6,12 +6,14 @@ import asyncio
 import os
 import subprocess
 
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from libs.degradation.level import Level
 from libs.lake.commits.seam import TopicPartition
 from tests.support.cli import COMMAND
+from tests.support.damage import segment_of, turned_over
 from tests.support.polling import eventually
 from tests.support.processes import Process, arm, disarm
 from tests.support.shedding import (
@@ -65,6 +67,33 @@ async def test_what_was_put_off_is_written_at_normal(shedding: Shedding) -> None
         await shedding.settled()
         await eventually(lambda: shown(writer, []), timeout_s=30, what="nothing shown")
         await eventually(lambda: backfilled(writer, 4_000), what="4,000 counted")
+    assert shedding.stored() == shedding.produced
+
+
+async def test_a_batch_that_is_none_holds_up_no_other_range(
+    shedding: Shedding, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It is named, tried again, and written at last."""
+    topic = shedding.writing.topic
+    with shedding.writer(env={"K2_WRITER_PROBE_EVERY_S": "0.5"}) as writer:
+        await shedding.order(writer, lag=Level.GRACEFUL)
+        await shedding.produce(4_000)
+        await shedding.committed()
+        await shedding.order(writer, lag=Level.AGGRESSIVE)
+        await shedding.produce(4_000)
+        await shedding.committed()
+        damaged = segment_of(tmp_path_factory, topic, PARTITION)
+        turned_over(damaged, 100)
+        await shedding.order(writer)
+
+        async def one_left() -> bool:
+            found = await backfill(writer)
+            why = f"offset 0 of {topic}" in found.stopped_because
+            return why and [one.start_offset for one in found.ranges] == [0]
+
+        await eventually(one_left, what="the other range is written")
+        turned_over(damaged, 100)
+        await shedding.settled()
     assert shedding.stored() == shedding.produced
 
 

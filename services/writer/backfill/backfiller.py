@@ -20,6 +20,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from libs.degradation.policy import PriorityPolicy
+from libs.kafka.unreadable import UnreadableBatchError
 from libs.lake.commits.commit import Kind
 from libs.lake.commits.seam import OffsetRange
 from libs.market.clock import Clock
@@ -67,11 +68,15 @@ class BackfillView:
 
 @dataclass(frozen=True, slots=True)
 class BackfillRules:
-    """How fast it goes, what it does not take for data, and by which classes it counts."""
+    """How fast it goes, what it does not take for data, and by which classes it counts.
+
+    What cannot be read is tried again after `probe_every_s`.
+    """
 
     limits: Limits
     burst: BurstRule
     policy: PriorityPolicy
+    probe_every_s: float = 30.0
 
 
 class Backfiller(Actor):
@@ -97,7 +102,7 @@ class Backfiller(Actor):
         self._times = times
         self._clock = clock
         self._rules = rules
-        self._open = OpenRanges(ledgers, reader, clock)
+        self._open = OpenRanges(ledgers, reader, clock, again_s=rules.probe_every_s)
         self._pace = Pace(rules.limits.records_per_s, rules.limits.least_records_per_s)
         self._done: deque[tuple[float, int]] = deque()
         self._now = Times()
@@ -120,7 +125,7 @@ class Backfiller(Actor):
             self._rate(),
             self._records,
             self._open.spared,
-            self._stopped_because,
+            self._stopped_because or self._open.unreadable_because,
         )
 
     async def run(self) -> None:
@@ -157,10 +162,13 @@ class Backfiller(Actor):
         await self._open.look(times)
         if await self._give_up(times):
             return True
-        piece = plan.next_piece(self._open.debts, times)
+        piece = plan.next_piece(self._open.readable, times)
         if piece is None:
             return False
-        await self._work(piece)
+        try:
+            await self._work(piece)
+        except UnreadableBatchError as error:
+            self._open.set_aside((piece.position, piece.start), error)
         return True
 
     async def _give_up(self, times: Times) -> bool:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+import structlog
+
 from libs.kafka.admin import Retention
+from libs.kafka.unreadable import UnreadableBatchError
 from libs.lake.commits.seam import TopicPartition
 from libs.lake.ledger.ledger import Ledger
 from libs.market.clock import Clock
@@ -18,10 +21,15 @@ from services.writer.backfill.plan import Debt, LogSight, Times
 from services.writer.backfill.reader import BackfillReader
 from services.writer.messages import HeadLedger
 
+log = structlog.get_logger()
+
 RETENTION_EVERY_S = 60.0
 # So many ranges are dated at a look that nobody has dated yet.
 PEEKS_A_LOOK = 4
 GOOD_FOR_S = 0.5
+
+# Where an open range begins.
+Start = tuple[TopicPartition, int]
 
 
 class Ledgers(Protocol):
@@ -35,14 +43,18 @@ class Ledgers(Protocol):
 class OpenRanges:
     """The head's open ranges as last seen, judged by the time it is now."""
 
-    def __init__(self, ledgers: Ledgers, reader: BackfillReader, clock: Clock) -> None:
+    def __init__(
+        self, ledgers: Ledgers, reader: BackfillReader, clock: Clock, *, again_s: float
+    ) -> None:
         self._ledgers = ledgers
         self._reader = reader
         self._clock = clock
+        self._again_s = again_s
         self._ledger = Ledger()
         self._retentions: Mapping[str, Retention] = {}
         self._retention_at_s = float("-inf")
         self._judged: tuple[float, tuple[Debt, ...]] = (float("-inf"), ())
+        self._aside: dict[Start, tuple[float, str]] = {}
         self.sights: Mapping[TopicPartition, LogSight] = {}
 
     @property
@@ -60,6 +72,24 @@ class OpenRanges:
         """The topics that are not put off any more."""
         return plan.spared(self.debts)
 
+    @property
+    def readable(self) -> tuple[Debt, ...]:
+        """Those that do not begin with what could not be read a short time ago."""
+        now_s = self._clock.monotonic_s()
+        aside = {start for start, (again_s, _) in self._aside.items() if now_s < again_s}
+        return tuple(debt for debt in self.debts if (debt.position, debt.shed.start) not in aside)
+
+    @property
+    def unreadable_because(self) -> str:
+        """Say what of the log cannot be read; empty where all can, or was not tried."""
+        return "; ".join(why for _, why in self._aside.values())
+
+    def set_aside(self, start: Start, error: UnreadableBatchError) -> None:
+        """Work on other ranges until it is time to try this one again."""
+        if start not in self._aside:
+            log.error("backfill_unreadable", why=error.message)
+        self._aside[start] = (self._clock.monotonic_s() + self._again_s, error.message)
+
     def note(self, position: TopicPartition, sight: LogSight) -> None:
         """Take in what was seen of a log while it was read."""
         self.sights = {**self.sights, position: sight}
@@ -73,6 +103,7 @@ class OpenRanges:
         self._ledger = (await self._ledgers.ledger()).ledger
         starts = {at: [s.start for s in book.shed] for at, book in self._ledger.partitions.items()}
         owed = {at: some for at, some in starts.items() if some}
+        self._aside = {at: why for at, why in self._aside.items() if at[1] in owed.get(at[0], ())}
         if owed:
             await self._read_retentions({at.topic for at in owed})
             self.sights = await self._reader.look(owed, plan.without_past(self.sights, owed))
@@ -89,11 +120,15 @@ class OpenRanges:
             for at, some in owed.items()
             for start in some
             if at in times.placed
+            and (at, start) not in self._aside
             and start >= self.sights[at].start
             and start not in self.sights[at].appended_ms
         ]
         for at, start in undated[:PEEKS_A_LOOK]:
-            self.note(at, await self._reader.peek(at, start, self.sights[at]))
+            try:
+                self.note(at, await self._reader.peek(at, start, self.sights[at]))
+            except UnreadableBatchError as error:
+                self.set_aside((at, start), error)
 
     async def _read_retentions(self, topics: set[str]) -> None:
         now_s = self._clock.monotonic_s()

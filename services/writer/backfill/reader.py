@@ -13,6 +13,7 @@ from libs.kafka.admin import Retention, retention_of
 from libs.kafka.client import start_consumer, stop_client
 from libs.kafka.deadline import deadline, unreachable
 from libs.kafka.runs import Run, deliver_runs
+from libs.kafka.unreadable import UnreadableBatchError
 from libs.lake.commits.seam import TopicPartition
 from services.writer.backfill.plan import LogSight, Piece
 from services.writer.batching.shedding import only
@@ -81,16 +82,25 @@ class BackfillReader:
         return sight
 
     async def read(self, piece: Piece, sight: LogSight) -> tuple[Found, LogSight]:
-        """Read a piece: to its end, or until it has as many records as it may. Raises as `look`."""
+        """Read a piece: to its end, or until it has as many records as it may.
+
+        Raises:
+            UnreadableBatchError: it begins with a record batch that is none; else as `look`.
+        """
         found = Found((), piece.start, 0)
-        async with aclosing(self._runs(piece.position, piece.start, piece.end)) as runs:
-            async for run in runs:
-                chunk = owed(piece, run, found.end)
-                read = found.read + len(run.offsets)
-                found = Found((*found.chunks, chunk), chunk.following, read)
-                sight = seen(sight, run, at=found.end)
-                if found.records >= piece.most_records:
-                    return found, sight
+        try:
+            async with aclosing(self._runs(piece.position, piece.start, piece.end)) as runs:
+                async for run in runs:
+                    chunk = owed(piece, run, found.end)
+                    read = found.read + len(run.offsets)
+                    found = Found((*found.chunks, chunk), chunk.following, read)
+                    sight = seen(sight, run, at=found.end)
+                    if found.records >= piece.most_records:
+                        return found, sight
+        except UnreadableBatchError:
+            if not found.chunks:
+                raise
+            return found, sight
         # Behind the last record there may be markers of transactions alone.
         return replace(found, end=piece.end), sight
 
