@@ -35,6 +35,6 @@ def test_what_stands_in_the_way_is_said_by_writer_and_topic() -> None:
         pb.GetBackfillResponse(writer="writer-2", spared_topics=["t"]),
     ]
     assert warnings_of(writers) == [
-        "writer-1 writes nothing of it: no Kafka",
+        "writer-1 cannot write it: no Kafka",
         "t is not put off any more, its retention runs out",
     ]

@@ -34,12 +34,14 @@ def test_what_was_missed_and_what_waits_is_shown_where_it_is() -> None:
 def test_a_part_that_is_away_is_named_with_what_waits_for_it() -> None:
     """And why a writer does not commit, where one does not."""
     well = shown(Flow(partitions=16, taken_partitions=16))
-    assert not any(word in well for word in ("away", "unread", "wait"))
+    assert not any(word in well for word in ("away", "unread", "wait", "lack"))
     killed = shown(Flow(partitions=16, taken_partitions=8), away=["writer-1"])
     assert "writer-1" in killed
     assert "8 partitions" in killed
     stuck = shown(Flow(not_committing_because="the catalog does not answer"))
     assert "the catalog does not answer" in stuck
+    lacking = shown(Flow(not_answering_all_because="the record batch at offset 7"))
+    assert "offset 7" in lacking
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])

@@ -127,7 +127,7 @@ def warnings_of(answers: list[pb.GetBackfillResponse]) -> list[str]:
     spared = sorted({topic for answer in answers for topic in answer.spared_topics})
     stopped = [answer for answer in answers if answer.stopped_because]
     return [
-        *(f"{answer.writer} writes nothing of it: {answer.stopped_because}" for answer in stopped),
+        *(f"{answer.writer} cannot write it: {answer.stopped_because}" for answer in stopped),
         *(f"{topic} is not put off any more, its retention runs out" for topic in spared),
     ]
 

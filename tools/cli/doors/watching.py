@@ -39,6 +39,7 @@ class Flow:
     held_partitions: int | None = None
     held_because: str = ""
     not_committing_because: str = ""
+    not_answering_all_because: str = ""
     tail_rows: int | None = None
     freshness_p50_us: int | None = None
     freshness_p99_us: int | None = None
@@ -117,7 +118,9 @@ async def _ask_query(address: str) -> Answer:
             )
         except K2Error:
             return {}
-    return {
+    problem = answer.log_problem or answer.catalog_problem
+    trouble: Answer = {"not_answering_all_because": problem} if problem else {}
+    return trouble | {
         "committed_rows": answer.committed_rows,
         "committed_files": answer.committed_files,
         "partitions": sum(len(topic.offsets) for topic in answer.provenance.high),

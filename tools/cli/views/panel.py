@@ -102,6 +102,9 @@ def _of_parts(flow: Flow, away: Collection[str]) -> list[tuple[str, RenderableTy
         lines.append(("unread", Text(plural(unread, "partition"), style="bold yellow"), why))
     if flow.not_committing_because:
         lines.append(("commits", Text("wait", style="bold red"), flow.not_committing_because))
+    if flow.not_answering_all_because:
+        lack = Text("lack rows", style="bold red")
+        lines.append(("answers", lack, flow.not_answering_all_because))
     return lines
 
 

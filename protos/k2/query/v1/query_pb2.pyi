@@ -1005,7 +1005,9 @@ class GetStatusResponse(_message.Message):
     catalog_problem: _builtins.str
     """Why the newest snapshot cannot be read; empty while it can. Answers go on from the last good one."""
     log_problem: _builtins.str
-    """Why the log is not read on; empty while it is. Answers go on from the last good state."""
+    """Why the log, or a partition of it, is not read on; empty while it is. Answers go on from the
+    last good state, and name what they lack.
+    """
     held_rows: _builtins.int
     """Of the tail's rows, those below the seam that were shed: kept here until they are stored."""
     @_builtins.property
