@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -15,13 +16,14 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from libs.kafka.admin import ensure_topics
 from libs.kafka.client import start_producer, stop_client
 from libs.kafka.dead_letters import DEAD_LETTER_PARTITIONS
+from libs.kafka.send import send_values
 from libs.kafka.topics import dead_letter_topic
 from libs.lake.commits.seam import TopicPartition as Position
 from libs.lake.table.tables import bucket_of, ensure_trades
 from libs.wire.registry import SchemaRegistry
 from libs.wire.trades import register_trades
 from tests.support.evidence import Log, evidence_of, prove
-from tests.support.flow import Flow
+from tests.support.flow import Flow, encoded
 from tests.support.oracle import tally
 from tests.support.polling import eventually
 from tests.support.processes import arm, disarm
@@ -102,6 +104,40 @@ async def test_what_retention_took_from_a_stopped_writer_is_lost_in_the_ledger(
     lost = evidence.ledger.book(Position(writing.topic, partition)).lost
     assert [(one.start, one.end) for one in lost] == [(stored_to, stored_to + 300)]
     assert tally(evidence)["lost"] == 300
+
+
+@pytest.mark.whole
+async def test_what_contradicted_a_trade_that_is_lost_is_stored_for_it(
+    writing: Writing, producer: AIOKafkaProducer
+) -> None:
+    """The writer that had both in hand wrote a letter of it, and was killed before its commit."""
+    flow, log = Flow(writing, producer, symbols=("BTCUSDT",)), Log(writing.bootstrap, writing.topic)
+    partition, point = bucket_of("BTCUSDT"), "writer.after_dead_letters"
+    with writing.writer() as writer:
+        await flow.send()
+        await flow.committed()
+        arm(writing.fault_dir, point)
+        first = flow.ends[partition]
+        both = [price(writing, 0), price(writing, 1_000)]
+        await send_values(producer, writing.topic, partition, [b"BTCUSDT"] * 2, both)
+        flow.ends[partition] = first + 2
+        writer.reached(point, writing.fault_dir)
+        writer.kill()
+        await log.read()
+        await delete_before(writing, partition, first + 1)
+        disarm(writing.fault_dir, point)
+        writer.restart()
+        await flow.committed()
+    evidence = await prove(writing, log)
+    assert {"topic": writing.topic, "partition": partition, "offset": first + 1} in (
+        evidence.letters.to_pylist()
+    )
+    assert first + 1 in evidence.stored["offset"].to_pylist()
+
+
+def price(writing: Writing, more_by: int) -> bytes:
+    """Return a trade that nobody sent, at one price or another."""
+    return encoded("BTCUSDT", np.array([900_000]), writing.schema_id, more_by=more_by)[0]
 
 
 @pytest.mark.whole

@@ -167,6 +167,20 @@ def test_a_snapshot_of_another_tool_may_have_any_time() -> None:
     assert_sound(replace(SOUND, snapshots=(seen(2, 4), theirs, seen(3, 10))))
 
 
+@pytest.mark.parametrize(("price", "sound"), [("1.5", True), ("60008.5", False)])
+def test_the_letter_of_what_contradicted_a_lost_trade_may_stay(price: str, sound: bool) -> None:
+    """A writer had both in hand and was killed; what says the same has no letter."""
+    again = trade(10, 8, price=price)
+    ids = (*COVERAGE[BTC][:1], Ids(7, 8, FIRST_US + 7, FIRST_US + 8))
+    evidence = replace(
+        and_logged(again),
+        stored=and_row(again),
+        letters=rows_of(LETTERS, [(TOPIC, 3, 5), (TOPIC, 3, 10)]),
+        ledger=covering(*ids),
+    )
+    assert (violations(evidence) == []) is sound
+
+
 def test_a_row_that_vanished_is_found() -> None:
     """The position has no fate, and the ledger covers an id that is not there."""
     kinds = [violation.kind for violation in violations(replace(SOUND, stored=without(2)))]
