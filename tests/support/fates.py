@@ -57,12 +57,12 @@ VIOLATIONS: Mapping[str, str] = {
         WHERE {DUPLICATE} AND said <> row(price, quantity, side, time_us // 1000)""",
     "a dead record has no letter": f"""
         SELECT {PLACE} FROM final WHERE is_dead AND NOT has_letter""",
-    # A crash may leave the letter of what is then lost, or contradicted what is then lost; and a
-    # backfill sends it before it commits.
+    # A crash may leave the letter of what is then lost, or contradicted what in the end another
+    # trade was stored for; and a backfill sends it before it commits.
     "a record that is not dead has a letter": f"""
         SELECT {PLACE} FROM final f WHERE has_letter AND NOT (is_dead OR is_lost OR is_shed)
         AND NOT EXISTS (SELECT 1 FROM final o
-            WHERE o.is_lost AND (o.exchange, o.asset_class, o.symbol, o.epoch, o.sequence)
+            WHERE NOT o.is_stored AND (o.exchange, o.asset_class, o.symbol, o.epoch, o.sequence)
                 = (f.exchange, f.asset_class, f.symbol, f.epoch, f.sequence)
             AND row(o.price, o.quantity, o.side, o.time_us // 1000)
                 <> row(f.price, f.quantity, f.side, f.time_us // 1000))""",

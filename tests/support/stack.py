@@ -26,7 +26,7 @@ from tests.support.flow import Flow
 from tests.support.governor import FAST, free_address
 from tests.support.processes import ROOT, Process, started
 from tests.support.writer import Writing
-from tools.cli.parts.children import last_words
+from tools.cli.parts.children import last_complaint
 from tools.kafka.broker import LocalKafka
 
 TOPIC = "market.crypto.trades.binance"
@@ -64,7 +64,7 @@ class Stack:
         while True:
             for name, process in self.processes.items():
                 if name not in self.down and not process.alive:
-                    why = last_words(process.log)
+                    why = last_complaint(process.log)
                     self.ended[f"{name} ended with {process.exit_code}: {why}"] += 1
                     process.restart()
             await asyncio.sleep(GUARD_EVERY_S)
