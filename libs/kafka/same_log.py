@@ -96,7 +96,7 @@ async def next_values(
     try:
         fetched = await consumer.getmany(*waiting, timeout_ms=POLL_MS, max_records=1)
     except UnreadableBatchError as error:
-        log.warning("record_not_compared", why=error.message)
+        log.info("record_not_compared", why=error.message)
         del waiting[error.position]
         seek(consumer, waiting)
         return found

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from google.protobuf.timestamp_pb2 import Timestamp
 from k2.query.v1 import query_pb2
 
@@ -18,6 +16,7 @@ from services.query.app import build
 from services.query.asked import RowKey
 from services.query.pages import PageToken
 from services.query.requests import page_asked
+from tests.support.damage import forget_below
 from tests.support.listing import BTC, ETH, listing, sees, sequences
 from tests.support.polling import eventually
 from tests.support.query import FIRST_US
@@ -106,7 +105,7 @@ async def test_what_retention_took_is_named(query_world: QueryWorld) -> None:
     """Rows that neither Iceberg nor the log has are named as missing; the rest is answered."""
     await query_world.send(BTC, 100)
     await query_world.commit(BTC, 20)
-    await forget_below(query_world, BTC, 50)
+    await forget_below(query_world.bootstrap, query_world.topic, bucket_of(BTC), 50)
     async with query_world.serving() as stub:
         page = await client.call(stub.ListTrades, listing(page_size=200))
         assert sequences(list(page.trades)) == [*range(99, 49, -1), *range(19, -1, -1)]
@@ -119,17 +118,6 @@ async def test_what_retention_took_is_named(query_world: QueryWorld) -> None:
         page = await client.call(stub.ListTrades, listing(page_size=200))
         assert page.provenance.complete
         assert sequences(list(page.trades)) == list(range(99, -1, -1))
-
-
-async def forget_below(world: QueryWorld, symbol: str, offset: int) -> None:
-    """Delete records as retention would."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=world.bootstrap)
-    await admin.start()
-    try:
-        partition = TopicPartition(world.topic, bucket_of(symbol))
-        await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
 
 
 async def test_a_page_past_the_log_is_asked_for_again(query_world: QueryWorld) -> None:

@@ -9,8 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka import AIOKafkaProducer
 from k2.query.v1 import query_pb2
 
 from libs.kafka.admin import ensure_topics
@@ -21,6 +20,7 @@ from libs.market.errors import InvalidError, UnavailableError
 from libs.rpc import client
 from libs.runtime.serving import Service, running
 from services.query.app import build
+from tests.support.damage import forget_below
 from tests.support.polling import eventually
 from tests.support.query import FIRST_US, trade_rows
 from tests.support.serving import QueryWorld, Stub, stub_on
@@ -180,7 +180,7 @@ async def test_a_follower_is_told_what_is_lacking(query_world: QueryWorld) -> No
     """Provenance comes first, and again when retention took rows nobody has, and when it heals."""
     await query_world.send(BTC, 100)
     await query_world.commit(BTC, 20)
-    await forget_below(query_world, 50)
+    await forget_below(query_world.bootstrap, query_world.topic, PARTITION, 50)
     async with query_world.serving() as stub:
         request = query_pb2.FollowTradesRequest(filter=query_pb2.TradeFilter(symbol=BTC), last=3)
         responses = client.stream(stub.FollowTrades, request)
@@ -195,17 +195,6 @@ async def test_a_follower_is_told_what_is_lacking(query_world: QueryWorld) -> No
             third = await anext(responses)
             assert [trade.source_sequence for trade in third.trades] == [100]
             assert not third.HasField("provenance")
-
-
-async def forget_below(world: QueryWorld, offset: int) -> None:
-    """Delete records as retention would."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=world.bootstrap)
-    await admin.start()
-    try:
-        partition = TopicPartition(world.topic, PARTITION)
-        await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
 
 
 async def test_a_snapshot_that_is_not_named_is_a_bad_request(query_world: QueryWorld) -> None:

@@ -8,14 +8,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from k2.query.v1 import query_pb2
 
 from libs.kafka.send import send_values
 from libs.lake.commits.prepared import Kind
 from libs.lake.table.tables import bucket_of
 from libs.rpc import client
+from tests.support.damage import forget_below
 from tests.support.polling import eventually
 from tests.support.query import FIRST_US, renumbered, trade_rows
 from tests.support.serving import QueryWorld, Stub, list_all, read_all
@@ -161,7 +160,7 @@ async def test_shed_rows_that_are_gone_are_named(query_world: QueryWorld) -> Non
     story = Story(query_world)
     await story.send(alternating(0, 30))
     await story.commit(0, 20, shed=[LOW])
-    await forget_below(query_world, 6)
+    await forget_below(query_world.bootstrap, query_world.topic, PARTITION, 6)
     async with query_world.serving() as stub:
 
         async def read_back() -> bool:
@@ -178,16 +177,6 @@ async def test_shed_rows_that_are_gone_are_named(query_world: QueryWorld) -> Non
 
 def lost() -> list[Trade]:
     return [(LOW, 0), (LOW, 1), (LOW, 2)]
-
-
-async def forget_below(world: QueryWorld, offset: int) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=world.bootstrap)
-    await admin.start()
-    try:
-        partition = TopicPartition(world.topic, PARTITION)
-        await admin.delete_records({partition: RecordsToDelete(before_offset=offset)})
-    finally:
-        await admin.close()
 
 
 async def test_a_trade_sent_again_never_shows_twice(query_world: QueryWorld) -> None:

@@ -11,7 +11,7 @@ from k2.query.v1 import query_pb2
 from libs.lake.table.tables import bucket_of
 from libs.rpc import client
 from services.query.tail import aside
-from tests.support.damage import segment_of, turned_over
+from tests.support.damage import forget_below, segment_of, turned_over
 from tests.support.polling import eventually
 from tests.support.serving import QueryWorld, Stub
 
@@ -64,10 +64,22 @@ async def test_a_batch_that_is_none_costs_its_own_partition_alone(
         await query_world.send(ETH, 10)
         await eventually(shows(stub, ETH, 110), what="all of the other partition")
         await query_world.send(BTC, 10)
-        assert await listed(stub, BTC) == (list(range(100)), {"UNREADABLE_BATCH"})
+        found, reasons = await listed(stub, BTC)
+        assert found == list(range(100))
+        assert "UNREADABLE_BATCH" in reasons
         turned_over(*damaged)
         await eventually(shows(stub, BTC, 210), what="all of the mended partition")
         await eventually(lambda: mended(stub), what="no problem any more")
+
+
+@pytest.mark.usefixtures("damaged")
+async def test_a_batch_that_the_log_forgets_is_no_problem_any_more(query_world: QueryWorld) -> None:
+    """Retention took it, and all that stood behind it: what answers lack is gone for good."""
+    async with query_world.serving() as stub:
+        await eventually(lambda: problem(stub), what="the log's problem")
+        await forget_below(query_world.bootstrap, query_world.topic, PARTITION, 200)
+        await eventually(lambda: mended(stub), what="no problem any more")
+        await eventually(shows(stub, BTC, 100, "NOT_IN_THE_LOG"), what="what is gone is named")
 
 
 async def test_a_committed_batch_that_is_none_proves_no_other_log(

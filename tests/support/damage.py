@@ -1,10 +1,12 @@
-"""Bytes of a broker's log, damaged and mended."""
+"""What becomes of a broker's log: bytes damaged and mended, records forgotten."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 
 def segment_of(folders: pytest.TempPathFactory, topic: str, partition: int) -> Path:
@@ -20,3 +22,14 @@ def turned_over(path: Path, at: int) -> None:
         (octet,) = file.read(1)
         file.seek(at)
         file.write(bytes([octet ^ 0xFF]))
+
+
+async def forget_below(bootstrap: str, topic: str, partition: int, offset: int) -> None:
+    """Have the log forget the positions below, as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        place = TopicPartition(topic, partition)
+        await admin.delete_records({place: RecordsToDelete(before_offset=offset)})
+    finally:
+        await admin.close()

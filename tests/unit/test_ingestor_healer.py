@@ -248,7 +248,7 @@ async def test_a_symbol_is_given_time_to_trade_on_a_new_connection() -> None:
 
 async def test_a_look_that_is_refused_is_not_repeated_and_says_why() -> None:
     """Another connection's is: until then the symbol's next trade must tell."""
-    world = World(Api(script=(read(401, {}, b'{"code":-2015,"msg":"no key"}'),)))
+    world = World(Api(script=(read(400, {}, b'{"code":-1121,"msg":"Invalid symbol."}'),)))
     world.state.run(1, 40, 0, connection=1)
     world.state.opened(2, now_s=0)
     quiet = world.healer._next_quiet()
@@ -256,7 +256,7 @@ async def test_a_look_that_is_refused_is_not_repeated_and_says_why() -> None:
     with capture_logs() as said:
         await world.healer._look_up(quiet)
     assert world.healer._next_quiet() is None
-    assert "K2_INGESTOR_API_KEY" in said[0]["error"]
+    assert "Invalid symbol" in said[0]["error"]
 
 
 async def test_a_look_heals_from_the_exchanges_first_trade_on() -> None:
@@ -268,8 +268,8 @@ async def test_a_look_heals_from_the_exchanges_first_trade_on() -> None:
         await eventually(lambda: world.brought == list(range(5)))
 
 
-async def test_a_look_that_any_symbol_were_refused_is_tried_with_one() -> None:
-    """A thousand would cost their weight, and say it a thousand times."""
+async def test_a_look_that_any_symbol_were_refused_rests_for_all() -> None:
+    """A thousand would cost their weight, and say it a thousand times; one is tried again."""
     world = World(Api(script=(read(401, {}, b'{"code":-2015,"msg":"no key"}'),)))
     world.state.run(1, 40, 0, connection=1)
     world.state.opened(2, now_s=0)
@@ -278,6 +278,8 @@ async def test_a_look_that_any_symbol_were_refused_is_tried_with_one() -> None:
     world.healer._quiet = lambda: [quiet, other]
     await world.healer._look_up(quiet)
     assert world.healer._next_quiet() is None
+    world.healer._look_up_from_s = 0
+    assert world.healer._next_quiet() == quiet
 
 
 async def test_an_exchange_that_counts_anew_makes_no_gap_of_a_quiet_symbol() -> None:

@@ -30,7 +30,8 @@ class FakeFeed:
 
     held_back = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.deaf = deaf
         self._brought: asyncio.Queue[bytes] = asyncio.Queue()
         self._ended = asyncio.Event()
         self.transport = self
@@ -52,8 +53,9 @@ class FakeFeed:
         return self._brought.qsize()
 
     async def send(self, _request: str) -> None:
-        """Take no request, as a full connection does."""
-        await asyncio.Event().wait()
+        """Take a request; a deaf connection takes none, as a full one does."""
+        if self.deaf:
+            await asyncio.Event().wait()
 
     async def burst(self, *, most: int, gather_s: float) -> Burst:
         while self._brought.empty():
@@ -69,12 +71,13 @@ class World:
 
     overlap_s: float = 0.0
     requests: tuple[str, ...] = ()
+    deaf: tuple[int, ...] = ()
     feeds: list[FakeFeed] = field(default_factory=list)
     told: list[Message] = field(default_factory=list)
     mailbox: Mailbox[Message] = field(default_factory=lambda: Mailbox("publisher", 8))
 
     async def open(self, _url: str) -> FeedConnection:
-        self.feeds.append(FakeFeed())
+        self.feeds.append(FakeFeed(deaf=len(self.feeds) + 1 in self.deaf))
         return cast("FeedConnection", self.feeds[-1])
 
     def opened(self) -> list[int]:
@@ -152,9 +155,15 @@ async def test_a_connection_cut_before_the_next_had_taken_over_may_have_missed_t
         await eventually(lambda: world.opened() == [1, 2])
 
 
-async def test_a_connection_that_takes_no_request_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its symbols would never come; the next connection asks again."""
+async def test_a_connection_that_takes_no_request_takes_nothing_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is cut, and the one before it is read on until the next has asked for all."""
     monkeypatch.setattr(module, "REQUEST_TIMEOUT_S", 0.01)
-    world = World(requests=("SUBSCRIBE",))
-    async with running(world):
-        await eventually(lambda: Ended(2) in world.told)
+    world = World(requests=("SUBSCRIBE",), deaf=(2,))
+    async with running(world) as feed:
+        await eventually(lambda: world.opened() == [1])
+        feed(1).brings(SHUTDOWN)
+        await eventually(lambda: Ended(1) in world.told)
+    ended = [said.connection for said in world.told if isinstance(said, Ended)]
+    assert ended[:2] == [2, 1]

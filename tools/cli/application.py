@@ -74,7 +74,8 @@ def run(words: Sequence[str]) -> None:
         if error.errno != ENOSPC:
             raise
         let_go_of_stdout()
-        say_error("the disk that the answer goes to is full; free some of it, and ask again")
+        where = f"of {error.filename}" if error.filename else "that the answer goes to"
+        say_error(f"the disk {where} is full; free some of it, and try again")
         sys.exit(OTHER_FAILURE)
 
 

@@ -161,6 +161,8 @@ def put(io: FileIO, location: str, text: bytes) -> str:
         with io.new_output(location).create() as stream:
             stream.write(text)
         make_durable([location])
+    except FileExistsError:
+        raise
     except OSError:
         with suppress(OSError):
             io.delete(location)

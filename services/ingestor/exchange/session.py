@@ -172,24 +172,25 @@ class Session(Actor):
         if self.connected_once:
             self.reconnects += 1
             measures.RECONNECTS.inc()
-        with suppress(ConnectionClosed):
-            await self._request(feed)
-        self.state, self.connected_once = FeedState.LIVE, True
-        self._took_over.set()
-        log.info("connected", session=self.name, connection=link.number, url=self._streams.url[:80])
+        if await self._subscribed(feed):
+            self.state, self.connected_once = FeedState.LIVE, True
+            self._took_over.set()
+            where = self._streams.url[:80]
+            log.info("connected", session=self.name, connection=link.number, url=where)
         return link
 
-    async def _request(self, feed: FeedConnection) -> None:
-        """Subscribe to what the URL has no room for. A connection that takes no request is cut."""
-        for request in self._streams.requests:
-            try:
+    async def _subscribed(self, feed: FeedConnection) -> bool:
+        """Ask for what the URL has no room for. A connection that takes no request is cut."""
+        try:
+            for request in self._streams.requests:
                 async with asyncio.timeout(REQUEST_TIMEOUT_S):
                     await feed.send(request)
-            except TimeoutError:
-                log.warning("request_not_taken", session=self.name)
-                feed.transport.abort()
-                return
-            await asyncio.sleep(REQUEST_EVERY_S)
+                await asyncio.sleep(REQUEST_EVERY_S)
+        except (ConnectionClosed, TimeoutError):
+            log.warning("request_not_taken", session=self.name)
+            feed.transport.abort()
+            return False
+        return True
 
     async def _follow_while_taking(self, link: Link) -> End:
         """Follow a connection, also where it waits for the publisher, until nothing is taken."""

@@ -151,14 +151,12 @@ class Healer(Actor):
             return
         if answer.for_all:
             return
-        if answer.status >= 500:
+        if answer.status >= 500 or answer.for_any:
             self._look_up_later(quiet, answer.problem)
             return
         self._looked_up[quiet.code] = quiet.unheard
         if answer.status != 200:
             log.warning(NOT_LOOKED_UP, symbol=quiet.symbol, error=answer.problem)
-        if answer.for_any:
-            self._looked_up |= {other.code: other.unheard for other in self._quiet()}
         ids = [trade.id for trade in answer.trades]
         if ids and ids[0] in (after, after + 1) and ids[-1] > after:
             await self._tell(Listed(quiet.code, after, ids[-1]))

@@ -14,7 +14,7 @@ from services.query.completeness.missing import Partition
 log = structlog.get_logger()
 
 UNREADABLE = Gauge(
-    "k2_query_unreadable_partitions", "Partitions whose next record batch cannot be read"
+    "k2_query_unreadable_partitions", "ALARM: partitions whose next record batch cannot be read"
 )
 AGAIN_S = 30.0
 

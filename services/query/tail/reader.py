@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -257,9 +257,13 @@ class TailReader(Actor):
             if position != start:
                 spans[partition] = (start, position)
         self._next |= {partition: end for partition, (_, end) in spans.items()}
-        if self.aside.read_on(spans):
-            await self._keeper.tell(Unreadable(self.aside.partitions))
+        await self._take_back(spans)
         return spans
+
+    async def _take_back(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read these on as any other: a bad batch is behind them, mended or forgotten."""
+        if self.aside.read_on(partitions):
+            await self._keeper.tell(Unreadable(self.aside.partitions))
 
     async def _set_aside(self, error: UnreadableBatchError) -> None:
         """Read the others on: what was in hand of them is forgotten, so they go back."""
@@ -307,7 +311,9 @@ class TailReader(Actor):
         for topic in self._topics:
             begins, ends = await self._log_bounds(topic)
             at = {topic: {p.partition: n for p, n in self._next.items() if p.topic == topic}}
-            for partition, offset in starts(topic, at, begins, ends).items():
+            found = starts(topic, at, begins, ends)
+            await self._take_back(p for p, offset in found.items() if offset > self._next[p])
+            for partition, offset in found.items():
                 self._next[partition] = offset
                 self._reading.seek(partition, offset)
             spans = {p.partition: (n, n) for p, n in self._next.items() if p.topic == topic}

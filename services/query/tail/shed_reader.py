@@ -25,6 +25,7 @@ from libs.wire.trades import TradeDecoder
 from services.query.completeness.missing import Partition, Span, gaps, joined
 from services.query.keeper import Keeper, ReadShed
 from services.query.state import Board, State
+from services.query.tail.aside import AGAIN_S
 from services.query.tail.decoding import Decoding, Records, decoded
 from services.query.tail.held import not_kept
 
@@ -70,6 +71,7 @@ class ShedReader(Actor):
         self._client_id = client_id
         self._look_every_s = look_every_s
         self._tried: dict[Partition, tuple[Span, ...]] = {}
+        self._rests: dict[Partition, float] = {}
         self._stopping = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="shed")
 
@@ -98,19 +100,25 @@ class ShedReader(Actor):
         name_unreadable(consumer)
         try:
             for stretch in stretches:
-                await self._read_readable(consumer, stretch)
-                self._done(stretch)
+                if await self._read_readable(consumer, stretch):
+                    self._done(stretch)
         except (K2Error, KafkaError) as error:
             log.warning("shed_rows_not_read", why=str(error))
         finally:
             await asyncio.shield(stop_client(consumer))
 
-    async def _read_readable(self, consumer: AIOKafkaConsumer, stretch: Stretch) -> None:
-        """Read a stretch up to a record batch that is none: that is left to the backfill."""
+    async def _read_readable(self, consumer: AIOKafkaConsumer, stretch: Stretch) -> bool:
+        """Read a stretch; one with a record batch that is none rests, and is tried again."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._rests.get(stretch.partition, now_s):
+            return False
         try:
             await self._read(consumer, stretch)
         except UnreadableBatchError as error:
+            self._rests[stretch.partition] = now_s + AGAIN_S
             log.warning("shed_rows_unreadable", why=error.message)
+            return False
+        return True
 
     async def _read(self, consumer: AIOKafkaConsumer, stretch: Stretch) -> None:
         topic, number = stretch.partition

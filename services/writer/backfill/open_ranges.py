@@ -75,9 +75,13 @@ class OpenRanges:
     @property
     def readable(self) -> tuple[Debt, ...]:
         """Those that do not begin with what could not be read a short time ago."""
+        resting = self._resting
+        return tuple(debt for debt in self.debts if (debt.position, debt.shed.start) not in resting)
+
+    @property
+    def _resting(self) -> set[Start]:
         now_s = self._clock.monotonic_s()
-        aside = {start for start, (again_s, _) in self._aside.items() if now_s < again_s}
-        return tuple(debt for debt in self.debts if (debt.position, debt.shed.start) not in aside)
+        return {start for start, (again_s, _) in self._aside.items() if now_s < again_s}
 
     @property
     def unreadable_because(self) -> str:
@@ -115,12 +119,13 @@ class OpenRanges:
 
     async def _date(self, owed: Mapping[TopicPartition, list[int]], times: Times) -> None:
         """See when the log took the beginnings of our ranges."""
+        resting = self._resting
         undated = [
             (at, start)
             for at, some in owed.items()
             for start in some
             if at in times.placed
-            and (at, start) not in self._aside
+            and (at, start) not in resting
             and start >= self.sights[at].start
             and start not in self.sights[at].appended_ms
         ]
@@ -129,6 +134,8 @@ class OpenRanges:
                 self.note(at, await self._reader.peek(at, start, self.sights[at]))
             except UnreadableBatchError as error:
                 self.set_aside((at, start), error)
+            else:
+                self._aside.pop((at, start), None)
 
     async def _read_retentions(self, topics: set[str]) -> None:
         now_s = self._clock.monotonic_s()

@@ -40,6 +40,7 @@ class Flow:
     held_because: str = ""
     not_committing_because: str = ""
     not_answering_all_because: str = ""
+    not_reading_catalog_because: str = ""
     tail_rows: int | None = None
     freshness_p50_us: int | None = None
     freshness_p99_us: int | None = None
@@ -118,9 +119,12 @@ async def _ask_query(address: str) -> Answer:
             )
         except K2Error:
             return {}
-    problem = answer.log_problem or answer.catalog_problem
-    trouble: Answer = {"not_answering_all_because": problem} if problem else {}
-    return trouble | {
+    trouble = {
+        "not_answering_all_because": answer.log_problem,
+        "not_reading_catalog_because": answer.catalog_problem,
+    }
+    told: Answer = {name: because for name, because in trouble.items() if because}
+    return told | {
         "committed_rows": answer.committed_rows,
         "committed_files": answer.committed_files,
         "partitions": sum(len(topic.offsets) for topic in answer.provenance.high),

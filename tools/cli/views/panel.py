@@ -105,6 +105,9 @@ def _of_parts(flow: Flow, away: Collection[str]) -> list[tuple[str, RenderableTy
     if flow.not_answering_all_because:
         lack = Text("lack rows", style="bold red")
         lines.append(("answers", lack, flow.not_answering_all_because))
+    if flow.not_reading_catalog_because:
+        unread_catalog = Text("not read", style="bold yellow")
+        lines.append(("catalog", unread_catalog, flow.not_reading_catalog_because))
     return lines
 
 
