@@ -222,7 +222,7 @@ class QueryServicer(query_pb2_grpc.QueryServiceServicer):
     async def CheckCompleteness(
         self, request: query_pb2.CheckCompletenessRequest, context: Context
     ) -> query_pb2.CheckCompletenessResponse:
-        asked = certificates.asked_of(request)
+        asked = certificates.asked_of(request, self._clock.now_us())
         state = await self._queries.state_knowing(asked.scope)
         certificate = self._certifier.certificate(state, asked.scope)
         return certificates.response_of(certificate, asked, behind_log=state.behind_log)

@@ -142,6 +142,7 @@ ONE = pb.TradeFilter(symbol="BTCUSDT")
 SHUT = pb.CheckCompletenessRequest(
     symbol="A", start_time=Timestamp(seconds=100), end_time=Timestamp(seconds=50)
 )
+TO_COME = pb.CheckCompletenessRequest(symbol="A", start_time=Timestamp(seconds=32_503_680_000))
 NO_IDS = pb.CheckCompletenessRequest(symbol="A", first_id=9, last_id=8)
 
 
@@ -164,6 +165,7 @@ NO_IDS = pb.CheckCompletenessRequest(symbol="A", first_id=9, last_id=8)
         ("CheckCompleteness", pb.CheckCompletenessRequest(symbol="A\n"), "symbol"),
         ("CheckCompleteness", SHUT, "end_time"),
         ("CheckCompleteness", NO_IDS, "last_id"),
+        ("CheckCompleteness", TO_COME, "start_time"),
         (
             "CheckCompleteness",
             pb.CheckCompletenessRequest(symbol="A", page_token="bad"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,3 +65,19 @@ def test_every_type_of_column_comes_back_as_it_was(tmp_path: Path, output: Outpu
         else pa.ipc.open_stream(file.read_bytes()).read_all()
     )
     assert back.to_pylist() == ADDED.to_pylist()
+
+
+def test_a_link_is_written_through_and_a_pipe_never_replaced(tmp_path: Path) -> None:
+    """As a device is: a file put in its place would be there for everyone."""
+    target, link, pipe = tmp_path / "rows.csv", tmp_path / "link.csv", tmp_path / "pipe.csv"
+    target.write_text("old")
+    link.symlink_to(target)
+    write(ADDED.to_batches(), ADDED.schema, Output.CSV, link)
+    assert link.is_symlink()
+    assert "MAKER" in target.read_text()
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write(ADDED.to_batches(), ADDED.schema, Output.CSV, pipe)
+    assert b"MAKER" in os.read(reader, 65_536)
+    os.close(reader)
+    assert pipe.is_fifo()

@@ -71,7 +71,7 @@ def test_a_full_disk_is_one_sentence() -> None:
             timeout=60,
         )
     assert (done.returncode, done.stderr.count(b"\n")) == (OTHER_FAILURE, 1)
-    assert b"full" in done.stderr
+    assert b"no space" in done.stderr
 
 
 @pytest.mark.parametrize("words", QUESTIONS)
@@ -108,6 +108,11 @@ def test_where_nothing_runs_it_says_how_to_start(
         (("chaos", "memory", "--limit-mib", "100"), "--limit-mib"),
         (("chaos", "kill", "--output", "csv"), "table or json"),
         (("tail", "--output", "parquet"), "table or json"),
+        (("trades", "BTCUSDT", "--output", "table", "--file", "a.txt"), "--file"),
+        (("trades", "BTCUSDT", "-n", str(10**22)), "2147483647"),
+        (("completeness", "BTCUSDT", "--first-id", str(10**22)), "--first-id"),
+        (("up", "--live", ""), "--live"),
+        (("record", "BTCUSDT", "--out", "a.gz", "--url", "http://nowhere"), "ws://"),
         (("demo", "degradation", "--fast"), "--fast"),
         (("dlq", "replay"), "--all"),
         (("dlq", "replay", "a/0/1", "--all"), "--reason"),

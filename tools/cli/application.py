@@ -71,11 +71,11 @@ def run(words: Sequence[str]) -> None:
         say_error(sentence_of(error))
         sys.exit(exit_code(error))
     except OSError as error:
-        if error.errno != ENOSPC:
+        if error.filename is None and error.errno != ENOSPC:
             raise
         let_go_of_stdout()
-        where = f"of {error.filename}" if error.filename else "that the answer goes to"
-        say_error(f"the disk {where} is full; free some of it, and try again")
+        where = error.filename or "the disk that the answer goes to"
+        say_error(f"{where}: {str(error.strerror).lower()}")
         sys.exit(OTHER_FAILURE)
 
 

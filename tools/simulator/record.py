@@ -37,6 +37,7 @@ class RecordingState:
     messages: int = 0
     bytes_written: int = 0
     connections: int = 0
+    problem: str = ""
 
 
 class RecordingFile:
@@ -155,7 +156,8 @@ async def _record(
             ) as connection:
                 state.connections += 1
                 await _read(connection, file, state, on_flush)
-        except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError):
+        except (OSError, ConnectionClosed, InvalidHandshake, TimeoutError) as error:
+            state.problem = str(error) or type(error).__name__
             backoff_s = _FIRST_BACKOFF_S if state.messages > before else backoff_s * 2
         # Jitter, not a secret.
         await asyncio.sleep(min(backoff_s, _LONGEST_BACKOFF_S) * random.uniform(0.5, 1.0))  # noqa: S311

@@ -34,13 +34,15 @@ class Asked:
     after: HoleKey | None
 
 
-def asked_of(request: query_pb2.CheckCompletenessRequest) -> Asked:
-    """Read a request.
+def asked_of(request: query_pb2.CheckCompletenessRequest, now_us: int) -> Asked:
+    """Read a request. Of what has not been yet nothing can be certified.
 
     Raises:
         InvalidError: on the field that makes no sense.
     """
     scope = scope_of(request)
+    if scope.start_us > now_us:
+        raise InvalidError("start_time lies in the future", field="start_time")
     query_hash = hash_of("CheckCompleteness", scope)
     token = read_token(request.page_token, query_hash, HoleToken)
     most = page_size(request.page_size, default=DEFAULT_HOLES, most=MOST_HOLES)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from libs.rpc.client import call
-from tools.cli.commands.market import Exchange, File, Form, Since, Symbol, Until
+from tools.cli.commands.market import LARGEST, Exchange, File, Form, Since, Symbol, Until
 from tools.cli.doors.asking import ANSWER_TIMEOUT_S, query_service, timestamp
 from tools.cli.exit_codes import NOT_COMPLETE
 from tools.cli.views.output import Output, Row, chosen, write_rows
@@ -53,8 +53,12 @@ def completeness(
     exchange: Exchange = "",
     since: Since = None,
     until: Until = None,
-    first_id: Annotated[int | None, typer.Option(help="The first id that must be held.")] = None,
-    last_id: Annotated[int | None, typer.Option(help="The last id that must be held.")] = None,
+    first_id: Annotated[
+        int | None, typer.Option(max=LARGEST, help="The first id that must be held.")
+    ] = None,
+    last_id: Annotated[
+        int | None, typer.Option(max=LARGEST, help="The last id that must be held.")
+    ] = None,
     output: Form = None,
     file: File = None,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from libs.market.errors import InvalidError
+from libs.market.errors import InvalidError, UnavailableError
 from tools.cli.parts.fleet import LIVE_EXCHANGE_URL
 from tools.simulator.app import simulate
 from tools.simulator.record import RecordingState
@@ -42,9 +42,15 @@ def record(
     if unknown:
         text = f"no stream {unknown[0]!r}: take of {', '.join(STREAMS)}"
         raise InvalidError(text, field="streams")
+    if not url.startswith(("ws://", "wss://")):
+        raise InvalidError(f"{url} is no ws:// or wss:// address", field="url")
     names = [f"{symbol.lower()}@{stream}" for symbol in symbols for stream in asked]
     unit = "MICROSECOND" if microseconds else "MILLISECOND"
     state = asyncio.run(_record(url, names, out, unit, duration))
+    if not state.messages:
+        out.unlink()
+        why = state.problem or "does it have these symbols?"
+        raise UnavailableError(f"nothing came from {url}: {why}")
     Console(highlight=False).print(f"{state.messages:,} messages in {out}")
 
 

@@ -38,13 +38,15 @@ INTERVALS = {
 }
 COLUMNS_FOR_PEOPLE = ("timestamp", "symbol", "side", "price", "quantity", "trade_id")
 
+MOST, LARGEST = 2**31 - 1, 2**63 - 1
+
 Symbol = Annotated[str, typer.Argument(help="As the exchange writes it: BTCUSDT.")]
 Exchange = Annotated[str, typer.Option(help="The venue's name in capitals.")]
 Since = Annotated[str | None, typer.Option("--from", help="ISO time, UTC, inclusive.")]
 Until = Annotated[str | None, typer.Option("--to", help="ISO time, UTC, exclusive.")]
-SnapshotId = Annotated[int | None, typer.Option(help="The table at this snapshot.")]
+SnapshotId = Annotated[int | None, typer.Option(max=LARGEST, help="The table at this snapshot.")]
 AsOf = Annotated[
-    str | None, typer.Option(help="What had been received by the minute of this ISO time.")
+    str | None, typer.Option(help="What the table had by the minute of this ISO time.")
 ]
 Form = Annotated[
     Output | None,
@@ -61,8 +63,10 @@ def register(app: typer.Typer) -> None:
 
 def trades(
     symbol: Symbol,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Rows at most; 0 for all.")] = 20,
-    oldest_first: Annotated[bool, typer.Option("--oldest-first")] = False,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=0, max=MOST, help="Rows at most; 0 for all.")
+    ] = 20,
+    oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Not the newest.")] = False,
     columns: Annotated[str, typer.Option(help="Comma list; default: all, in a table a few.")] = "",
     exchange: Exchange = "",
     since: Since = None,
@@ -103,7 +107,9 @@ def trades(
 def bars(
     symbol: Symbol,
     interval: Annotated[str, typer.Option(help=" ".join(INTERVALS))] = "1m",
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Newest bars at most.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=MOST, help="Newest bars at most.")
+    ] = 20,
     exchange: Exchange = "",
     since: Since = None,
     until: Until = None,
@@ -157,7 +163,9 @@ def _bar_for_people(bar: pb.Bar) -> Row:
 
 def tail(
     symbol: Annotated[str, typer.Argument(help="All symbols when left out.")] = "",
-    last: Annotated[int, typer.Option("--last", "-n", help="Rows already there, first.")] = 10,
+    last: Annotated[
+        int, typer.Option("--last", "-n", min=0, max=MOST, help="Rows already there, first.")
+    ] = 10,
     exchange: Exchange = "",
     output: Annotated[Output | None, typer.Option("--output", "-o", help="table or json.")] = None,
 ) -> None:
@@ -238,7 +246,9 @@ def _symbol_row(found: pb.SymbolSummary) -> Row:
 
 
 def snapshots(
-    limit: Annotated[int, typer.Option("--limit", "-n", help="Newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=MOST, help="Newest first.")
+    ] = 20,
     output: Form = None,
     file: File = None,
 ) -> None:

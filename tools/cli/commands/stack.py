@@ -15,7 +15,7 @@ import psutil
 import typer
 from rich.console import Console
 
-from libs.market.errors import ConflictError, CorruptError, UnavailableError
+from libs.market.errors import ConflictError, CorruptError, InvalidError, UnavailableError
 from libs.runtime.doors import Door, find, publish, unreadable, withdraw
 from libs.runtime.restarts import RestartPolicy
 from tools.cli.doors.home import NOT_RUNNING, damaged, home
@@ -23,9 +23,9 @@ from tools.cli.doors.home import running as running_doors
 from tools.cli.doors.owner import OWNER, owner_of
 from tools.cli.doors.watching import flow_of
 from tools.cli.interrupts import until_interrupted
-from tools.cli.parts.children import last_words
+from tools.cli.parts.children import last_complaint, last_words
 from tools.cli.parts.fleet import Layout, Plan, raise_failure, running
-from tools.cli.session.source import PACES, Source
+from tools.cli.session.source import PACES, Source, keep_to
 from tools.cli.views.addresses import show_doors
 from tools.cli.views.output import Output, Row, chosen, write_rows
 from tools.cli.views.panel import panel
@@ -50,8 +50,8 @@ def up(
         list[Path] | None, typer.Option(help="Replay this session; may be given again.")
     ] = None,
     live: Annotated[
-        str, typer.Option(help="Live Binance, these symbols: BTCUSDT,ETHUSDT, or * for all.")
-    ] = "",
+        str | None, typer.Option(help="Live Binance, these symbols: BTCUSDT,ETHUSDT, or * for all.")
+    ] = None,
     pace: Annotated[str, typer.Option(help=PACES)] = "1",
     flush_after_s: Annotated[float, typer.Option(min=0.1, help="Seconds between commits.")] = 10,
     writers: Annotated[
@@ -72,15 +72,19 @@ def up(
 
     K2_HOME=/data/k2 k2 up --detach keeps it there; the other commands need K2_HOME then too.
     """
-    source = Source(generate, symbols, None, rate, tuple(recording or ()), live or None, pace)
-    layout = Layout(home() / "up")
+    if live is not None and not live.strip(" ,"):
+        raise InvalidError("--live names no symbol: give some, or * for all", field="live")
+    source = Source(generate, symbols, None, rate, tuple(recording or ()), live, pace)
+    exchange, layout = source.exchange(), Layout(home() / "up")
     layout.make()
+    _refuse_a_second(layout)
+    keep_to(source, layout.data)
     if detach:
         _detach(layout)
         return
     plan = Plan(
         layout,
-        source.exchange(),
+        exchange,
         flush_after_s,
         restarts=RestartPolicy(),
         writers=writers,
@@ -92,7 +96,6 @@ def up(
 async def _stay_up(plan: Plan) -> None:
     console = Console(highlight=False)
     layout = plan.layout
-    _refuse_a_second(layout)
     plan = replace(plan, on_step=lambda step: console.print(f"[dim]starting {step}[/]"))
     async with running(plan) as (fleet, task):
         parts = ",".join(part.name for part in fleet.parts() if part.name != "kafka")
@@ -115,7 +118,6 @@ def _refuse_a_second(layout: Layout) -> None:
 
 
 def _detach(layout: Layout) -> None:
-    _refuse_a_second(layout)
     log = layout.logs / "up.log"
     words = [word for word in sys.argv[1:] if word not in ("--detach", "-d")]
     with log.open("wb") as output:
@@ -128,7 +130,12 @@ def _detach(layout: Layout) -> None:
         )
     console = Console(highlight=False)
     with console.status("starting K2 in the background"):
-        _wait_for_owner(layout, process, log)
+        try:
+            _wait_for_owner(layout, process, log)
+        except KeyboardInterrupt:
+            process.terminate()
+            process.wait(DOWN_TIMEOUT_S)
+            raise
     doors = find(layout.run)
     show_doors(console, doors, doors[OWNER].extra["kafka"])
     console.print(f"[dim]K2 is up: `k2 status` shows it, `k2 down` ends it; log: {log}[/]")
@@ -141,8 +148,15 @@ def _wait_for_owner(layout: Layout, process: subprocess.Popen[bytes], log: Path)
             raise UnavailableError(last_words(log).removeprefix("error: "))
         if time.monotonic() > deadline_s:
             process.terminate()
-            raise UnavailableError(f"K2 is not up after {READY_TIMEOUT_S:g} s: see {log}")
+            raise UnavailableError(f"K2 is not up after {READY_TIMEOUT_S:g} s: {waits(layout)}")
         time.sleep(POLL_S)
+
+
+def waits(layout: Layout) -> str:
+    """Say what the parts last complained of, and where to read more."""
+    logs = sorted(layout.logs.glob("*.log"))
+    said = [f"{log.stem}: {why}" for log in logs if (why := last_complaint(log))]
+    return "; ".join([*said, f"see {layout.logs}"])
 
 
 def down() -> None:
@@ -154,9 +168,12 @@ def down() -> None:
         console.print("K2 is not up")
         return
     with console.status("stopping: intake first, then what is on its way is committed"):
-        owner.terminate()
         try:
+            owner.terminate()
             owner.wait(DOWN_TIMEOUT_S)
+        except psutil.AccessDenied as error:
+            text = f"K2 (process {owner.pid}) was started by somebody else, who may stop it"
+            raise ConflictError(text, pid=owner.pid) from error
         except psutil.TimeoutExpired as error:
             text = f"K2 (process {owner.pid}) is still stopping after {DOWN_TIMEOUT_S:g} s"
             raise UnavailableError(text, pid=owner.pid) from error
@@ -183,7 +200,7 @@ def status(
         return
     console = Console(highlight=False)
     console.print(panel(flow, title="K2", sent=None, expected=None, away=away))
-    show_doors(console, doors, bootstrap=None)
+    show_doors(console, doors, doors[OWNER].extra.get("kafka") if OWNER in doors else None)
 
 
 def away_from(doors: Mapping[str, Door]) -> list[str]:

@@ -20,7 +20,7 @@ NOT_RUNNING = "K2 is not running here: start it with `k2 up --detach` or `make d
 
 def home() -> Path:
     """Return the folder of everything K2 keeps: K2_HOME, or .k2 in this folder."""
-    return Path(os.environ.get("K2_HOME", ".k2")).resolve()
+    return Path(os.environ.get("K2_HOME") or ".k2").resolve()
 
 
 def run_dirs() -> list[Path]:

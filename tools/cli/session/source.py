@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from libs.market.errors import InvalidError
+from libs.market.errors import ConflictError, InvalidError
 from tools.cli.parts.fleet import Exchange
 from tools.simulator.faults import parse
 from tools.simulator.session import Session, generated, recorded
@@ -27,6 +27,13 @@ class Source:
     live: str | None = None
     pace: str = "1"
     faults: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """Whose ids its trades have: no two of these may fill one table."""
+        if self.recordings or self.live is not None:
+            return "a real exchange or recordings"
+        return f"a generated session of seed {self.seed}"
 
     def session(self) -> Session:
         """Return the session that the simulator will play."""
@@ -71,6 +78,22 @@ class Source:
         if self.duration_s is not None:
             length = ["--duration", f"{self.duration_s:g}"]
         return arguments + length
+
+
+def keep_to(source: Source, data: Path) -> None:
+    """Note what fills this data, the first time; after that allow nothing else.
+
+    Raises:
+        ConflictError: it is filled by another source: their ids would be gaps and conflicts.
+    """
+    note = data / "source.txt"
+    if not note.exists():
+        note.write_text(source.origin)
+    elif (before := note.read_text()) != source.origin:
+        raise ConflictError(
+            f"{data} has trades of {before}, and these are of {source.origin}: choose another"
+            " folder with K2_HOME, or remove this one"
+        )
 
 
 def check_pace(pace: str) -> None:

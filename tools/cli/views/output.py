@@ -42,8 +42,10 @@ def chosen(output: Output | None, file: Path | None) -> Output:
     A file says it by its ending, a terminal wants a table, a pipe JSON.
 
     Raises:
-        InvalidError: the file's ending names no format.
+        InvalidError: the file's ending names no format, or a table is to go into it.
     """
+    if output is Output.TABLE and file is not None:
+        raise InvalidError("a table is for the screen: leave --file out", field="output")
     if output is not None:
         return output
     if file is not None:
@@ -104,11 +106,17 @@ def _sink(file: Path | None) -> Iterator[BinaryIO]:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
-    unfinished = file.with_name(f".{file.name}.unfinished")
+    if file.exists() and not file.is_file():
+        # A pipe or a device is written to, and never replaced.
+        with _created(file, file) as sink:
+            yield sink
+        return
+    target = file.resolve()
+    unfinished = target.with_name(f".{target.name}.unfinished")
     try:
         with _created(unfinished, file) as sink:
             yield sink
-        unfinished.replace(file)
+        unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
 
