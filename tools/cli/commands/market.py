@@ -108,7 +108,7 @@ def bars(
     symbol: Symbol,
     interval: Annotated[str, typer.Option(help=" ".join(INTERVALS))] = "1m",
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=MOST, help="Newest bars at most.")
+        int, typer.Option("--limit", "-n", min=0, max=MOST, help="Newest bars; 0 for all.")
     ] = 20,
     exchange: Exchange = "",
     since: Since = None,
@@ -247,7 +247,7 @@ def _symbol_row(found: pb.SymbolSummary) -> Row:
 
 def snapshots(
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, max=MOST, help="Newest first.")
+        int, typer.Option("--limit", "-n", min=0, max=MOST, help="Newest; 0 for all.")
     ] = 20,
     output: Form = None,
     file: File = None,
