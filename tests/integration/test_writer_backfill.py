@@ -46,15 +46,18 @@ async def backfilled(writer: Process, records: int) -> bool:
     return (await backfill(writer)).backfilled_records == records
 
 
+async def put_off_twice(shedding: Shedding, writer: Process) -> None:
+    """Leave two open ranges of 4,000 positions, the second of more classes."""
+    for level in (Level.GRACEFUL, Level.AGGRESSIVE):
+        await shedding.order(writer, lag=level)
+        await shedding.produce(4_000)
+        await shedding.committed()
+
+
 async def test_what_was_put_off_is_written_at_normal(shedding: Shedding) -> None:
     """Not before; the table then holds every row once, and nothing is owed."""
     with shedding.writer() as writer:
-        await shedding.order(writer, lag=Level.GRACEFUL)
-        await shedding.produce(4_000)
-        await shedding.committed()
-        await shedding.order(writer, lag=Level.AGGRESSIVE)
-        await shedding.produce(4_000)
-        await shedding.committed()
+        await put_off_twice(shedding, writer)
         shedding.prove_stored_or_owed()
         assert {row[0] for row in shedding.stored()} != {LOW}
         await eventually(
@@ -76,12 +79,7 @@ async def test_a_batch_that_is_none_holds_up_no_other_range(
     """It is named, tried again, and written at last."""
     topic = shedding.writing.topic
     with shedding.writer(env={"K2_WRITER_PROBE_EVERY_S": "0.5"}) as writer:
-        await shedding.order(writer, lag=Level.GRACEFUL)
-        await shedding.produce(4_000)
-        await shedding.committed()
-        await shedding.order(writer, lag=Level.AGGRESSIVE)
-        await shedding.produce(4_000)
-        await shedding.committed()
+        await put_off_twice(shedding, writer)
         damaged = segment_of(tmp_path_factory, topic, PARTITION)
         turned_over(damaged, 100)
         await shedding.order(writer)
